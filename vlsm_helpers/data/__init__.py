@@ -1,0 +1,1 @@
+"""Images, masks, prompts: from files on disk to tensors."""

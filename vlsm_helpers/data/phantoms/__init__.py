@@ -1,0 +1,1 @@
+"""Procedural images that look the part."""

@@ -1,0 +1,126 @@
+"""Samples and splits as they lie on disk: NAME/{images,masks}/ and NAME/anns/{train,val,test}.json.
+
+The layout and the entries (`img_name`, `mask_name`, `prompts`) are those of the MedVLSM benchmark (Poudel et al., MIDL
+2024), so that its splits and prompts drop in.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vlsm_helpers.data import phantoms, registry
+from vlsm_helpers.errors import DataError
+from vlsm_helpers.settings import cache_folder, data_folder
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its mask and its prompts, p0 (empty) to p9: a text each, or several to draw from."""
+
+    id: str
+    image: Path
+    mask: Path
+    prompts: dict[str, str | tuple[str, ...]]
+    attributes: dict = field(default_factory=dict)  # what else its entry says, such as a phantom's difficulty
+
+    def prompt(self, key: str, generator: np.random.Generator | None = None) -> str:
+        """The prompt `key`; of several, one that `generator` draws, or the first where there is none (evaluation).
+
+        Raises DataError for a key this sample does not have.
+        """
+        if key not in self.prompts:
+            raise DataError(
+                f"There is no prompt {key!r}.", where=self.image, mend=f"use one of {', '.join(self.prompts)}."
+            )
+        choices = self.prompts[key]
+        if isinstance(choices, str):
+            return choices
+        return choices[0 if generator is None else int(generator.integers(len(choices)))]
+
+
+def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample]:
+    """The samples of `split` (train, val or test) of the dataset `name`, in the order of its annotation file.
+
+    `folder` holds the datasets, by default the one that VLSM_DATA names; phantoms are drawn on first use into the cache.
+    Names in annotations may differ from those on disk in their extension. Raises DataError for an unknown dataset or
+    split, one that is not there, an empty split, and for every image or mask that is missing.
+    """
+    root = dataset_folder(name, folder)
+    if split not in SPLITS:
+        raise DataError(f"There is no split {split!r}.", where=root, mend=f"use one of {', '.join(SPLITS)}.")
+    entries = read_entries(root / "anns" / f"{split}.json")
+    if not entries:
+        raise DataError("The split is empty.", where=root / "anns" / f"{split}.json", mend="prepare the dataset again.")
+    images, masks = _by_stem(root / "images"), _by_stem(root / "masks")
+    missing = [f"images/{e['img_name']}" for e in entries if _stem(e["img_name"]) not in images]
+    missing += [f"masks/{e['mask_name']}" for e in entries if _stem(e["mask_name"]) not in masks]
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise DataError(
+            f"{len(missing)} files that {split}.json names are missing: {shown}.",
+            where=root,
+            mend=f"put them there, or run `vlsm data prepare {name}` again.",
+        )
+    return [_sample(e, images[_stem(e["img_name"])], masks[_stem(e["mask_name"])]) for e in entries]
+
+
+def dataset_folder(name: str, folder: Path | None = None) -> Path:
+    """Where the dataset `name` lies (phantoms are drawn there first). Raises DataError where it is not."""
+    if name in registry.DATASETS and registry.find(name).is_phantom:
+        return phantoms.ensure(name, cache_folder() / "phantoms")
+    root = (folder or data_folder()) / name
+    if not (root / "anns").is_dir():
+        card = registry.find(name)  # an unknown name that is not on disk either: say which names there are
+        raise DataError(
+            f"The dataset {card.title} is not prepared.",
+            where=root,
+            mend=f"run `vlsm data prepare {name}`, or set VLSM_DATA to the folder that holds {name}/.",
+        )
+    return root
+
+
+def read_entries(path: Path) -> list[dict]:
+    """The entries of an annotation file. Raises DataError where it is missing or is not what the benchmark writes."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError("The annotation file is missing.", where=path, mend="prepare the dataset again.") from None
+    except ValueError as error:
+        raise DataError(f"The annotation file is not JSON ({error}).", where=path, mend="prepare the dataset again.") from None
+    for number, entry in enumerate(entries if isinstance(entries, list) else [None]):
+        if not isinstance(entry, dict) or not {"img_name", "mask_name", "prompts"} <= entry.keys():
+            raise DataError(
+                f"Entry {number} lacks img_name, mask_name or prompts.", where=path, mend="prepare the dataset again."
+            )
+    return entries
+
+
+def _sample(entry: dict, image: Path, mask: Path) -> Sample:
+    prompts = {key: text if isinstance(text, str) else tuple(text) for key, text in entry["prompts"].items()}
+    known = ("img_name", "mask_name", "prompts", "sentences", "sentences_num")
+    return Sample(
+        id=_identity(entry),
+        image=image,
+        mask=mask,
+        prompts=prompts,
+        attributes={key: value for key, value in entry.items() if key not in known},
+    )
+
+
+def _identity(entry: dict) -> str:
+    """The mask's stem: CheXlocalize has several findings, so several masks, an image."""
+    return _stem(entry["mask_name"])
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError("The folder is missing.", where=folder, mend="prepare the dataset again.")
+    return {path.stem: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}

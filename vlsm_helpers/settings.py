@@ -1,0 +1,215 @@
+"""Profile, device, seed and folders; `start()` opens every notebook.
+
+Environment: VLSM_PROFILE, VLSM_DATASET, VLSM_SEED (what a notebook's parameters leave open), VLSM_DATA (prepared
+datasets), VLSM_CACHE (what the package computes once), VLSM_RUNS (what training writes).
+"""
+
+import os
+import platform
+import random
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import platformdirs
+
+from vlsm_helpers.errors import SettingsError
+
+CLIPSEG_WEIGHTS = "CIDAS/clipseg-rd64-refined"
+BIOMEDCLIP_WEIGHTS = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+PUBLISHED_WEIGHTS = {CLIPSEG_WEIGHTS: ("model.safetensors", 603), BIOMEDCLIP_WEIGHTS: ("open_clip_model.safetensors", 784)}
+DEFAULT_DATASET = "phantom_endoscopy"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes and budgets. `tiny` and `full` differ in these and in nothing else."""
+
+    name: str
+    image_size: int  # pixels of the square images that the Dataset gives
+    unet_width: float  # UNet-D's channel counts are multiplied by this
+    batch_size: int
+    epochs: int  # of a notebook's training; early stopping may end it sooner
+    max_train_images: int | None  # a notebook takes at most so many real training images
+
+
+PROFILES = {
+    "tiny": Profile("tiny", image_size=128, unet_width=0.125, batch_size=16, epochs=24, max_train_images=200),
+    "full": Profile("full", image_size=352, unet_width=1.0, batch_size=10, epochs=100, max_train_images=None),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a notebook runs with; made by `start()`."""
+
+    profile: Profile
+    reason: str  # why this profile
+    dataset: str
+    seed: int
+    device: str
+    hardware: str
+
+
+def data_folder() -> Path:
+    """The folder that holds prepared datasets: VLSM_DATA, else `data` in the user's cache folder."""
+    return _folder("VLSM_DATA", cache_folder() / "data")
+
+
+def cache_folder() -> Path:
+    """The folder for what is computed or downloaded once: VLSM_CACHE, else the user's cache folder."""
+    return _folder("VLSM_CACHE", Path(platformdirs.user_cache_dir("vlsm")))
+
+
+def runs_folder() -> Path:
+    """The folder that training writes to: VLSM_RUNS, else `runs` in the checkout (or in the working folder)."""
+    return _folder("VLSM_RUNS", project_folder() / "runs")
+
+
+def project_folder() -> Path:
+    """The checkout around the working folder, so that notebooks and commands agree on `runs`; else the working folder."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "vlsm_helpers").is_dir()), here)
+
+
+def writable(folder: Path) -> Path:
+    """`folder`, made if need be. Raises SettingsError where it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SettingsError(
+            f"The folder cannot be written to ({error.strerror}).",
+            where=folder,
+            mend="free it, or name another one: VLSM_CACHE for caches, VLSM_RUNS for runs, VLSM_DATA for datasets.",
+        ) from error
+    return folder
+
+
+def start(profile: str | None = None, dataset: str | None = None, seed: int | None = None) -> Settings:
+    """Open a notebook: decide profile, dataset and seed, seed the generators, print what was decided and why.
+
+    A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0.
+    Raises SettingsError for an unknown profile or a seed that is no integer.
+    """
+    chosen, reason = _choose_profile(profile or os.environ.get("VLSM_PROFILE") or "auto")
+    settings = Settings(
+        profile=chosen,
+        reason=reason,
+        dataset=dataset or os.environ.get("VLSM_DATASET") or DEFAULT_DATASET,
+        seed=_as_seed(seed if seed is not None else os.environ.get("VLSM_SEED", 0)),
+        device=device(),
+        hardware=hardware(),
+    )
+    seed_everything(settings.seed)
+    print(f"versions   {versions()}")
+    print(f"profile    {chosen.name}: {reason}; {chosen.image_size} px")
+    print(f"dataset    {settings.dataset}, seed {settings.seed}")
+    print(f"device     {settings.device} ({settings.hardware})")
+    return settings
+
+
+def versions() -> str:
+    """The versions a bug report needs, in a line."""
+    names = ("vlsm-helpers", "torch", "transformers", "open_clip_torch", "monai", "numpy")
+    return ", ".join([f"Python {platform.python_version()}"] + [f"{name} {version(name)}" for name in names])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's legacy and PyTorch's generators (those that libraries draw from unasked)."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries still draw from it
+    torch.manual_seed(seed)
+
+
+def device() -> str:
+    """`cuda`, `mps` or `cpu`, the first that is there."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def hardware() -> str:
+    """The machine in a few words, for result tables."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def auto_profile() -> tuple[str, str]:
+    """What `auto` picks, and why: `full` where there is a GPU and the published weights are within reach."""
+    if device() == "cpu":
+        return "tiny", "no GPU found"
+    missing = [name for name in PUBLISHED_WEIGHTS if not weights_cached(name)]
+    if not missing:
+        return "full", "a GPU is there and the published weights are in the cache"
+    if hub_reachable():
+        megabytes = sum(PUBLISHED_WEIGHTS[name][1] for name in missing)
+        return "full", f"a GPU is there and the hub answers; about {megabytes} MB of weights will be downloaded when used"
+    return "tiny", "a GPU is there, but the published weights are not in the cache and the hub does not answer"
+
+
+def weights_cached(hub_id: str) -> bool:
+    """Whether the published weights `hub_id` are in the local hub cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub_id, PUBLISHED_WEIGHTS[hub_id][0]), str)
+
+
+def hub_reachable(seconds: float = 3.0) -> bool:
+    """Whether the weights hub answers within `seconds`; HF_HUB_OFFLINE=1 counts as no, without a request."""
+    import httpx
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        return httpx.head(constants.ENDPOINT, timeout=seconds, follow_redirects=True).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+def _choose_profile(name: str) -> tuple[Profile, str]:
+    if name == "auto":
+        name, reason = auto_profile()
+        return PROFILES[name], reason
+    if name not in PROFILES:
+        raise SettingsError(f"There is no profile {name!r}.", mend=f"use one of {', '.join([*PROFILES, 'auto'])}.")
+    return PROFILES[name], "as asked"
+
+
+def _as_seed(value: int | str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise SettingsError(f"The seed {value!r} is no integer.", mend="set VLSM_SEED or SEED to a number such as 0.") from None
+
+
+def _folder(variable: str, default: Path) -> Path:
+    """The folder that `variable` names, made absolute once for this process and the kernels it starts.
+
+    papermill runs a notebook in the caller's folder, nbmake in the notebook's: a relative path would mean two places.
+    """
+    if not os.environ.get(variable):
+        return default
+    folder = Path(os.environ[variable]).expanduser().absolute()
+    os.environ[variable] = str(folder)
+    return folder
+
+
+def _processor() -> str:
+    names = Path("/proc/cpuinfo")
+    if names.exists():
+        for line in names.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
