@@ -25,6 +25,7 @@ class Sample:
     image: Path
     mask: Path
     prompts: dict[str, str | tuple[str, ...]]
+    dataset: str = ""
     attributes: dict = field(default_factory=dict)  # what else its entry says, such as a phantom's difficulty
 
     def prompt(self, key: str, generator: np.random.Generator | None = None) -> str:
@@ -65,7 +66,7 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
             where=root,
             mend=f"put them there, or run `vlsm data prepare {name}` again.",
         )
-    return [_sample(e, images[_stem(e["img_name"])], masks[_stem(e["mask_name"])]) for e in entries]
+    return [_sample(name, e, images[_stem(e["img_name"])], masks[_stem(e["mask_name"])]) for e in entries]
 
 
 def dataset_folder(name: str, folder: Path | None = None) -> Path:
@@ -99,7 +100,7 @@ def read_entries(path: Path) -> list[dict]:
     return entries
 
 
-def _sample(entry: dict, image: Path, mask: Path) -> Sample:
+def _sample(dataset: str, entry: dict, image: Path, mask: Path) -> Sample:
     prompts = {key: text if isinstance(text, str) else tuple(text) for key, text in entry["prompts"].items()}
     known = ("img_name", "mask_name", "prompts", "sentences", "sentences_num")
     return Sample(
@@ -107,6 +108,7 @@ def _sample(entry: dict, image: Path, mask: Path) -> Sample:
         image=image,
         mask=mask,
         prompts=prompts,
+        dataset=dataset,
         attributes={key: value for key, value in entry.items() if key not in known},
     )
 

@@ -1,0 +1,56 @@
+import pytest
+import torch
+from torch import nn
+
+from vlsm_helpers.models.segmenter import Segmenter, as_prompts, trainable_parameters
+
+
+class Brightness(Segmenter):
+    """A member of a user: bright pixels are foreground, and each prompt's length is added."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def encode_images(self, images):
+        return (images.mean(dim=1, keepdim=True),)
+
+    def encode_text(self, prompts):
+        return torch.tensor([[float(len(prompt))] for prompt in prompts])
+
+    def decode(self, features, text, images, size):
+        return self.scale * features[0] + text[:, :, None, None]
+
+
+def test_the_call_is_composed_of_the_three_parts():
+    images = torch.zeros(2, 3, 4, 4)
+    logits = Brightness()(images, ["a", "four"])
+    assert logits.shape == (2, 1, 4, 4)
+    assert logits[0].unique().item() == 1
+    assert logits[1].unique().item() == 4
+
+
+def test_one_prompt_serves_all_images():
+    assert Brightness()(torch.zeros(3, 3, 2, 2), "ab").unique().item() == 2
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (1, 1, 4, 4), (1, 4, 4, 3)])
+def test_images_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match="images must be float"):
+        Brightness()(torch.zeros(shape), "")
+
+
+def test_images_in_bytes_are_refused():
+    with pytest.raises(ValueError, match="uint8"):
+        Brightness()(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "")
+
+
+def test_a_list_of_another_length_is_refused():
+    with pytest.raises(ValueError, match="2 prompts for 3 images"):
+        as_prompts(["a", "b"], 3)
+
+
+def test_frozen_parameters_are_not_counted():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    model[0].requires_grad_(False)
+    assert trainable_parameters(model) == 4

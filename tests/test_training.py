@@ -1,0 +1,192 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.conftest import write_toy
+from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.data.segmentation import SegmentationDataset
+from vlsm_helpers.errors import TrainingError
+from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.recipes import OURS, PUBLISHED
+from vlsm_helpers.training import BEST, LAST, METRICS, fit, segmentation_loss
+
+SHORT = replace(OURS, epochs=4, batch_size=4)
+
+
+def network():
+    torch.manual_seed(0)
+    return UNetD(width=1 / 32)
+
+
+def datasets(size=32, augment=True):
+    return (
+        SegmentationDataset(load_split("toy", "train"), size, augment=augment, prompt="p2"),
+        SegmentationDataset(load_split("toy", "val"), size, prompt="p2"),
+    )
+
+
+def test_it_learns_and_writes_a_run(toy, tmp_path):
+    model = network()
+    history = fit(model, *datasets(), tmp_path / "run", replace(SHORT, epochs=16, learning_rate=2e-2))
+    assert history["val_dice"].max() > 0.6
+    assert history["train_loss"].iloc[-1] < 0.7 * history["train_loss"].iloc[0]
+    assert {LAST, BEST, METRICS, "settings.json"} == {path.name for path in (tmp_path / "run").iterdir()}
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "run" / METRICS), history)
+
+
+def test_the_best_weights_are_left_in_the_segmenter(toy, tmp_path):
+    model = network()
+    train, validation = datasets()
+    history = fit(model, train, validation, tmp_path / "run", SHORT)
+    items = [validation[index] for index in range(len(validation))]
+    with torch.no_grad():
+        predicted = model(torch.stack([item["image"] for item in items])) > 0
+    truth = torch.stack([item["mask"] for item in items]) > 0
+    dice = 2 * (predicted & truth).sum((1, 2, 3)) / (predicted.sum((1, 2, 3)) + truth.sum((1, 2, 3)))
+    assert dice.mean().item() == pytest.approx(history["val_dice"].max(), abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(toy, tmp_path):
+    first, second, other = (
+        fit(network(), *datasets(), tmp_path / name, SHORT, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    pd.testing.assert_frame_equal(first, second)
+    assert not np.allclose(first["train_loss"], other["train_loss"])
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_run_that_died_in_the_middle_of_an_epoch_ends_with_the_same_numbers(toy, tmp_path):
+    whole = fit(network(), *datasets(), tmp_path / "whole", SHORT)
+
+    model, steps = network(), []
+
+    def die(*_):
+        steps.append(1)
+        if len(steps) == 9:  # an epoch has three steps of training and one of validation
+            raise Killed
+
+    model.register_forward_pre_hook(die)
+    with pytest.raises(Killed):
+        fit(model, *datasets(), tmp_path / "killed", SHORT)
+    assert len(pd.read_csv(tmp_path / "killed" / METRICS)) == 2
+    resumed = fit(network(), *datasets(), tmp_path / "killed", SHORT)
+    pd.testing.assert_frame_equal(resumed, whole)
+
+
+def test_kill_9_in_the_middle_of_an_epoch_then_resume(toy, tmp_path):
+    """A process of its own, killed by the kernel: what it leaves on disk must be enough."""
+    recipe = replace(SHORT, epochs=8)
+    code = (
+        "import sys; from dataclasses import replace; from pathlib import Path\n"
+        "from tests.test_training import *\n"
+        "train, validation = datasets()\n"
+        "import time; model = network(); model.register_forward_hook(lambda *_: time.sleep(0.1))\n"
+        f"fit(model, train, validation, Path(sys.argv[1]), replace(SHORT, epochs=8))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "killed" / METRICS).exists():
+        assert child.poll() is None, "the child ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.15)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    resumed = fit(network(), *datasets(), tmp_path / "killed", recipe)
+    whole = fit(network(), *datasets(), tmp_path / "whole", recipe)
+    pd.testing.assert_frame_equal(resumed, whole)
+
+
+def test_a_finished_run_is_not_trained_again(toy, tmp_path):
+    first = fit(network(), *datasets(), tmp_path / "run", SHORT)
+    written = (tmp_path / "run" / LAST).stat().st_mtime_ns
+    pd.testing.assert_frame_equal(fit(network(), *datasets(), tmp_path / "run", SHORT), first)
+    assert (tmp_path / "run" / LAST).stat().st_mtime_ns == written
+
+
+def test_a_folder_of_another_run_is_refused(toy, tmp_path):
+    fit(network(), *datasets(), tmp_path / "run", SHORT)
+    with pytest.raises(TrainingError, match="other settings.*seed: there 0, asked for 5"):
+        fit(network(), *datasets(), tmp_path / "run", SHORT, seed=5)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_images(toy, tmp_path):
+    fit(network(), *datasets(), tmp_path / "run", replace(SHORT, epochs=1))
+    settings = tmp_path / "run" / "settings.json"
+    settings.write_text(settings.read_text().replace('"epochs": 1', '"epochs": 4'))
+    model = network()
+    model.head.register_forward_hook(lambda module, inputs, output: output * float("nan"))
+    before = (tmp_path / "run" / LAST).read_bytes()
+    with pytest.raises(TrainingError, match=r"The loss became nan in epoch 2, on the images train_\d"):
+        fit(model, *datasets(), tmp_path / "run", SHORT)
+    assert (tmp_path / "run" / LAST).read_bytes() == before
+
+
+def test_it_stops_when_validation_gets_no_better(toy, tmp_path):
+    frozen = replace(SHORT, epochs=30, patience=3, learning_rate=1e-12, weight_decay=0.0, schedule="constant")
+    model = network()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.0  # nothing changes at all, so the first epoch stays the best
+    assert len(fit(model, *datasets(), tmp_path / "run", frozen)) == 4
+
+
+def test_the_published_recipe_goes_back_to_the_best_weights_after_a_worse_epoch(toy, tmp_path):
+    recipe = replace(PUBLISHED, epochs=6, learning_rate=0.5, batch_size=4)  # so large that epochs get worse
+    history = fit(network(), *datasets(augment=False), tmp_path / "run", recipe)
+    best = history["val_bce"].idxmin()
+    assert best < len(history) - 1, "no epoch was worse: the test shows nothing"
+    last, kept = (torch_load(tmp_path / "run" / name) for name in (LAST, BEST))
+    for name, tensor in kept.items():
+        assert torch.equal(last[f"model.{name}"], tensor), name
+
+
+def torch_load(path):
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def test_the_loss_reads_logits():
+    """Trap of the benchmark: probabilities handed to a loss that takes logits leave 0.50 on a perfect prediction."""
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., 1:3, 1:3] = 1
+    logits = 40 * (2 * mask - 1)
+    loss = segmentation_loss()
+    assert loss(logits, mask).item() == pytest.approx(0, abs=1e-4)
+    assert loss(torch.sigmoid(logits), mask).item() > 0.5
+
+
+def test_both_terms_of_the_loss_count():
+    """By hand, all logits 0 on a 4x4 mask with 4 foreground pixels: CE ln 2, Dice loss 1 - 2*2 / (8+4)."""
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., 1:3, 1:3] = 1
+    assert segmentation_loss()(torch.zeros(1, 1, 4, 4), mask).item() == pytest.approx(np.log(2) + 1 - 4 / 12, abs=1e-4)
+
+
+def test_settings_say_what_was_trained(toy, tmp_path):
+    fit(network(), *datasets(), tmp_path / "run", replace(SHORT, epochs=1))
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["dataset"] == ["toy"]
+    assert settings["member"]["name"] == "unet_d"
+    assert settings["train_images"] == 12
+    assert settings["recipe"]["learning_rate"] == OURS.learning_rate
+
+
+def test_validation_of_another_size_than_the_batch_counts_every_image(toy, tmp_path):
+    write_toy(toy.parent, entries={"val": 5}, seed=3)
+    train, validation = datasets()
+    assert len(validation) == 5
+    history = fit(network(), train, validation, tmp_path / "run", replace(SHORT, epochs=1))
+    assert 0 <= history["val_dice"].item() <= 1

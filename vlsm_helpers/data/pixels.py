@@ -1,0 +1,84 @@
+"""Decoded pixels: images and masks read, made square and kept in memory-mapped files, so that an epoch decodes nothing."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from vlsm_helpers.data.images import read_image, read_mask
+from vlsm_helpers.data.samples import Sample
+from vlsm_helpers.errors import DataError
+from vlsm_helpers.settings import cache_folder, writable
+
+FORMAT = 1  # counts up when the way pixels are made square changes, so that older files are not read
+
+
+def squares(samples: Sequence[Sample], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (N, size, size, 3) and masks uint8 (N, size, size) of 0 and 1, memory-mapped and read-only.
+
+    They are made once for these very files (names, sizes and times of change) and kept in the cache folder, written
+    whole or not at all. Raises DataError that names every file that could not be read.
+    """
+    folder = writable(cache_folder() / "pixels") / _key(samples, size)
+    if not (folder / "masks.npy").exists():
+        _write(samples, size, folder)
+    return np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "masks.npy", mmap_mode="r")
+
+
+def square_image(image: np.ndarray, size: int) -> np.ndarray:
+    """An image uint8 (H, W, 3) resized to (size, size, 3), antialiased; the aspect ratio is not kept."""
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def square_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """A mask bool (H, W) resized to uint8 (size, size): 1 where at least half of what a pixel covers is foreground."""
+    covered = Image.fromarray(mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BILINEAR)
+    return (np.asarray(covered) >= 128).astype(np.uint8)
+
+
+def _key(samples: Sequence[Sample], size: int) -> str:
+    def mark(path: Path) -> tuple:
+        status = path.stat()
+        return str(path), status.st_size, status.st_mtime_ns
+
+    marks = [(sample.id, mark(sample.image), mark(sample.mask)) for sample in samples]
+    return hashlib.sha256(json.dumps([FORMAT, size, marks]).encode()).hexdigest()[:20]
+
+
+def _write(samples: Sequence[Sample], size: int, folder: Path) -> None:
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        _fill(samples, size, partial)
+        os.replace(partial, folder)
+    except OSError:
+        if not (folder / "masks.npy").exists():  # another process may have finished the same pixels first
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fill(samples: Sequence[Sample], size: int, folder: Path) -> None:
+    shape = (len(samples), size, size)
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
+    masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, shape)
+    broken = []
+    for row, sample in enumerate(tqdm(samples, desc=f"decoding to {size} px", unit="image", delay=2)):
+        try:
+            images[row] = square_image(read_image(sample.image), size)
+            masks[row] = square_mask(read_mask(sample.mask), size)
+        except DataError as error:
+            broken.append(error)
+    if broken:
+        if len(broken) == 1:
+            raise broken[0]
+        shown = "\n".join(f"  {error.where}: {error.what}" for error in broken[:10])
+        raise DataError(f"{len(broken)} files cannot be used, the first ones:\n{shown}", mend="`vlsm data check` lists all.")
+    images.flush()
+    masks.flush()

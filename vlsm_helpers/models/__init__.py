@@ -1,0 +1,1 @@
+"""Segmenters: networks that read images and prompts and give logits."""

@@ -1,0 +1,128 @@
+"""UNet-D, the low-complexity CNN of VLSM-Ensemble (Dietlmeier et al., MIDL 2025), as a segmenter.
+
+Wired as the authors' `modeling_UNet_D` computes it: skips are taken after pooling, so there is none at full resolution;
+the two convolutions of an encoder level have no activation between them; a decoder level applies one convolution twice.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vlsm_helpers.models.segmenter import Features, Segmenter, no_text
+
+ENCODER_CHANNELS = (64, 128, 256, 512)
+BOTTLENECK_CHANNELS = 1240
+DECODER_CHANNELS = (546, 182, 91, 45)
+STRIDE = 2 ** len(ENCODER_CHANNELS)  # the network halves a side four times, so it wants multiples of 16
+
+
+class UNetD(Segmenter):
+    """UNet-D with every channel count multiplied by `width`: 11,833,593 parameters at 1, 186 thousand at 1/8."""
+
+    def __init__(self, width: float = 1.0, dropout: float = 0.1):
+        super().__init__()
+        self.config = {"name": "unet_d", "width": width, "dropout": dropout}
+        encoder = [scaled(channels, width) for channels in ENCODER_CHANNELS]
+        decoder = [scaled(channels, width) for channels in DECODER_CHANNELS]
+        bottleneck = scaled(BOTTLENECK_CHANNELS, width)
+        skips = [*encoder[-2::-1], 0]  # deepest first; the last level has none
+        inputs = [bottleneck] + [up + skip for up, skip in zip(decoder, skips, strict=True)]
+        self.encoder = nn.ModuleList(
+            EncoderLevel(before, after, dropout) for before, after in zip([3, *encoder], encoder, strict=False)
+        )
+        self.widen = nn.Conv2d(encoder[-1], bottleneck, 1)
+        self.attention = EfficientChannelAttention(bottleneck)
+        self.decoder = nn.ModuleList(
+            DecoderLevel(before, after) for before, after in zip(inputs, decoder, strict=False)
+        )
+        self.head = nn.Conv2d(decoder[-1], 1, 1)
+
+    def encode_images(self, images: Tensor) -> Features:
+        """Nothing: a CNN has no frozen part to compute once."""
+        return ()
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Embeddings (B, 0): a CNN does not read."""
+        return no_text(prompts, self)
+
+    def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (B, 1, *size) from images (B, 3, H, W) in [0, 1], of any size: edges are repeated up to multiples of 16."""
+        height, width = images.shape[-2:]
+        maps = functional.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+        skips = []
+        for level in self.encoder:
+            maps = level(maps)
+            skips.append(maps)
+        maps = self.attention(self.widen(maps))
+        for level, skip in zip(self.decoder, [*skips[-2::-1], None], strict=True):
+            maps = level(maps)
+            if skip is not None:
+                maps = torch.cat([maps, skip], dim=1)
+        logits = self.head(maps)[..., :height, :width]
+        if (height, width) == tuple(size):
+            return logits
+        return functional.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+class EncoderLevel(nn.Module):
+    """Two 3x3 convolutions, batch norm, ReLU, dropout, then a 2x2 max-pool: (B, C, H, W) -> (B, C', H/2, W/2)."""
+
+    def __init__(self, before: int, after: int, dropout: float):
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, padding=1)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1)
+        self.norm = nn.BatchNorm2d(after)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        maps = self.dropout(functional.relu(self.norm(self.conv2(self.conv1(maps)))))
+        return functional.max_pool2d(maps, 2)
+
+
+class DecoderLevel(nn.Module):
+    """A 2x2 transposed convolution, then one 3x3 convolution applied twice: (B, C, H, W) -> (B, C', 2H, 2W)."""
+
+    def __init__(self, before: int, after: int):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(before, after, 2, stride=2)
+        self.conv = nn.Conv2d(after, after, 3, padding=1)
+        self.norm = nn.BatchNorm2d(after)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return functional.relu(self.norm(self.conv(self.conv(self.up(maps)))))
+
+
+class EfficientChannelAttention(nn.Module):
+    """ECA (Wang et al., CVPR 2020): each channel is scaled by what it and its neighbours' averages say.
+
+    The kernel grows with the number of channels, |log2(C) / 2 + 1/2| made odd: 5 for 1240.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        kernel = int(abs(math.log2(channels) / 2 + 0.5))
+        kernel += 1 - kernel % 2
+        self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        averages = maps.mean(dim=(2, 3)).unsqueeze(1)  # (B, 1, C)
+        weights = torch.sigmoid(self.conv(averages)).squeeze(1)
+        return maps * weights[..., None, None]
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, at least 1."""
+    return max(1, round(channels * width))
+
+
+def receptive_field(levels: int = len(ENCODER_CHANNELS)) -> int:
+    """Side, in pixels of the image, of the square that a bottleneck value of UNet-D can see after `levels` levels."""
+    field, step = 1, 1
+    for _ in range(levels):
+        field += 2 * 2 * step  # two 3x3 convolutions
+        field += step  # the 2x2 pooling
+        step *= 2
+    return field

@@ -1,0 +1,66 @@
+"""Recipes: how a member is trained, as data."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every number that a training needs; `fit()` knows no others."""
+
+    name: str
+    learning_rate: float
+    weight_decay: float
+    batch_size: int
+    epochs: int  # at most
+    patience: int  # epochs without a better `monitor` before it stops
+    monitor: Literal["val_dice", "val_bce"]  # the column of metrics.csv that decides which epoch is best
+    clip: float  # the gradient's norm is cut to this
+    schedule: Literal["cosine", "constant"]
+    augment: bool
+    return_to_best: bool = False  # whether an epoch that is not better is undone (its weights, not its optimizer)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger `monitor` is better."""
+        return self.monitor == "val_dice"
+
+    def learning_rate_at(self, progress: float) -> float:
+        """The learning rate when `progress`, in [0, 1], of all epochs is done: 5 % warm-up, then half a cosine."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        warm_up = min(1.0, (progress + 1e-3) / 0.05)
+        return self.learning_rate * warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
+
+
+# What the authors' train.py does, read from its source: no augmentation, a scheduler that is never stepped, and the
+# best checkpoint loaded again after every epoch.
+PUBLISHED = Recipe(
+    "published",
+    learning_rate=1e-5,
+    weight_decay=1e-3,
+    batch_size=10,
+    epochs=1000,
+    patience=20,
+    monitor="val_bce",
+    clip=1.0,
+    schedule="constant",
+    augment=False,
+    return_to_best=True,
+)
+
+OURS = Recipe(
+    "ours",
+    learning_rate=4e-3,
+    weight_decay=1e-2,
+    batch_size=16,
+    epochs=60,
+    patience=30,
+    monitor="val_dice",
+    clip=1.0,
+    schedule="cosine",
+    augment=True,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (OURS, PUBLISHED)}

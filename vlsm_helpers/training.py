@@ -1,0 +1,254 @@
+"""`fit()`: one training loop for every member, on accelerate, that can be killed at any moment and goes on."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from monai.losses import DiceCELoss
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Sampler
+from tqdm.auto import tqdm
+
+from vlsm_helpers.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from vlsm_helpers.data.segmentation import SegmentationDataset
+from vlsm_helpers.errors import TrainingError
+from vlsm_helpers.metrics import overlap
+from vlsm_helpers.models.segmenter import Segmenter, trainable_parameters
+from vlsm_helpers.recipes import OURS, Recipe
+from vlsm_helpers.settings import writable
+
+LAST, BEST, METRICS, SETTINGS = "last.safetensors", "best.safetensors", "metrics.csv", "settings.json"
+
+
+def segmentation_loss() -> DiceCELoss:
+    """Dice + binary cross-entropy from logits (B, 1, H, W) and masks of 0 and 1; equal weights, as the paper's code.
+
+    `sigmoid=True` makes both terms read logits: handed probabilities, cross-entropy would squash them a second time.
+    """
+    return DiceCELoss(sigmoid=True, lambda_dice=1.0, lambda_ce=1.0)
+
+
+def fit(
+    segmenter: Segmenter,
+    train: SegmentationDataset,
+    validation: SegmentationDataset,
+    run: Path,
+    recipe: Recipe = OURS,
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Train `segmenter` and leave it with its best weights; returns metrics.csv, a row an epoch.
+
+    The folder `run` holds settings.json, metrics.csv, last.safetensors (weights and optimizer after the last whole
+    epoch) and best.safetensors (weights of the epoch with the best `recipe.monitor`). Where it holds an unfinished run
+    with the same settings, that run goes on and ends with the numbers of an uninterrupted one: order, augmentation and
+    dropout of an epoch follow from the seed and the epoch's number alone. Raises TrainingError for a folder of another
+    run, a loss that is not finite, or a checkpoint that cannot be written; what was saved before is kept.
+    """
+    trainer = _Trainer(segmenter, train, validation, writable(Path(run)), recipe, seed)
+    trainer.resume()
+    trainer.train()
+    return trainer.history()
+
+
+@dataclass
+class _Progress:
+    """Where a run stands after its last whole epoch."""
+
+    epoch: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    rows: list[dict] = field(default_factory=list)
+
+
+class _Trainer:
+    def __init__(self, segmenter, train, validation, run, recipe, seed):
+        self.run, self.recipe, self.seed, self.train_set = run, recipe, seed, train
+        self.progress = _Progress()
+        self.loss = segmentation_loss()
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no",
+            dataloader_config=DataLoaderConfiguration(split_batches=True),
+        )
+        self.segmenter = segmenter.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            [parameter for parameter in segmenter.parameters() if parameter.requires_grad],
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+        )
+        self.sampler = _EpochSampler(len(train), seed)
+        workers = 0 if self.accelerator.device.type == "cpu" else 4
+        whole = len(train) >= recipe.batch_size  # a last batch of one image would upset batch norm
+        self.model, self.wrapped, self.train_loader, self.validation_loader = self.accelerator.prepare(
+            segmenter,
+            self.optimizer,
+            DataLoader(train, recipe.batch_size, sampler=self.sampler, drop_last=whole, num_workers=workers),
+            DataLoader(validation, recipe.batch_size, num_workers=workers),
+        )
+
+    def resume(self) -> None:
+        """Take up the unfinished run of the folder, or begin one."""
+        settings = self.settings()
+        if (self.run / SETTINGS).exists():
+            _refuse_other_settings(self.run, json.loads((self.run / SETTINGS).read_text()), settings)
+        elif self.accelerator.is_main_process:
+            (self.run / SETTINGS).write_text(json.dumps(settings, indent=1))
+        if not (self.run / LAST).exists():
+            return
+        tensors, facts = load_checkpoint(self.run / LAST)
+        self.segmenter.load_state_dict(_part(tensors, "model."))
+        restore_optimizer(self.optimizer, _part(tensors, "optimizer."))
+        self.progress = _Progress(**facts)
+
+    def settings(self) -> dict:
+        """What makes this run this run."""
+        samples = self.train_set.samples
+        return {
+            "dataset": sorted({sample.dataset for sample in samples}),
+            "member": self.segmenter.config,
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+            "image_size": self.train_set.size,
+            "prompt": self.train_set.prompt,
+            "train_images": len(samples),
+            "train_ids": hashlib.sha256("\n".join(sample.id for sample in samples).encode()).hexdigest()[:16],
+        }
+
+    def train(self) -> None:
+        """All epochs that are left, then the best weights."""
+        total = self.recipe.epochs * len(self.train_loader)
+        with tqdm(
+            total=total,
+            initial=self.progress.epoch * len(self.train_loader),
+            desc=f"{trainable_parameters(self.segmenter):,} parameters",
+            unit="step",
+            disable=not self.accelerator.is_main_process,
+        ) as bar:
+            while not self.finished():
+                row = self.one_epoch(bar)
+                self.keep(row)
+                bar.set_postfix_str(f"epoch {self.progress.epoch}, val Dice {row['val_dice']:.3f}, best {self.progress.best:.3f}")
+        self.segmenter.load_state_dict(load_checkpoint(self.run / BEST)[0])
+        self.segmenter.eval()
+
+    def finished(self) -> bool:
+        return (
+            self.progress.epoch >= self.recipe.epochs
+            or self.progress.epoch - self.progress.best_epoch >= self.recipe.patience
+        )
+
+    def one_epoch(self, bar: tqdm) -> dict:
+        epoch = self.progress.epoch
+        torch.manual_seed(1_000_003 * self.seed + epoch)  # dropout
+        self.sampler.set_epoch(epoch)
+        self.train_set.set_epoch(epoch)
+        self.model.train()
+        losses = []
+        for step, batch in enumerate(self.train_loader):
+            done = (epoch + step / len(self.train_loader)) / self.recipe.epochs
+            losses.append(self.one_step(batch, self.recipe.learning_rate_at(done)))
+            bar.update()
+        rate = self.optimizer.param_groups[0]["lr"]
+        return {"epoch": epoch + 1, "train_loss": float(np.mean(losses)), "learning_rate": rate} | self.validate()
+
+    def one_step(self, batch: dict, rate: float) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        images = batch["image"].contiguous(memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            logits = self.model(images, batch["prompt"])
+        loss = self.loss(logits.float(), batch["mask"])
+        value = loss.item()
+        if not np.isfinite(value):
+            raise TrainingError(
+                f"The loss became {value} in epoch {self.progress.epoch + 1}, on the images {', '.join(batch['id'])}.",
+                where=self.run,
+                mend="lower the learning rate, or look at those images; the checkpoints of the epochs before are kept.",
+            )
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.wrapped.step()
+        self.wrapped.zero_grad()
+        return value
+
+    @torch.no_grad()
+    def validate(self) -> dict:
+        """Mean over images of Dice and of cross-entropy, at network size."""
+        self.model.eval()
+        dice, bce = [], []
+        for batch in self.validation_loader:
+            with self.accelerator.autocast():
+                logits = self.model(batch["image"].contiguous(memory_format=torch.channels_last), batch["prompt"]).float()
+            one = functional.binary_cross_entropy_with_logits(logits, batch["mask"], reduction="none").mean((1, 2, 3))
+            pair = self.accelerator.gather_for_metrics((overlap(logits > 0, batch["mask"] > 0)[0], one))
+            dice.append(pair[0])
+            bce.append(pair[1])
+        return {"val_dice": torch.cat(dice).mean().item(), "val_bce": torch.cat(bce).mean().item()}
+
+    def keep(self, row: dict) -> None:
+        """Write down a whole epoch: first the best weights, then the state from which the run goes on, then the table."""
+        state, value = self.progress, row[self.recipe.monitor]
+        better = state.best is None or (value > state.best if self.recipe.higher_is_better else value < state.best)
+        state.epoch = row["epoch"]
+        state.rows.append(row)
+        if better:
+            state.best, state.best_epoch = value, state.epoch
+            facts = {key: self.settings()[key] for key in ("member", "dataset", "image_size", "prompt", "seed")}
+            self.save(BEST, self.segmenter.state_dict(), facts | row)
+        elif self.recipe.return_to_best:
+            self.segmenter.load_state_dict(load_checkpoint(self.run / BEST)[0])
+        tensors = _prefixed("model.", self.segmenter.state_dict())
+        tensors |= _prefixed("optimizer.", flatten_optimizer(self.optimizer))
+        self.save(LAST, tensors, asdict(state))
+        if self.accelerator.is_main_process:
+            self.history().to_csv(self.run / METRICS, index=False)
+
+    def save(self, name: str, tensors: dict[str, Tensor], facts: dict) -> None:
+        if self.accelerator.is_main_process:
+            save_checkpoint(self.run / name, tensors, facts)
+        self.accelerator.wait_for_everyone()
+
+    def history(self) -> pd.DataFrame:
+        return pd.DataFrame(self.progress.rows)
+
+
+class _EpochSampler(Sampler[int]):
+    """A shuffled order that follows from the seed and the epoch's number alone."""
+
+    def __init__(self, length: int, seed: int):
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist())
+
+
+def _refuse_other_settings(run: Path, found: dict, wanted: dict) -> None:
+    different = [key for key in wanted if found.get(key) != wanted[key]]
+    if different:
+        detail = "; ".join(f"{key}: there {found.get(key)}, asked for {wanted[key]}" for key in different)
+        raise TrainingError(
+            f"The folder holds a run with other settings ({detail}).",
+            where=run,
+            mend="give this run another name, or delete the folder.",
+        )
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
