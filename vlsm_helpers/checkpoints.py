@@ -40,7 +40,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["facts"])  # noqa: SIM118
     except FileNotFoundError:
-        raise TrainingError("The checkpoint is missing.", where=path, mend="train the run first (`vlsm train`).") from None
+        raise TrainingError(
+            "The checkpoint is missing.", where=path, mend="train the run first (`vlsm train`)."
+        ) from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
             f"The checkpoint cannot be read ({error}).", where=path, mend="delete the run's folder and train it again."
@@ -50,7 +52,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict]:
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The tensors of an optimizer's state, named PARAMETER.KEY by the parameter's number; settings belong to the recipe."""
     state = optimizer.state_dict()["state"]
-    return {f"{number}.{key}": torch.as_tensor(value) for number, entry in state.items() for key, value in entry.items()}
+    return {
+        f"{number}.{key}": torch.as_tensor(value) for number, entry in state.items() for key, value in entry.items()
+    }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -20,7 +20,9 @@ METRICS = ("dice", "iou", "nsd", "hd95_relative")
 LESION_ONLY = ", lesion only"
 
 
-def predict(segmenter: Segmenter, dataset: SegmentationDataset, *, batch_size: int = 16) -> Iterator[tuple[Sample, Tensor]]:
+def predict(
+    segmenter: Segmenter, dataset: SegmentationDataset, *, batch_size: int = 16
+) -> Iterator[tuple[Sample, Tensor]]:
     """Each sample with its logits, float32 (S, S) at network size, in the dataset's order."""
     device = next(segmenter.parameters()).device
     segmenter.eval()
@@ -68,7 +70,17 @@ def summarise(per_image: pd.DataFrame, *, model: str, split: str, seed: int = 0)
     for suffix, table in subsets.items():
         for metric in METRICS:
             mean, low, high, n = bootstrap_mean(table[metric], seed=seed)
-            rows.append({"model": model, "split": split, "metric": metric + suffix, "value": mean, "low": low, "high": high, "n": n})
+            rows.append(
+                {
+                    "model": model,
+                    "split": split,
+                    "metric": metric + suffix,
+                    "value": mean,
+                    "low": low,
+                    "high": high,
+                    "n": n,
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -28,7 +28,13 @@ def bootstrap_mean(values: Sequence[float], *, level: float = 0.95, resamples: i
         return Interval(mean, float("nan"), float("nan"), len(values))
     generator = np.random.default_rng(seed)
     result = stats.bootstrap(
-        (values,), np.mean, confidence_level=level, n_resamples=resamples, method="percentile", rng=generator, batch=1000
+        (values,),
+        np.mean,
+        confidence_level=level,
+        n_resamples=resamples,
+        method="percentile",
+        rng=generator,
+        batch=1000,
     )
     low, high = result.confidence_interval
     return Interval(float(values.mean()), float(low), float(high), len(values))

@@ -83,13 +83,13 @@ class _Trainer:
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
         )
-        self.sampler = _EpochSampler(len(train), seed)
+        sampler = _EpochSampler(len(train), seed)
         workers = 0 if self.accelerator.device.type == "cpu" else 4
         whole = len(train) >= recipe.batch_size  # a last batch of one image would upset batch norm
         self.model, self.wrapped, self.train_loader, self.validation_loader = self.accelerator.prepare(
             segmenter,
             self.optimizer,
-            DataLoader(train, recipe.batch_size, sampler=self.sampler, drop_last=whole, num_workers=workers),
+            DataLoader(train, recipe.batch_size, sampler=sampler, drop_last=whole, num_workers=workers),
             DataLoader(validation, recipe.batch_size, num_workers=workers),
         )
 
@@ -134,7 +134,9 @@ class _Trainer:
             while not self.finished():
                 row = self.one_epoch(bar)
                 self.keep(row)
-                bar.set_postfix_str(f"epoch {self.progress.epoch}, val Dice {row['val_dice']:.3f}, best {self.progress.best:.3f}")
+                bar.set_postfix_str(
+                    f"epoch {self.progress.epoch}, val Dice {row['val_dice']:.3f}, best {self.progress.best:.3f}"
+                )
         self.segmenter.load_state_dict(load_checkpoint(self.run / BEST)[0])
         self.segmenter.eval()
 
@@ -147,7 +149,7 @@ class _Trainer:
     def one_epoch(self, bar: tqdm) -> dict:
         epoch = self.progress.epoch
         torch.manual_seed(1_000_003 * self.seed + epoch)  # dropout
-        self.sampler.set_epoch(epoch)
+        self.train_loader.set_epoch(epoch)  # accelerate's loader counts for itself, from 0 even in a resumed run
         self.train_set.set_epoch(epoch)
         self.model.train()
         losses = []
@@ -185,7 +187,9 @@ class _Trainer:
         dice, bce = [], []
         for batch in self.validation_loader:
             with self.accelerator.autocast():
-                logits = self.model(batch["image"].contiguous(memory_format=torch.channels_last), batch["prompt"]).float()
+                logits = self.model(
+                    batch["image"].contiguous(memory_format=torch.channels_last), batch["prompt"]
+                ).float()
             one = functional.binary_cross_entropy_with_logits(logits, batch["mask"], reduction="none").mean((1, 2, 3))
             pair = self.accelerator.gather_for_metrics((overlap(logits > 0, batch["mask"] > 0)[0], one))
             dice.append(pair[0])

@@ -10,6 +10,7 @@ from vlsm_helpers.errors import DataError
 MAX_GREY = 0.02  # of a mask's pixels may lie between black and white: more is no compression artefact
 MAX_COLOURED = 0.002
 COLOUR_TOLERANCE = 32  # JPEG's colour compression makes grey pixels differ by some levels between channels
+BINARY = "write 0 for background and 255 for foreground; `vlsm data prepare` does it for the datasets it knows."
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -27,7 +28,8 @@ def read_mask(path: Path) -> np.ndarray:
     """Binary mask, bool (H, W), at the file's own size.
 
     Largest value 0 or 1: 1 is foreground; else 128 and above of 8 bits, 32768 and above of 16 bits. Raises DataError,
-    naming the file, for a missing or broken file, a colour mask, and one with more than 2 % grey pixels (64 to 191 of 255).
+    naming the file, for a missing or broken file, a colour mask, one with more than 2 % grey pixels (64 to 191 of
+    255), and one that is neither 0 and 1 nor reaches 128 (class numbers would pass as an empty mask).
     """
     image = _open(path, "mask")
     if image.mode.startswith(("I", "F")):
@@ -41,11 +43,11 @@ def read_mask(path: Path) -> np.ndarray:
             return values == 1
     grey = np.mean((values >= 64) & (values <= 191))
     if grey > MAX_GREY:
-        levels = np.unique(values)
+        what = f"{grey:.0%} of its pixels are grey ({len(np.unique(values))} different values)"
+        raise DataError(f"The mask is not black and white: {what}.", where=path, mend=BINARY)
+    if values.max() < 128:
         raise DataError(
-            f"The mask is not black and white: {grey:.0%} of its pixels are grey ({len(levels)} different values).",
-            where=path,
-            mend="write 0 for background and 255 for foreground; `vlsm data prepare` does so for the datasets it knows.",
+            f"The mask is not black and white: its largest value is {values.max()}.", where=path, mend=BINARY
         )
     return values >= 128
 
@@ -56,11 +58,14 @@ def _open(path: Path, kind: str) -> Image.Image:
             image.load()
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:
-        raise DataError(f"The {kind} is missing.", where=path, mend="restore the file, or `vlsm data check` the dataset.") from None
+        mend = "restore the file, or `vlsm data check` the dataset."
+        raise DataError(f"The {kind} is missing.", where=path, mend=mend) from None
     except UnidentifiedImageError:
-        raise DataError(f"The file is no {kind} that can be read.", where=path, mend="replace it by a PNG, JPEG, TIFF or WebP.") from None
+        mend = "replace it by a PNG, JPEG, TIFF or WebP."
+        raise DataError(f"The file is no {kind} that can be read.", where=path, mend=mend) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"The {kind} is truncated or corrupt ({error}).", where=path, mend="fetch the file again.") from error
+        what = f"The {kind} is truncated or corrupt ({error})."
+        raise DataError(what, where=path, mend="fetch the file again.") from error
 
 
 def _to_8_bits(values: np.ndarray, path: Path) -> np.ndarray:
@@ -70,7 +75,7 @@ def _to_8_bits(values: np.ndarray, path: Path) -> np.ndarray:
             where=path,
             mend="save it with 8 or 16 bits a channel.",
         )
-    return (values // 257 if values.max() > 255 else values).astype(np.uint8)
+    return (values // 256 if values.max() > 255 else values).astype(np.uint8)
 
 
 def _as_grey(image: Image.Image, path: Path) -> np.ndarray:
@@ -82,6 +87,6 @@ def _as_grey(image: Image.Image, path: Path) -> np.ndarray:
         raise DataError(
             f"The mask is coloured ({coloured:.1%} of its pixels): which colours are foreground is not known.",
             where=path,
-            mend="write 0 for background and 255 for foreground; `vlsm data prepare` does so for the datasets it knows.",
+            mend=BINARY,
         )
     return channels[..., 0].astype(np.uint8)

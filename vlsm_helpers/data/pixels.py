@@ -79,6 +79,8 @@ def _fill(samples: Sequence[Sample], size: int, folder: Path) -> None:
         if len(broken) == 1:
             raise broken[0]
         shown = "\n".join(f"  {error.where}: {error.what}" for error in broken[:10])
-        raise DataError(f"{len(broken)} files cannot be used, the first ones:\n{shown}", mend="`vlsm data check` lists all.")
+        raise DataError(
+            f"{len(broken)} files cannot be used, the first ones:\n{shown}", mend="`vlsm data check` lists all."
+        )
     images.flush()
     masks.flush()

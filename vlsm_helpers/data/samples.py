@@ -91,7 +91,9 @@ def read_entries(path: Path) -> list[dict]:
     except FileNotFoundError:
         raise DataError("The annotation file is missing.", where=path, mend="prepare the dataset again.") from None
     except ValueError as error:
-        raise DataError(f"The annotation file is not JSON ({error}).", where=path, mend="prepare the dataset again.") from None
+        raise DataError(
+            f"The annotation file is not JSON ({error}).", where=path, mend="prepare the dataset again."
+        ) from None
     for number, entry in enumerate(entries if isinstance(entries, list) else [None]):
         if not isinstance(entry, dict) or not {"img_name", "mask_name", "prompts"} <= entry.keys():
             raise DataError(

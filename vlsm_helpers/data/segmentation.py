@@ -20,7 +20,9 @@ class SegmentationDataset(data.Dataset):
     are applied and a prompt with several wordings is drawn; without, the first wording serves.
     """
 
-    def __init__(self, samples: Sequence[Sample], size: int, *, prompt: str = "p1", augment: bool = False, seed: int = 0):
+    def __init__(
+        self, samples: Sequence[Sample], size: int, *, prompt: str = "p1", augment: bool = False, seed: int = 0
+    ):
         self.samples, self.size, self.prompt, self.augment, self.seed = list(samples), size, prompt, augment, seed
         self.epoch = 0
         self.images, self.masks = squares(self.samples, size)

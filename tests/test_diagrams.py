@@ -1,0 +1,29 @@
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pytest
+
+from vlsm_helpers import diagrams
+from vlsm_helpers.models.unet_d import UNetD
+
+
+@pytest.mark.parametrize(("width", "size", "bottleneck"), [(0.125, 128, "155\n8²"), (0.25, 64, "310\n4²")])
+def test_the_drawing_says_the_networks_own_shapes(width, size, bottleneck):
+    network = UNetD(width)
+    figure = diagrams.unet_d(network, size)
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert bottleneck in labels
+    assert f"image\n3\n{size}²" in labels
+    assert f"logits\n1\n{size}²" in labels
+    plt.close(figure)
+
+
+def test_drawing_leaves_the_network_as_it_was():
+    network = UNetD(1 / 32).train()
+    statistics = network.encoder[0].norm.running_mean.clone()
+    plt.close(diagrams.unet_d(network, 32))
+    assert network.training
+    assert (network.encoder[0].norm.running_mean == statistics).all()
+    assert not network.head._forward_hooks

@@ -1,0 +1,55 @@
+import inspect
+
+import pytest
+import torch
+
+from vlsm_helpers import exercises
+
+RIGHT = {
+    "check_foreground_share": 0.25,
+    "check_leaking_rung": "p2",
+    "check_shifted_dice": 0.5,
+    "check_convolution_parameters": 1168,
+    "check_fifth_level": 156,
+    "check_soft_dice": lambda p, m: (2 * (p * m).sum() + 1e-6) / (p.sum() + m.sum() + 1e-6),
+}
+WRONG = {
+    "check_foreground_share": 4,
+    "check_leaking_rung": "p6",
+    "check_shifted_dice": 1 / 3,
+    "check_convolution_parameters": 1152,
+    "check_fifth_level": 76,
+    "check_soft_dice": lambda p, m: 2 * ((p > 0.5) * m).sum() / ((p > 0.5).sum() + m.sum()),
+}
+CHECKS = [name for name, _ in inspect.getmembers(exercises, inspect.isfunction) if name.startswith("check_")]
+
+
+def test_every_check_is_tested():
+    assert set(CHECKS) == set(RIGHT) == set(WRONG)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_right_answer(name, capsys):
+    getattr(exercises, name)(RIGHT[name], strict=True)
+    assert capsys.readouterr().out == "right\n"
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_wrong_answer_is_told_why(name, capsys):
+    getattr(exercises, name)(WRONG[name])
+    assert capsys.readouterr().out.startswith("not yet: ")
+    with pytest.raises(exercises.WrongAnswer, match=r"\w+"):
+        getattr(exercises, name)(WRONG[name], strict=True)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_no_answer_yet(name, capsys):
+    getattr(exercises, name)(...)
+    assert capsys.readouterr().out == "not answered yet\n"
+    with pytest.raises(exercises.WrongAnswer):
+        getattr(exercises, name)(..., strict=True)
+
+
+def test_a_function_that_fails_is_a_wrong_answer(capsys):
+    exercises.check_soft_dice(lambda: torch.zeros(1))
+    assert "yours gives None" in capsys.readouterr().out

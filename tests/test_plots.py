@@ -1,0 +1,68 @@
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+matplotlib.use("Agg")
+
+from vlsm_helpers import plots
+
+IMAGE = np.full((16, 16, 3), 90, np.uint8)
+SQUARE = np.zeros((16, 16), bool)
+SQUARE[4:9, 4:9] = True
+HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [1.5, 1.0, 0.8], "val_dice": [0.2, 0.6, 0.5]})
+TABLE = pd.DataFrame({"model": ["a", "b"], "value": [0.5, 0.7], "low": [0.4, 0.6], "high": [0.6, 0.8]})
+PER_IMAGE = pd.DataFrame({"foreground": [0.0, 0.1, 0.3], "dice": [1.0, 0.5, 0.9]})
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda: plots.image_grid([IMAGE] * 5, [SQUARE] * 5, list("abcde"), [SQUARE] * 5, columns=3),
+        lambda: plots.numbers_on_pixels({"mask": SQUARE[:4, :4].astype(float), "p": np.full((4, 4), 0.25)}),
+        lambda: plots.training_curves({"ours": HISTORY, "published": HISTORY}, mean_mask=0.3),
+        lambda: plots.interval_dots(TABLE),
+        lambda: plots.dice_by_size(PER_IMAGE),
+        lambda: plots.nested_squares(IMAGE, {"level 1": 5, "level 2": 12}),
+        lambda: plots.channel_weights([np.linspace(0, 1, 9)], ["an image"]),
+    ],
+)
+def test_a_figure_is_drawn_on_white(figure):
+    drawn = figure()
+    assert isinstance(drawn, Figure)
+    drawn.canvas.draw()
+    pixels = np.asarray(drawn.canvas.buffer_rgba())
+    assert tuple(pixels[0, 0][:3]) == (255, 255, 255)
+    assert pixels.std() > 5
+    plots.plt.close(drawn)
+
+
+def test_an_outline_follows_the_mask():
+    figure, axes = plots.plt.subplots()
+    plots.outline(axes, SQUARE)
+    (x_low, y_low), (x_high, y_high) = axes.collections[0].get_paths()[0].get_extents().get_points()
+    assert (x_low, y_low, x_high, y_high) == (3.5, 3.5, 8.5, 8.5)
+    plots.plt.close(figure)
+
+
+def test_an_empty_mask_has_no_outline():
+    figure, axes = plots.plt.subplots()
+    plots.outline(axes, np.zeros((4, 4), bool))
+    assert len(axes.collections) == 0
+    plots.plt.close(figure)
+
+
+def test_images_without_a_lesion_are_left_out_of_the_sizes():
+    figure = plots.dice_by_size(PER_IMAGE)
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [10, 30]
+    plots.plt.close(figure)
+
+
+def test_a_figure_is_shown_once_with_words_for_those_who_do_not_see_it(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plots, "display", lambda figure, metadata: shown.append(metadata))
+    figure = plots.interval_dots(TABLE)
+    plots.show(figure, "two dots")
+    assert shown == [{"image/png": {"alt": "two dots"}}]
+    assert not plots.plt.fignum_exists(figure.number)

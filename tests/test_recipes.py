@@ -1,0 +1,31 @@
+import pytest
+
+from vlsm_helpers.recipes import OURS, PUBLISHED, RECIPES
+
+
+def test_the_published_recipe_is_what_the_authors_code_does():
+    assert (PUBLISHED.learning_rate, PUBLISHED.weight_decay, PUBLISHED.batch_size) == (1e-5, 1e-3, 10)
+    assert (PUBLISHED.epochs, PUBLISHED.patience, PUBLISHED.monitor, PUBLISHED.clip) == (1000, 20, "val_bce", 1.0)
+    assert not PUBLISHED.augment
+    assert PUBLISHED.return_to_best
+
+
+def test_a_constant_schedule_is_constant():
+    assert {PUBLISHED.learning_rate_at(progress / 10) for progress in range(10)} == {1e-5}
+
+
+def test_the_cosine_warms_up_then_falls():
+    rates = [OURS.learning_rate_at(progress / 100) for progress in range(100)]
+    top = max(range(100), key=rates.__getitem__)
+    assert 3 <= top <= 6
+    assert rates[0] < 0.1 * OURS.learning_rate
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[-1] < 0.05 * OURS.learning_rate
+    assert max(rates) == pytest.approx(OURS.learning_rate, rel=0.02)
+
+
+def test_what_is_better():
+    assert OURS.higher_is_better
+    assert not PUBLISHED.higher_is_better
+    assert set(RECIPES) == {"ours", "published"}

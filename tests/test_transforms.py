@@ -1,0 +1,95 @@
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlsm_helpers.data.transforms import build_transforms
+
+
+def picture(size=48):
+    image = np.zeros((size, size, 3), np.uint8)
+    image[:, : size // 2] = 200  # bright on the left
+    mask = np.zeros((size, size), np.uint8)
+    mask[size // 3 : 2 * size // 3, : size // 3] = 1
+    return image, mask
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_mask_stays_binary_and_sizes_are_as_asked(seed):
+    transform = build_transforms(True, 32)
+    transform.set_random_seed(seed)
+    image, mask = picture()
+    changed = transform(image=image, mask=mask)
+    assert changed["image"].shape == (32, 32, 3)
+    assert changed["image"].dtype == np.uint8
+    assert changed["mask"].shape == (32, 32)
+    assert set(np.unique(changed["mask"])) <= {0, 1}
+
+
+def test_image_and_mask_move_together():
+    transform = build_transforms(True, 64)
+    for seed in range(30):
+        transform.set_random_seed(seed)
+        square = np.zeros((64, 64), np.uint8)
+        square[24:44, 10:30] = 1
+        changed = transform(image=np.repeat(square[..., None] * 220, 3, axis=2), mask=square)
+        bright = changed["image"].mean(axis=2) > 110
+        both = (bright & (changed["mask"] > 0)).sum()
+        assert 2 * both / (bright.sum() + changed["mask"].sum()) > 0.9
+
+
+def test_a_seed_makes_the_draw_repeatable():
+    image, mask = picture()
+    transform = build_transforms(True, 48)
+    draws = []
+    for seed in (5, 6, 5):
+        transform.set_random_seed(seed)
+        draws.append(transform(image=image, mask=mask)["image"])
+    np.testing.assert_array_equal(draws[0], draws[2])
+    assert not np.array_equal(draws[0], draws[1])
+
+
+def test_nothing_is_changed_for_evaluation():
+    image, mask = picture()
+    same = build_transforms(False, 48)(image=image, mask=mask)
+    np.testing.assert_array_equal(same["image"], image)
+    np.testing.assert_array_equal(same["mask"], mask)
+
+
+@pytest.mark.parametrize(("mirror", "expected"), [(True, True), (False, False)])
+def test_left_stays_left_unless_mirroring_is_allowed(mirror, expected):
+    image, mask = picture()
+    transform = build_transforms(True, 48, mirror=mirror)
+    sides = set()
+    for seed in range(40):
+        transform.set_random_seed(seed)
+        columns = np.nonzero(transform(image=image, mask=mask)["mask"].any(axis=0))[0]
+        if len(columns):
+            sides.add("left" if columns.mean() < 24 else "right")
+    assert ("right" in sides) is expected
+
+
+def test_albumentations_has_nothing_to_warn_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_transforms(True, 32)
+        build_transforms(True, 32, mirror=False)
+
+
+def test_importing_calls_nobody():
+    """In a process of its own whose sockets raise: albumentations asks for its newest version unless told not to."""
+    code = (
+        "import socket\n"
+        "def refuse(*a, **k): raise SystemExit('a network call')\n"
+        "socket.socket.connect = refuse; socket.create_connection = refuse; socket.getaddrinfo = refuse\n"
+        "import os; os.environ.pop('NO_ALBUMENTATIONS_UPDATE', None)\n"
+        "import vlsm_helpers.data.transforms\n"
+        "assert os.environ['NO_ALBUMENTATIONS_UPDATE'] == '1'\n"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr

@@ -1,0 +1,140 @@
+"""Every figure of the course: each function draws one and returns it, `show()` puts it on the page."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import display
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours: told apart by people who do not see all colours, and in print.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
+TRUTH, PREDICTION = GREEN, ORANGE
+STYLE = {
+    "figure.facecolor": "white",  # so that a page with a dark theme shows the text, too
+    "figure.dpi": 100,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+}
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Put the figure on the page once, with `alt`: a sentence for people who do not see it."""
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def outline(axes: plt.Axes, mask: np.ndarray, colour: str = TRUTH, style: str = "solid") -> None:
+    """Draw the outline of a mask, bool (H, W), over what `axes` shows; an empty mask has none."""
+    if mask.any() and not mask.all():
+        axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.6, linestyles=style)
+
+
+def image_grid(
+    images: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    titles: Sequence[str],
+    predictions: Sequence[np.ndarray] = (),
+    columns: int = 6,
+) -> Figure:
+    """Images uint8 (H, W, 3) with the outlines of their masks (green) and, where given, predictions (orange, dashed)."""
+    rows = -(-len(images) // columns)
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(rows, columns, figsize=(1.7 * columns, 1.95 * rows), squeeze=False)
+        for axes in grid.flat:
+            axes.axis("off")
+        for number, axes in enumerate(grid.flat[: len(images)]):
+            axes.imshow(images[number])
+            outline(axes, masks[number])
+            if len(predictions):
+                outline(axes, predictions[number], PREDICTION, "dashed")
+            axes.set_title(titles[number], fontsize=8, wrap=True)
+        figure.tight_layout(pad=0.5)
+    return figure
+
+
+def numbers_on_pixels(panels: Mapping[str, np.ndarray]) -> Figure:
+    """Small arrays (H, W) of values in [0, 1] side by side, each pixel with its number written on it."""
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(1, len(panels), figsize=(2.3 * len(panels), 2.5), squeeze=False)
+        for axes, (title, values) in zip(grid.flat, panels.items(), strict=True):
+            axes.imshow(values, cmap="Blues", vmin=0, vmax=1.3)
+            axes.set(title=title, xticks=[], yticks=[])
+            for (row, column), value in np.ndenumerate(values):
+                axes.text(column, row, f"{value:g}", ha="center", va="center")
+        figure.tight_layout()
+    return figure
+
+
+def training_curves(histories: Mapping[str, pd.DataFrame], mean_mask: float | None = None) -> Figure:
+    """Training loss and validation Dice over epochs, a colour a run; `mean_mask`, a Dice, is drawn as a floor."""
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 2.9))
+        for colour, (name, history) in zip(COLOURS, histories.items(), strict=False):
+            left.plot(history["epoch"], history["train_loss"], color=colour, label=name)
+            right.plot(history["epoch"], history["val_dice"], color=colour, label=name)
+            best = history.loc[history["val_dice"].idxmax()]
+            right.plot(best["epoch"], best["val_dice"], "o", color=colour)
+        if mean_mask is not None:
+            right.axhline(mean_mask, color="grey", linestyle="dotted")
+            right.text(right.get_xlim()[0], mean_mask, " the mean training mask", va="bottom", color="grey")
+        left.set(xlabel="epoch", ylabel="loss on train (Dice + cross-entropy)", ylim=(0, None))
+        right.set(xlabel="epoch", ylabel="Dice on validation", ylim=(0, 1))
+        right.legend(frameon=False, loc="lower right")
+        figure.tight_layout()
+    return figure
+
+
+def interval_dots(table: pd.DataFrame, label: str = "model", xlabel: str = "Dice on test") -> Figure:
+    """A row of `table` a line: `value` as a dot, `low` to `high` as a bar (its 95 % interval)."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 0.5 + 0.42 * len(table)))
+        places = np.arange(len(table))[::-1]
+        axes.hlines(places, table["low"], table["high"], color=BLUE, linewidth=5, alpha=0.35)
+        axes.plot(table["value"], places, "o", color=BLUE)
+        for place, value in zip(places, table["value"], strict=True):
+            axes.text(value, place + 0.2, f"{value:.1%}", ha="center", va="bottom", fontsize=8)
+        axes.set(yticks=places, yticklabels=table[label], xlabel=xlabel, xlim=(0, 1), ylim=(-0.6, len(table) - 0.3))
+        figure.tight_layout()
+    return figure
+
+
+def dice_by_size(per_image: pd.DataFrame) -> Figure:
+    """Dice of each image over the share of the image that its lesion covers; images without one are left out."""
+    lesions = per_image[per_image["foreground"] > 0]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(5, 2.8))
+        axes.plot(100 * lesions["foreground"], lesions["dice"], "o", color=BLUE, alpha=0.6, markersize=5)
+        axes.set(xscale="log", xlabel="lesion, % of the image (log scale)", ylabel="Dice", ylim=(-0.03, 1.03))
+        figure.tight_layout()
+    return figure
+
+
+def nested_squares(image: np.ndarray, sides: Mapping[str, int]) -> Figure:
+    """Squares of `sides` pixels around the centre of an image (H, W, 3): how far each layer of a network sees."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(3.6, 3.6))
+        axes.imshow(image)
+        row, column = image.shape[0] / 2, image.shape[1] / 2
+        for colour, (name, side) in zip(COLOURS, sides.items(), strict=False):
+            corner = (column - side / 2, row - side / 2)
+            axes.add_patch(plt.Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=2, label=name))
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+        axes.axis("off")
+    return figure
+
+
+def channel_weights(weights: Sequence[np.ndarray], names: Sequence[str]) -> Figure:
+    """The weights (C,) in [0, 1] that channel attention gives on some images, a colour an image."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8.5, 2.2))
+        for colour, values, name in zip(COLOURS, weights, names, strict=False):
+            axes.plot(values, color=colour, linewidth=1, label=name)
+        axes.set(xlabel="channel of the bottleneck", ylabel="weight")
+        axes.legend(frameon=False, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1))
+        figure.tight_layout()
+    return figure
