@@ -1,5 +1,7 @@
 """Drawings of networks: boxes whose sizes are read off the network itself."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
@@ -29,7 +31,7 @@ def unet_d(network: UNetD, size: int) -> Figure:
             axes.text(left + width / 2, -height / 2 - 0.08, label, ha="center", va="top", fontsize=8)
             boxes.append((left, left + width, height))
             left += width + 0.42
-        for before, after in zip(boxes, boxes[1:], strict=False):
+        for before, after in pairwise(boxes):
             _arrow(axes, (before[1], 0), (after[0], 0))
         _skips(axes, boxes)
         _legend(axes, left)

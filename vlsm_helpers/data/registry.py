@@ -81,7 +81,7 @@ _PUBLIC = [
         "chest X-ray",
         "finding",
         paper="Saporta et al., Benchmarking saliency methods for chest X-ray interpretation, Nat. Mach. Intell. 4 (2022)",
-        home="https://stanfordaimi.azurewebsites.net/datasets/abfb76e5-70d5-4315-badc-c94dd82e3d6d",
+        home="https://stanfordaimi.azurewebsites.net/datasets/23c56a0d-15de-405b-87c8-99c30138950c",
         terms="Stanford research use agreement: non-commercial research only, no sharing of the files.",
         account=True,
         entries=_entries(1279, 446, 452),

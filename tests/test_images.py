@@ -1,0 +1,218 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import archives
+from vlsm_helpers.data.images import read_image, read_mask
+from vlsm_helpers.errors import DataError
+
+PICTURE = archives.picture(0)
+MASK = archives.rectangle(8, 8, 24, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("a.png", 0), ("a.tif", 0), ("a.bmp", 0), ("a.webp", 24), ("a.jpg", 24)]
+)
+def test_formats(name, tolerance, tmp_path):
+    image = read_image(archives.save(PICTURE, tmp_path / name))
+    assert image.shape == (24, 32, 3)
+    assert image.dtype == np.uint8
+    assert np.abs(image.astype(int) - PICTURE).mean() <= tolerance
+
+
+def test_the_contents_count_not_the_ending(tmp_path):
+    path = archives.save(PICTURE, tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert np.array_equal(read_image(path), PICTURE)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "RGBA", "I;16"])
+def test_grey_palette_and_transparent_images(mode, tmp_path):
+    grey = PICTURE[..., 0]
+    if mode == "I;16":
+        Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "a.png")
+        expected = np.stack([grey] * 3, axis=2)
+    else:
+        source = Image.fromarray(PICTURE).convert(mode)
+        source.save(tmp_path / "a.png")
+        expected = np.asarray(source.convert("RGB"))
+    assert np.array_equal(read_image(tmp_path / "a.png"), expected)
+
+
+def test_transparent_pixels_keep_their_colour(tmp_path):
+    alpha = np.full((24, 32, 1), 7, np.uint8)
+    archives.save(np.concatenate([PICTURE, alpha], axis=2), tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), PICTURE)
+
+
+def test_dark_16_bit_images_stay_dark(tmp_path):
+    values = np.array([[0, 256], [32768, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[..., 0].tolist() == [[0, 1], [128, 255]]
+
+
+def test_cmyk_jpeg(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - (255, 0, 0)).max() < 8
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"), [(1, PICTURE), (3, PICTURE[::-1, ::-1]), (6, np.rot90(PICTURE, -1))]
+)
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_exif_orientation_is_honoured(orientation, upright, ending, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    archives.save(PICTURE, tmp_path / f"a.{ending}", exif=exif)
+    assert np.array_equal(read_image(tmp_path / f"a.{ending}"), upright)
+
+
+def test_exif_orientation_of_a_jpeg(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    archives.save(PICTURE, tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (32, 24, 3)
+
+
+def test_floating_point_images_are_refused(tmp_path):
+    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match="float32") as caught:
+        read_image(tmp_path / "a.tif")
+    assert "a.tif" in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_missing(read, tmp_path):
+    with pytest.raises(DataError, match="missing") as caught:
+        read(tmp_path / "none.png")
+    assert "none.png" in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+@pytest.mark.parametrize(
+    "content", [b"", b"just some text\n" * 40, b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\x00\x10JFIF"]
+)
+def test_no_image(read, content, tmp_path):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "a.png")
+    assert "a.png" in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated(form, share, tmp_path):
+    whole = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(whole, form)
+    (tmp_path / "a.png").write_bytes(whole.getvalue()[: int(share * len(whole.getvalue()))])
+    with pytest.raises(DataError) as caught:
+        read_image(tmp_path / "a.png")
+    assert "a.png" in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_files_give_pixels_or_an_error_that_names_them(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    content = bytearray(archives.save(PICTURE, tmp_path / f"a.{['png', 'jpg', 'tif', 'webp'][seed % 4]}").read_bytes())
+    for place in rng.integers(0, len(content), 8):
+        content[place] = rng.integers(256)
+    (tmp_path / "damaged").write_bytes(content)
+    try:
+        outcome = f"damaged but read: {read_image(tmp_path / 'damaged').shape}"
+    except DataError as error:
+        outcome = str(error)
+    assert "damaged" in outcome
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 255), (0, 254), (1, 255)])
+def test_two_levels_are_a_mask(values, tmp_path):
+    archives.save(np.where(MASK, values[1], values[0]).astype(np.uint8), tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png"), MASK)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P"])
+def test_modes_of_a_mask(mode, tmp_path):
+    Image.fromarray(MASK).convert(mode).save(tmp_path / "m.png")
+    read = read_mask(tmp_path / "m.png")
+    assert read.dtype == bool
+    assert np.array_equal(read, MASK)
+
+
+def test_the_threshold_of_16_bit_masks(tmp_path):
+    values = np.where(MASK, 65535, 0).astype(np.uint16)
+    values[0, :2] = 32767, 32768
+    Image.fromarray(values).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png")[0, :2].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("high", [1, 255, 65535])
+def test_16_bit_masks(high, tmp_path):
+    Image.fromarray(np.where(MASK, high, 0).astype(np.uint16)).save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png"), MASK)
+
+
+def test_a_palette_of_two_greys(tmp_path):
+    indexed = Image.fromarray(MASK.astype(np.uint8), "P")
+    indexed.putpalette([0, 0, 0, 255, 255, 255])
+    indexed.save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png"), MASK)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+def test_an_empty_mask(mode, tmp_path):
+    Image.new(mode, (32, 24)).save(tmp_path / "m.png")
+    read = read_mask(tmp_path / "m.png")
+    assert read.shape == (24, 32)
+    assert not read.any()
+
+
+def test_a_full_mask(tmp_path):
+    archives.save(np.ones((24, 32), bool), tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png").all()
+
+
+def test_jpeg_edges_are_forgiven(tmp_path):
+    mask = np.zeros((200, 200), bool)
+    mask[53:140, 61:150] = True
+    read = read_mask(archives.save(mask, tmp_path / "m.jpg", quality=75))
+    assert np.array_equal(read, mask)
+
+
+def test_slightly_coloured_jpeg_grey_is_forgiven(tmp_path):
+    mask = np.zeros((200, 200), bool)
+    mask[50:140, 60:150] = True
+    pixels = np.stack([mask, mask, mask], axis=2).astype(np.uint8) * 240
+    pixels[..., 2] += 15
+    assert np.array_equal(read_mask(archives.save(pixels, tmp_path / "m.jpg", quality=90)), mask)
+
+
+def test_three_grey_levels_are_refused(tmp_path):
+    values = np.zeros((24, 32), np.uint8)
+    values[:, 10:20], values[:, 20:] = 127, 255
+    with pytest.raises(DataError, match="31% of its pixels are grey") as caught:
+        read_mask(archives.save(values, tmp_path / "grey.png"))
+    assert "grey.png" in str(caught.value)
+    assert "255 for foreground" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("largest", [2, 20, 63])
+def test_class_numbers_are_refused_not_read_as_an_empty_mask(largest, kind, tmp_path):
+    values = np.zeros((24, 32), kind)
+    values[4, 4], values[5, 5] = 1, largest
+    Image.fromarray(values).save(tmp_path / "classes.png")
+    with pytest.raises(DataError, match=f"largest value is {largest}") as caught:
+        read_mask(tmp_path / "classes.png")
+    assert "classes.png" in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_coloured_masks_are_refused(mode, tmp_path):
+    pixels = np.zeros((24, 32, 3), np.uint8)
+    pixels[8:16, 8:24, 0] = 255
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "red.png")
+    with pytest.raises(DataError, match="coloured") as caught:
+        read_mask(tmp_path / "red.png")
+    assert "red.png" in str(caught.value)

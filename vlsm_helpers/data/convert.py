@@ -1,0 +1,181 @@
+"""Finding images and masks in what each dataset's authors publish, under the names that the MedVLSM benchmark uses."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vlsm_helpers.data.images import read_image, read_mask
+from vlsm_helpers.errors import DataError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A dataset as its authors publish it, by the benchmark's names without extension.
+
+    `images`: name -> file; `masks`: name -> function that reads the mask, bool (H, W), and raises DataError.
+    """
+
+    images: dict[str, Path]
+    masks: dict[str, Callable[[], np.ndarray]]
+
+
+def find(name: str, root: Path) -> Published:
+    """The images and masks of the public dataset `name` below `root`, its authors' unpacked archive.
+
+    Raises DataError where `root` does not look like that archive.
+    """
+    published = _FINDERS[name](root)
+    if not published.images or not published.masks:
+        lacking = "images" if not published.images else "masks"
+        raise DataError(
+            f"No {lacking} of {name} were found.", where=root, mend=f"it should hold {LAYOUTS[name]}, at any depth."
+        )
+    return published
+
+
+def decode_rle(rle: dict, where: str | Path | None = None) -> np.ndarray:
+    """The mask, bool (H, W), of a COCO run-length code: {"size": [H, W], "counts": text}.
+
+    The text holds the lengths of runs of background, foreground, background, ... down the columns. A number takes
+    characters of 5 bits, lowest first, each offset by 48, with a sixth bit that says "goes on", signed in two's
+    complement; from the fourth on, a number is the difference to the one two places before. Source: COCO API,
+    `maskApi.c` (rleToString). Raises DataError, naming `where`, if the runs do not fill the size.
+    """
+    codes = np.frombuffer(rle["counts"].encode("ascii"), np.uint8).astype(np.int64) - 48
+    ends = codes & 32 == 0
+    number = np.cumsum(ends) - ends  # which number each character belongs to
+    starts = np.flatnonzero(np.concatenate([[True], ends[:-1]]))
+    shift = 5 * (np.arange(len(codes)) - starts[number])
+    digits = ((codes & 31) << shift) - np.where(ends & (codes & 16 > 0), 1 << (shift + 5), 0)
+    runs = np.zeros(len(starts), np.int64)
+    np.add.at(runs, number, digits)
+    for first in (1, 2):
+        runs[first::2] = np.cumsum(runs[first::2])
+    height, width = rle["size"]
+    if (runs < 0).any() or runs.sum() != height * width:
+        raise DataError(
+            f"The run-length code gives {runs.sum()} pixels, its size says {height} x {width}.",
+            where=where,
+            mend="fetch the annotations again.",
+        )
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+
+
+def _kvasir(root: Path) -> Published:
+    images, masks = _folders(root, "images", "masks")
+    return Published(_files(images), {name: partial(_kvasir_mask, path) for name, path in _files(masks).items()})
+
+
+def _clinicdb(root: Path) -> Published:
+    images, masks = _folders(root, "Original", "Ground Truth")
+    return Published(_files(images), {name: partial(_bright, path) for name, path in _files(masks).items()})
+
+
+def _bkai(root: Path) -> Published:
+    images, masks = _folders(root, "train", "train_gt")
+    return Published(_files(images), {name: partial(_coloured, path) for name, path in _files(masks).items()})
+
+
+def _busi(root: Path) -> Published:
+    """'benign (1).png' is 1_benign; its masks 'benign (1)_mask.png', 'benign (1)_mask_1.png', ... are one."""
+    images, masks = {}, defaultdict(list)
+    for path in _below(root):
+        if match := re.fullmatch(r"(benign|malignant|normal) \((\d+)\)(_mask(?:_\d+)?)?\.png", path.name):
+            kind, number, mask = match.groups()
+            if mask:
+                masks[f"{number}_{kind}"].append(path)
+            else:
+                images[f"{number}_{kind}"] = path
+    return Published(images, {name: partial(_merged, paths) for name, paths in masks.items()})
+
+
+def _chexlocalize(root: Path) -> Published:
+    """patient64541/study1/view1_frontal.jpg is patient64541_study1_view1_frontal; a mask's name ends in its finding."""
+    images, masks = {}, {}
+    for path in _below(root):
+        if re.fullmatch(r"gt_segmentations_(val|test)\.json", path.name):
+            for image, findings in json.loads(path.read_text()).items():
+                for finding, rle in findings.items():
+                    where = f"{path}: {image}, {finding}"
+                    masks[f"{image}_{finding.lower().replace(' ', '_')}"] = partial(decode_rle, rle, where)
+        elif path.suffix == ".jpg" and re.search(r"patient\d+/study\d+/[^/]+$", path.as_posix()):
+            images["_".join([*path.parts[-3:-1], path.stem])] = path
+    return Published(images, masks)
+
+
+def _isic(root: Path) -> Published:
+    files = {path.stem: path for path in _below(root) if re.fullmatch(r"ISIC_\d+(\.jpg|_Segmentation\.png)", path.name)}
+    images = {name: path for name, path in files.items() if path.suffix == ".jpg"}
+    return Published(images, {name: partial(read_mask, path) for name, path in files.items() if name not in images})
+
+
+_FINDERS = {
+    "kvasir_polyp": _kvasir,
+    "clinicdb_polyp": _clinicdb,
+    "bkai_polyp": _bkai,
+    "busi": _busi,
+    "chexlocalize": _chexlocalize,
+    "isic": _isic,
+}
+
+LAYOUTS = {
+    "kvasir_polyp": "images/ and masks/",
+    "clinicdb_polyp": "'Original'/ and 'Ground Truth'/",
+    "bkai_polyp": "train/ and train_gt/",
+    "busi": "'benign (1).png', 'benign (1)_mask.png' and so on",
+    "chexlocalize": "patient*/study*/*.jpg and gt_segmentations_{val,test}.json",
+    "isic": "ISIC_*.jpg and ISIC_*_Segmentation.png",
+}
+
+
+def _bright(path: Path) -> np.ndarray:
+    """Grey masks whose edges JPEG or anti-aliasing has blurred: the brighter half is foreground."""
+    return np.asarray(Image.fromarray(read_image(path)).convert("L")) > 127
+
+
+def _kvasir_mask(path: Path) -> np.ndarray:
+    mask = _bright(path)
+    if mask[0, 0] and mask[:2, :2].sum() == 1:  # 143 masks of the release have this lone white corner pixel
+        mask[0, 0] = False
+    return mask
+
+
+def _coloured(path: Path) -> np.ndarray:
+    """Red (neoplastic) and green (non-neoplastic) on black are both a polyp; JPEG has blurred the edges."""
+    return read_image(path).max(axis=2) > 127
+
+
+def _merged(paths: list[Path]) -> np.ndarray:
+    return np.logical_or.reduce([read_mask(path) for path in paths])
+
+
+def _folders(root: Path, *names: str) -> list[Path]:
+    """The sub-folders `names` of the first folder, at or below `root`, that has them all."""
+    for folder in [root, *(path for path in _below(root) if path.is_dir())]:
+        if all((folder / name).is_dir() for name in names):
+            return [folder / name for name in names]
+    raise DataError(
+        f"The folders {' and '.join(names)} were not found.",
+        where=root,
+        mend="give the authors' archive, or the folder it unpacks to.",
+    )
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in _below(folder) if path.suffix.lower() in IMAGE_SUFFIXES}
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Everything below `folder` but hidden files and what macOS adds to its archives."""
+    for path in sorted(folder.rglob("*")):
+        if path.name[0] != "." and "__MACOSX" not in path.parts:
+            yield path
