@@ -17,6 +17,8 @@ def own_runs(tmp_path, monkeypatch):
 
 def test_a_run_is_trained_scored_and_kept(toy):
     run = train_member("unet_d", "toy", **OPTIONS)
+    summary = evaluate_run(run)
+    assert summary.set_index("metric").loc["dice", "n"] == 5
     assert run.name == "toy-unet_d-ours-32px-seed0"
     table = pd.read_csv(run / "per_image.csv")
     assert len(table) == 5
@@ -27,6 +29,7 @@ def test_a_run_is_trained_scored_and_kept(toy):
 def test_another_split_or_dataset_is_added_to_the_table_once(toy):
     write_toy(toy.parent, "other", {"test": 3}, seed=9)
     run = train_member("unet_d", "toy", run="named", **OPTIONS)
+    evaluate_run(run)
     summary = evaluate_run(run, "test", "other")
     assert set(summary["dataset"]) == {"other"}
     assert summary.set_index("metric").loc["dice", "n"] == 3

@@ -52,9 +52,9 @@ PUBLISHED = Recipe(
 
 OURS = Recipe(
     "ours",
-    learning_rate=4e-3,
+    learning_rate=2e-3,
     weight_decay=1e-2,
-    batch_size=16,
+    batch_size=8,
     epochs=60,
     patience=30,
     monitor="val_dice",

@@ -33,7 +33,7 @@ def train_member(
     prompt: str = DEFAULT_PROMPT,
     seed: int = 0,
 ) -> Path:
-    """Train a member on a dataset's train split, choose its best epoch on val, score test; the run's folder.
+    """Train a member on a dataset's train split and choose its best epoch on val; the run's folder.
 
     `size`: pixels a side of the training images; `width`: UNet-D's channel multiplier; `limit`: at most so many training
     images; `epochs` and `batch_size` replace the recipe's. An unfinished run of the same name and settings goes on.
@@ -56,7 +56,6 @@ def train_member(
         chosen,
         seed=seed,
     )
-    evaluate_run(folder)
     return folder
 
 

@@ -7,6 +7,7 @@ datasets), VLSM_CACHE (what the package computes once), VLSM_RUNS (what training
 import os
 import platform
 import random
+import threading
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,10 @@ from vlsm_helpers.errors import SettingsError
 
 CLIPSEG_WEIGHTS = "CIDAS/clipseg-rd64-refined"
 BIOMEDCLIP_WEIGHTS = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
-PUBLISHED_WEIGHTS = {CLIPSEG_WEIGHTS: ("model.safetensors", 603), BIOMEDCLIP_WEIGHTS: ("open_clip_model.safetensors", 784)}
+PUBLISHED_WEIGHTS = {
+    CLIPSEG_WEIGHTS: ("model.safetensors", 603),
+    BIOMEDCLIP_WEIGHTS: ("open_clip_model.safetensors", 784),
+}
 DEFAULT_DATASET = "phantom_endoscopy"
 
 
@@ -34,7 +38,7 @@ class Profile:
 
 
 PROFILES = {
-    "tiny": Profile("tiny", image_size=128, unet_width=0.125, batch_size=16, epochs=24, max_train_images=200),
+    "tiny": Profile("tiny", image_size=128, unet_width=0.125, batch_size=8, epochs=24, max_train_images=200),
     "full": Profile("full", image_size=352, unet_width=1.0, batch_size=10, epochs=100, max_train_images=None),
 }
 
@@ -67,7 +71,7 @@ def runs_folder() -> Path:
 
 
 def project_folder() -> Path:
-    """The checkout around the working folder, so that notebooks and commands agree on `runs`; else the working folder."""
+    """The checkout around the working folder, so that notebooks and commands agree on `runs`; else that folder."""
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / "vlsm_helpers").is_dir()), here)
 
@@ -99,7 +103,7 @@ def start(profile: str | None = None, dataset: str | None = None, seed: int | No
         profile=chosen,
         reason=reason,
         dataset=dataset or os.environ.get("VLSM_DATASET") or DEFAULT_DATASET,
-        seed=_as_seed(seed if seed is not None else os.environ.get("VLSM_SEED", 0)),
+        seed=_as_seed(seed if seed is not None else os.environ.get("VLSM_SEED") or 0),
         device=device(),
         hardware=hardware(),
     )
@@ -154,7 +158,10 @@ def auto_profile() -> tuple[str, str]:
         return "full", "a GPU is there and the published weights are in the cache"
     if hub_reachable():
         megabytes = sum(PUBLISHED_WEIGHTS[name][1] for name in missing)
-        return "full", f"a GPU is there and the hub answers; about {megabytes} MB of weights will be downloaded when used"
+        return (
+            "full",
+            f"a GPU is there and the hub answers; about {megabytes} MB of weights will be downloaded when used",
+        )
     return "tiny", "a GPU is there, but the published weights are not in the cache and the hub does not answer"
 
 
@@ -166,15 +173,25 @@ def weights_cached(hub_id: str) -> bool:
 
 
 def hub_reachable(seconds: float = 3.0) -> bool:
-    """Whether the weights hub answers within `seconds`; HF_HUB_OFFLINE=1 counts as no, without a request."""
-    import httpx
+    """Whether the weights hub answers within `seconds`, all told; HF_HUB_OFFLINE=1 counts as no, without a request."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
+    answers = []
+    # A thread, because a client's timeout bounds neither the name's look-up nor a chain of redirects.
+    probe = threading.Thread(target=lambda: answers.append(_hub_answers(constants.ENDPOINT, seconds)), daemon=True)
+    probe.start()
+    probe.join(seconds)
+    return answers == [True]
+
+
+def _hub_answers(address: str, seconds: float) -> bool:
+    from huggingface_hub import get_session
+
     try:
-        return httpx.head(constants.ENDPOINT, timeout=seconds, follow_redirects=True).status_code < 500
-    except httpx.HTTPError:
+        return get_session().head(address, timeout=seconds, follow_redirects=True).status_code < 500
+    except Exception:  # the hub's client, and so its errors, changed with its major version: any failure is a no
         return False
 
 
@@ -191,7 +208,9 @@ def _as_seed(value: int | str) -> int:
     try:
         return int(value)
     except ValueError:
-        raise SettingsError(f"The seed {value!r} is no integer.", mend="set VLSM_SEED or SEED to a number such as 0.") from None
+        raise SettingsError(
+            f"The seed {value!r} is no integer.", mend="set VLSM_SEED or SEED to a number such as 0."
+        ) from None
 
 
 def _folder(variable: str, default: Path) -> Path:

@@ -16,14 +16,20 @@ from vlsm_helpers.models.segmenter import Features, Segmenter, no_text
 ENCODER_CHANNELS = (64, 128, 256, 512)
 BOTTLENECK_CHANNELS = 1240
 DECODER_CHANNELS = (546, 182, 91, 45)
+PUBLISHED_DROPOUT = 0.1
 STRIDE = 2 ** len(ENCODER_CHANNELS)  # the network halves a side four times, so it wants multiples of 16
 
 
 class UNetD(Segmenter):
-    """UNet-D with every channel count multiplied by `width`: 11,833,593 parameters at 1, 186 thousand at 1/8."""
+    """UNet-D with every channel count multiplied by `width`: 11,833,593 parameters at 1, 186 thousand at 1/8.
 
-    def __init__(self, width: float = 1.0, dropout: float = 0.1):
+    `dropout`, the share of values dropped after each encoder level, is the published 0.1 at width 1 and shrinks with it:
+    a narrow network has no channels to spare.
+    """
+
+    def __init__(self, width: float = 1.0, dropout: float | None = None):
         super().__init__()
+        dropout = PUBLISHED_DROPOUT * min(1.0, width) if dropout is None else dropout
         self.config = {"name": "unet_d", "width": width, "dropout": dropout}
         encoder = [scaled(channels, width) for channels in ENCODER_CHANNELS]
         decoder = [scaled(channels, width) for channels in DECODER_CHANNELS]

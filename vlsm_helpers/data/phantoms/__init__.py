@@ -1,1 +1,9 @@
-"""Procedural images that look the part."""
+"""Phantoms: procedural pictures that look like a modality, drawn from a seed. Not real patients.
+
+`render` draws one, `seeds` says which seeds a split takes, `ensure` lays a dataset out on disk. A module a modality.
+"""
+
+from vlsm_helpers.data.phantoms.disk import ensure
+from vlsm_helpers.data.phantoms.rendering import PRETRAINING_SEEDS, Phantom, render, seeds
+
+__all__ = ["PRETRAINING_SEEDS", "Phantom", "ensure", "render", "seeds"]

@@ -1,0 +1,249 @@
+"""What maintainers run from tools/."""
+
+import base64
+from io import BytesIO
+
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+from tools import notebooks as stamping
+from tools.colab_constraints import colab_constraints
+from vlsm_helpers import __version__
+from vlsm_helpers.errors import CourseError
+
+PLACE = stamping.NOTEBOOKS / "03_train.ipynb"
+
+
+def with_outputs(*outputs):
+    return new_notebook(cells=[new_code_cell("# draw\nshow()", outputs=list(outputs))])
+
+
+def stream(text, name="stdout"):
+    return new_output("stream", name=name, text=text)
+
+
+def test_cleaning_keeps_what_the_notebook_says_and_drops_how_it_was_run():
+    notebook = with_outputs(stream("50 %|###", "stderr"), stream("done"))
+    notebook.cells[0].metadata.update(
+        tags=["headline"], execution={"iopub.status.busy": "now"}, papermill={"duration": 1}
+    )
+    notebook.metadata.update(
+        widgets={"state": {}},
+        papermill={"input_path": "/home/me"},
+        accelerator="GPU",
+        language_info={"version": "3.11.9"},
+    )
+    clean = stamping.cleaned(notebook, PLACE, {})
+    assert clean.cells[0].metadata == {"tags": ["headline"]}
+    assert [output.text for output in clean.cells[0].outputs] == ["done"]
+    assert set(clean.metadata) == {"accelerator", "kernelspec", "language_info", "vlsm"}
+    assert clean.metadata["language_info"] == {"name": "python"}
+    assert clean.metadata["vlsm"] == {"code": stamping.code_hash(notebook), "version": __version__}
+    assert notebook.metadata["widgets"] == {"state": {}}  # the original is left as it was
+    nbformat.validate(clean)
+
+
+def test_known_folders_get_their_short_names():
+    html = new_output(
+        "display_data", data={"text/html": "<td>/tmp/x/runs/unet</td>", "text/plain": "ä /tmp/x/runs/unet"}
+    )
+    clean = stamping.cleaned(with_outputs(stream("saved in /tmp/x/runs/unet"), html), PLACE, {"/tmp/x/runs": "runs"})
+    first, second = clean.cells[0].outputs
+    assert first.text == "saved in runs/unet"
+    assert second.data == {"text/html": "<td>runs/unet</td>", "text/plain": "ä runs/unet"}
+    assert stamping.output_problems(clean) == []
+
+
+def test_a_widget_leaves_its_text():
+    widget = new_output(
+        "display_data", data={stamping.WIDGET_VIEW: {"model_id": "1"}, "text/plain": "FusionExplorer()"}
+    )
+    clean = stamping.cleaned(with_outputs(widget), PLACE, {})
+    assert clean.cells[0].outputs[0].data == {"text/plain": "FusionExplorer()"}
+
+
+def test_a_progress_bar_leaves_nothing():
+    bar = new_output(
+        "display_data", data={stamping.WIDGET_VIEW: {"model_id": "1"}, "text/plain": " 0%|     | 0/288 [00:00"}
+    )
+    assert stamping.cleaned(with_outputs(bar), PLACE, {}).cells[0].outputs == []
+
+
+def test_what_changes_from_run_to_run_is_made_stable():
+    styled = '<style>#T_a1b2c_row0 {}</style><table id="T_a1b2c">', '<table id="T_0f9e8">'
+    outputs = [
+        new_output("display_data", data={"text/html": html, "text/plain": "<Styler at 0x7f12ab34cd>"})
+        for html in styled
+    ]
+    first, second = stamping.cleaned(with_outputs(*outputs), PLACE, {}).cells[0].outputs
+    assert first.data == {"text/html": '<style>#T_00000_row0 {}</style><table id="T_00000">', "text/plain": "<Styler>"}
+    assert second.data["text/html"] == '<table id="T_00001">'
+
+
+def encoded(pixels):
+    file = BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def pixels(picture):
+    return np.asarray(Image.open(BytesIO(base64.b64decode(picture))).convert("RGB"), float)
+
+
+PHOTO = np.random.default_rng(0).normal(0, 3, (400, 800, 3)) + np.linspace(20, 230, 800)[:, None]
+DRAWING = np.zeros((400, 800, 3)) + 255 * (np.arange(800) % 40 > 1)[:, None]
+
+
+@pytest.mark.parametrize(("drawn", "kind", "tolerance"), [(PHOTO, "image/jpeg", 4), (DRAWING, "image/png", 0)])
+def test_pictures_are_made_small_and_keep_their_look_and_their_words(drawn, kind, tolerance):
+    original = encoded(drawn)
+    shown = new_output("display_data", data={"image/png": original}, metadata={"image/png": {"alt": "seen"}})
+    clean = stamping.cleaned(with_outputs(shown), PLACE, {}).cells[0].outputs[0]
+    assert list(clean.data) == [kind]
+    assert len(clean.data[kind]) <= (0.6 if kind == "image/jpeg" else 1) * len(original)
+    assert np.abs(pixels(clean.data[kind]) - drawn.astype(np.uint8)).mean() <= tolerance
+    assert clean.metadata == {kind: {"alt": "seen"}}
+
+
+def test_the_headline_stands_under_the_title_and_smaller():
+    notebook = with_outputs(new_output("display_data", data={"image/png": encoded(DRAWING)}))
+    notebook.cells[0].metadata["tags"] = ["headline"]
+    notebook.cells.insert(0, new_markdown_cell("# Title\n![lines](attachment:headline.png)"))
+    title, _ = stamping.cleaned(notebook, PLACE, {}).cells
+    (attached,) = title.attachments["headline.png"].values()
+    assert pixels(attached).shape == (320, 640, 3)
+
+
+def test_the_address_in_the_install_cell_is_the_repositorys():
+    source = 'if "google.colab" in sys.modules:\n    %pip install "vlsm-helpers @ git+REPOSITORY"'
+    notebook = new_notebook(cells=[new_code_cell(source, metadata={"tags": ["install"]})])
+    clean = stamping.cleaned(notebook, PLACE, {})
+    assert f'@ git+{stamping.REPOSITORY}"' in clean.cells[0].source
+    assert stamping.cleaned(clean, PLACE, {}).cells[0].source == clean.cells[0].source
+
+
+def test_badges_are_generated_where_they_are_asked_for():
+    cells = [new_markdown_cell("# Title"), new_markdown_cell("old", metadata={"tags": ["badges"]})]
+    clean = stamping.cleaned(new_notebook(cells=cells), PLACE, {})
+    assert clean.cells[0].source == "# Title"
+    owner = stamping.REPOSITORY.removeprefix("https://github.com/")
+    assert (
+        f"(https://colab.research.google.com/github/{owner}/blob/main/notebooks/03_train.ipynb)"
+        in clean.cells[1].source
+    )
+    assert (
+        f"(https://mybinder.org/v2/gh/{owner}/main?urlpath=lab%2Ftree%2Fnotebooks%2F03_train.ipynb)"
+        in clean.cells[1].source
+    )
+
+
+def test_the_hash_is_of_code_alone():
+    notebook = new_notebook(cells=[new_markdown_cell("a"), new_code_cell("1")])
+    before = stamping.code_hash(notebook)
+    notebook.cells[0].source = "b"
+    notebook.cells[1].outputs = [stream("1")]
+    assert stamping.code_hash(notebook) == before
+    notebook.cells[1].source = "2"
+    assert stamping.code_hash(notebook) != before
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/home/me/x", "in /tmp/tmp12/x", "'/root/.cache'", "PosixPath('/Users/me')", r"C:\Users\me", "file:///home/me/x"],
+)
+def test_paths_of_a_machine_are_found(text):
+    problems = stamping.output_problems(with_outputs(stream(text)))
+    assert len(problems) == 1
+    assert "cell 1 ('# draw')" in problems[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["runs/unet_d", "~/.cache/vlsm", "https://example.org/home/me", "notebooks/home/x", "and/or/tmp/", "12/24"]
+)
+def test_other_slashes_are_no_paths_of_a_machine(text):
+    assert stamping.output_problems(with_outputs(stream(text))) == []
+
+
+def test_pictures_are_no_paths():
+    shown = new_output("display_data", data={"image/png": "AA /tmp/ AA", "text/plain": "<Figure>"})
+    assert stamping.output_problems(with_outputs(shown)) == []
+
+
+def test_errors_and_stderr_are_found():
+    error = new_output("error", ename="ValueError", evalue="no", traceback=[])
+    problems = stamping.output_problems(with_outputs(error, stream("careful", "stderr")))
+    assert ["ended in ValueError" in problems[0], "stderr" in problems[1]] == [True, True]
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout of its own for the command; `write` puts a notebook there."""
+    monkeypatch.setattr(stamping, "PROJECT", tmp_path)
+    monkeypatch.setattr(stamping, "NOTEBOOKS", tmp_path / "notebooks")
+    for variable in ("VLSM_RUNS", "VLSM_PROFILE", "VLSM_DATASET", "VLSM_SEED", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(variable, "set before")
+    (tmp_path / "notebooks" / "solutions").mkdir(parents=True)
+
+    def write(name, *sources):
+        path = tmp_path / "notebooks" / name
+        cells = [new_markdown_cell("x", metadata={"tags": ["badges"]}), *map(new_code_cell, sources)]
+        nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": stamping.KERNEL}), path)
+        return path
+
+    return write
+
+
+@pytest.mark.notebooks
+def test_the_command_executes_and_stamps(checkout, capsys):
+    shows = "import os\nos.environ['VLSM_RUNS'], os.environ['VLSM_PROFILE'], os.environ['VLSM_DATASET']"
+    path = checkout("00_start.ipynb", "import sys; print('careful', file=sys.stderr)", shows)
+    broken = checkout("solutions/00_start.ipynb", "1 / 0")
+    before = broken.read_text()
+    assert stamping.main([]) == 1
+    told = capsys.readouterr()
+    assert "1 of 2 notebooks stamped" in told.out
+    assert "failed at In [1]: 1 / 0" in told.err
+    assert broken.read_text() == before
+    stamped = nbformat.read(path, as_version=4)
+    assert stamped.metadata["vlsm"]["code"] == stamping.code_hash(stamped)
+    assert stamped.cells[2].outputs[0].data["text/plain"] == "('runs', 'tiny', '')"
+    assert stamped.cells[1].outputs == []
+    assert stamped.cells[0].source.startswith("[![Open in Colab]")
+
+
+@pytest.mark.notebooks
+def test_what_may_not_be_committed_is_refused(checkout, monkeypatch):
+    monkeypatch.setattr(stamping, "MAX_BYTES", 500)
+    path = checkout("00_start.ipynb", "print('/home/me/secret')")
+    before = path.read_text()
+    with pytest.raises(CourseError, match=r"cell 2 \(.*path of this machine, '/home/me/secret'[\s\S]*more than 0"):
+        stamping.restamp(path)
+    assert path.read_text() == before
+
+
+def test_a_glob_that_matches_nothing_is_no_success(checkout):
+    assert stamping.main(["09*"]) == 1
+
+
+def test_colab_constraints_are_those_of_the_course_that_it_allows():
+    freeze = """# comment
+absl-py==1.4.0
+albumentations==2.0.8
+cucim-cu12 @ https://example.org/cucim.whl
+huggingface_hub==1.17.0
+torch==2.11.0+cu128
+transformers==5.9.0
+"""
+    required = [
+        "albumentations>=2.0.8,<2.1",
+        "huggingface-hub>=1.0",
+        "open_clip_torch>=3",
+        "torch>=2.11",
+        "transformers>=5.13",
+    ]
+    allowed, refused = colab_constraints(freeze, required)
+    assert allowed == ["albumentations==2.0.8", "huggingface_hub==1.17.0", "torch==2.11.0"]
+    assert refused == ["transformers==5.9.0"]

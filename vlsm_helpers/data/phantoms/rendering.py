@@ -1,0 +1,61 @@
+"""One phantom from its seed, and which seeds belong to which split."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlsm_helpers.data import registry
+from vlsm_helpers.data.phantoms import endoscopy, skin, ultrasound, xray
+from vlsm_helpers.data.phantoms.drawing import DIFFICULTIES, streams
+from vlsm_helpers.errors import DataError
+
+GENERATOR_VERSION = 1  # raise it with every change that moves a pixel: datasets on disk are then drawn again
+
+FIRST_SEEDS = {"train": 10_000, "val": 20_000, "test": 30_000}
+PRETRAINING_SEEDS = range(1_000_000, 2_000_000)  # no split ever takes these: free for pretraining other models
+
+_MODALITIES = {
+    "phantom_endoscopy": endoscopy.draw,
+    "phantom_ultrasound": ultrasound.draw,
+    "phantom_skin": skin.draw,
+    "phantom_xray": xray.draw,
+}
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A picture and its truth: image uint8 (size, size, 3), mask bool (size, size), empty for the kind `normal`."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    noun: str  # what a prompt calls the target: polyp, tumor, skin lesion; on X-rays the finding's name
+    kind: str  # sessile, flat, pedunculated; benign, malignant, normal; even, variegated, faint; or the finding
+    difficulty: str
+
+
+def render(name: str, seed: int, difficulty: str = "medium", size: int = 128) -> Phantom:
+    """The phantom `seed` of the dataset `name`, `size` pixels a side; the same picture on every machine.
+
+    A harder picture of the same seed shows the same scene; a larger one shows it with finer detail, not another one.
+    Raises DataError for a name that is no phantom dataset, an unknown difficulty, a negative seed or a size below 32.
+    """
+    if name not in _MODALITIES:
+        raise DataError(f"There are no phantoms {name!r}.", mend=f"use one of {', '.join(_MODALITIES)}.")
+    if difficulty not in DIFFICULTIES:
+        raise DataError(f"There is no difficulty {difficulty!r}.", mend=f"use one of {', '.join(DIFFICULTIES)}.")
+    if seed < 0 or size < 32:
+        raise DataError(f"Seed {seed} at {size} px cannot be drawn.", mend="use a seed from 0 and a size from 32 px.")
+    drawing = _MODALITIES[name](streams(name, seed), size, DIFFICULTIES[difficulty])
+    image = np.floor(np.clip(drawing.image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return Phantom(image, drawing.mask, drawing.noun, drawing.kind, difficulty)
+
+
+def seeds(name: str, split: str) -> range:
+    """The seeds of a split (train, val or test), as many as the dataset's card says; splits never share one.
+
+    Raises DataError for an unknown dataset or split.
+    """
+    if split not in FIRST_SEEDS:
+        raise DataError(f"There is no split {split!r}.", mend=f"use one of {', '.join(FIRST_SEEDS)}.")
+    first = FIRST_SEEDS[split]
+    return range(first, first + registry.find(name).entries[split])
