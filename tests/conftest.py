@@ -55,3 +55,17 @@ def toy(tmp_path, monkeypatch):
     """The folder of a toy dataset that `load_split("toy", ...)` finds."""
     monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
     return write_toy(tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory):
+    """A folder for VLSM_WEIGHTS with tiny random CLIPSeg and BiomedCLIP checkpoints; tests copy what they change."""
+    import torch
+
+    from tools.random_checkpoints import write_biomedclip, write_clipseg
+
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    write_clipseg(folder / "clipseg", tiny=True)
+    write_biomedclip(folder / "biomedclip", tiny=True)
+    return folder

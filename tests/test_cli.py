@@ -17,7 +17,7 @@ from vlsm_helpers.errors import DataError
 @pytest.fixture
 def vlsm(monkeypatch):
     """The command with its arguments; wide, so that tables keep to one line."""
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "250")
     return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)))
 
 
@@ -72,6 +72,8 @@ def test_data_list_shows_every_dataset_and_what_is_here(vlsm, monkeypatch, tmp_p
     assert rows["busi"].rstrip().endswith("no")
     assert rows["bkai_polyp"].rstrip().endswith("no, needs an account")
     assert rows["phantom_skin"].rstrip().endswith("drawn when used")
+    for card in DATASETS.values():
+        assert card.is_phantom or (card.terms in rows[f"{card.name}:"] and card.home in rows[f"{card.name}:"])
 
 
 def test_data_prepare_hands_on_its_options(vlsm, called):

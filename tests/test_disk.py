@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import os
-import threading
 
 import numpy as np
 import pytest
@@ -113,23 +112,30 @@ def test_a_stopped_run_leaves_nothing(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_two_that_draw_at_once_agree(tmp_path, monkeypatch):
-    """Both have drawn before either moves its folder into place."""
-    draw, together, results = disk._draw, threading.Barrier(2), []
+def test_another_process_finishes_while_this_one_draws(tmp_path, monkeypatch):
+    draw, theirs = disk._draw, {}
 
-    def draw_and_wait(name, root):
-        drawn = draw(name, root)
-        together.wait(timeout=60)
-        return drawn
+    def draw_slowly(name, root):
+        monkeypatch.setattr(disk, "_draw", draw)
+        theirs.update(everything(ensure(name, tmp_path)))
+        return draw(name, root)
 
-    monkeypatch.setattr(disk, "_draw", draw_and_wait)
-    threads = [threading.Thread(target=lambda: results.append(ensure(NAME, tmp_path))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == [tmp_path / NAME] * 2
-    assert disk._is_whole(tmp_path / NAME, NAME)
+    monkeypatch.setattr(disk, "_draw", draw_slowly)
+    assert everything(ensure(NAME, tmp_path)) == theirs  # the first one's stays
+    assert os.listdir(tmp_path) == [NAME]
+
+
+def test_another_process_finishes_just_before_this_one_moves_its_folder(tmp_path, monkeypatch):
+    replace, theirs = os.replace, {}
+
+    def replace_late(source, target):
+        if source != tmp_path / NAME:
+            monkeypatch.setattr(os, "replace", replace)
+            theirs.update(everything(ensure(NAME, tmp_path)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_late)
+    assert everything(ensure(NAME, tmp_path)) == theirs
     assert os.listdir(tmp_path) == [NAME]
 
 

@@ -21,3 +21,9 @@ def test_a_member_is_made_again_from_its_configuration(tmp_path):
 def test_an_unknown_member_is_told_the_nearest():
     with pytest.raises(SettingsError, match="did you mean unet_d"):
         members.build("unet-d")
+
+
+def test_an_option_that_a_member_does_not_have_is_refused():
+    with pytest.raises(SettingsError, match="clipseg has no option 'width'") as failure:
+        members.build("clipseg", width=0.5)
+    assert failure.value.mend == "it has weights, train, image_size."

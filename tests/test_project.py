@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -87,6 +88,17 @@ def test_constraints_are_exact_and_name_no_index():
         assert line.startswith("#") or re.match(r"[\w.-]+==[\w.]+( ; .+)?$", line), line
 
 
+def test_files_that_are_not_python_are_installed_too():
+    listed = tomllib.loads(text("pyproject.toml"))["tool"]["setuptools"]["package-data"]
+    kept = {file for package, globs in listed.items() for glob in globs for file in _package(package).glob(glob)}
+    found = {file for file in _package("vlsm_helpers").rglob("*.*") if file.suffix not in (".py", ".pyc")}
+    assert found <= kept, f"add to package-data: {', '.join(file.name for file in found - kept)}"
+
+
+def _package(name):
+    return PROJECT / name.replace(".", "/")
+
+
 # The Makefile
 
 
@@ -163,7 +175,10 @@ def test_clean_leaves_runs_and_datasets(fresh):
 
 def test_an_old_python_is_refused_in_words(fresh):
     old = fresh / "python3.10"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.10.1 && exit 0\nexit 1\n')
+    pretends = "import sys; sys.version_info = (3, 10, 1, 'final', 0); exec(sys.argv[1])"
+    old.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo Python 3.10.1 && exit\n{sys.executable} -c "{pretends}" "$2"\n'
+    )
     old.chmod(0o755)
     outcome = make("run", f"PYTHON={old}", folder=fresh)
     assert outcome.returncode != 0

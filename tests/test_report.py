@@ -30,7 +30,9 @@ def cell(*pictures, rows=(), tag=None):
 
 def executed(folder, name, *cells, seconds=75.2, failure=None, title="A title"):
     path = folder / f"{name}.ipynb"
-    nbformat.write(new_notebook(cells=[new_markdown_cell(f"intro\n\n# {title}\n## part"), *cells]), path)
+    opening = f"# {title}\n\n![it](attachment:it.png)\n\n**What** a [mask](m.html) is,\nin `code`.\n\n## part\n\nmore"
+    attachments = {"it.png": {"image/png": base64.b64encode(PIXEL).decode()}}
+    nbformat.write(new_notebook(cells=[new_markdown_cell(opening, attachments=attachments), *cells]), path)
     report.stamp(path, seconds, failure)
     return path
 
@@ -39,6 +41,7 @@ def test_reading_an_executed_notebook(tmp_path):
     failure = Failure("In [4]", "fit()", "ValueError: no")
     path = executed(tmp_path, "03_train", cell((PIXEL, "white")), cell(rows=[ROW, ROW]), failure=failure)
     read = report.read(path)
+    assert read.summary == "What a mask is, in code."
     assert (read.name, read.title, read.seconds, read.failure) == ("03_train", "A title", 75.2, failure)
     assert abs((read.finished - datetime.now(read.finished.tzinfo)).total_seconds()) < 60
     assert list(read.results.columns) == list(report.CSV_COLUMNS)
@@ -64,6 +67,7 @@ def test_the_report_of_a_folder(tmp_path):
         "1 of 2 notebooks done",
         "Start &amp; see",
         'alt="a polyp"',
+        "What a mask is, in code.",
         "75 s",
         "✓ done",
         "✗ failed",
@@ -124,6 +128,23 @@ def test_renderings_show_the_outputs_and_lead_to_one_another(tmp_path):
     assert 'href="03_train.html"' in html
     assert 'href="https://example.org/a.ipynb"' in html
     assert "<pre>table</pre>" in html
+
+
+def test_a_notebook_that_cannot_be_rendered_does_not_take_the_report_along(tmp_path):
+    executed(tmp_path, "00_start", new_markdown_cell("![gone](attachment:gone.png)"))
+    executed(tmp_path, "03_train", cell(rows=[ROW]))
+    assert report.write(tmp_path).read_text().count("<article") == 2
+    assert "missing attachment: gone.png" in (tmp_path / "00_start.html").read_text()
+    assert "<pre>table</pre>" in (tmp_path / "03_train.html").read_text()
+
+
+def test_a_card_compares_models_by_one_metric(tmp_path):
+    rows = [ROW | {"model": model, "metric": metric} for model in "ABCDE" for metric in ("dice", "iou")]
+    executed(tmp_path, "00_start", cell(rows=rows))
+    card = report.write(tmp_path).read_text().partition("<article")[2].partition("</article>")[0]
+    assert card.count("<td>dice</td>") == 4
+    assert "iou" not in card
+    assert "and 6 more" in card
 
 
 @pytest.mark.parametrize("seconds", [0.4, 3600])

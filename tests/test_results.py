@@ -88,6 +88,7 @@ def test_a_notebook_that_publishes_nothing_has_no_rows(tmp_path):
     ("changes", "message"),
     [
         ({"value": 75.1, "low": 73.0, "high": 77.0}, "outside 0 to 1.*not percentages"),
+        ({"value": 0.99, "high": 1.01}, "outside 0 to 1"),
         ({"value": "good"}, "column value has entries that are no numbers"),
         ({"low": 0.76}, "outside its interval"),
         ({"high": 0.7}, "outside its interval"),

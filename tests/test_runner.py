@@ -1,4 +1,5 @@
 import json
+import os
 
 import nbformat
 import pandas as pd
@@ -24,7 +25,7 @@ import pandas as pd
 from vlsm_helpers.results import publish
 from vlsm_helpers.settings import PROFILES, Settings
 settings = Settings(PROFILES[PROFILE or "tiny"], "", DATASET or "none", SEED or 0, "cpu", "a toaster")
-model = f"{Path.cwd().name} {os.environ['VLSM_DATA']}"
+model = f"{Path.cwd().name} {os.environ['VLSM_DATA']} {os.environ['VLSM_CACHE']}"
 row = dict(model=model, split="test", metric="dice", value=0.8121, low=0.79, high=0.83, n=5)
 publish(pd.DataFrame([row]), settings)
 """
@@ -60,6 +61,7 @@ def course(tmp_path_factory):
         patch.chdir(root)
         patch.setenv("VLSM_DATA", "images")  # relative to the checkout, where kernels do not run
         patch.setenv("VLSM_RUNS", "results")
+        patch.setenv("VLSM_CACHE", "cache")
         outcome = CliRunner().invoke(app, ["run", "--dataset", "toy", "--seed", "3"])
     return root, outcome
 
@@ -89,7 +91,7 @@ def test_notebooks_run_in_their_folder_with_what_was_given(course):
     table = pd.read_csv(root / "results" / "course" / "results.csv")
     assert table["notebook"].tolist() == ["00_passes"]  # 01 failed before it published
     row = table.iloc[0]
-    assert row["model"] == f"notebooks {root / 'images'}"
+    assert row["model"] == f"notebooks {root / 'images'} {root / 'cache'}"
     assert (row["dataset"], row["seed"], row["profile"]) == ("toy", 3, "tiny")
     assert 0 < row["seconds"] < 60
 
@@ -120,7 +122,15 @@ def test_each_notebook_has_a_bar_with_its_name(course):
     _, outcome = course
     assert "00_passes 100% |" in outcome.stderr
     assert "left" in outcome.stderr
-    assert "without encryption" not in outcome.stderr
+
+
+@pytest.mark.notebooks
+def test_kernels_do_not_write_into_the_bar(tmp_path, capfd):
+    write_notebook(tmp_path, "00_start", "1")
+    runner.run_notebook(tmp_path / "00_start.ipynb", tmp_path / "out.ipynb", {}, label="00_start")
+    told = capfd.readouterr().err
+    assert "00_start 100%" in told
+    assert "WARNING" not in told
 
 
 def test_globs_names_and_files_choose_notebooks(checkout):
@@ -157,13 +167,17 @@ def test_an_unknown_dataset_fails_before_any_notebook_runs(checkout):
     assert list((checkout / "out").iterdir()) == []
 
 
-def test_without_wishes_nothing_is_injected(checkout, monkeypatch):
+def test_without_wishes_nothing_is_injected_and_folders_are_absolute(checkout, monkeypatch):
     asked = {}
+    for name in ("DATA", "RUNS", "CACHE"):
+        monkeypatch.setenv(f"VLSM_{name}", name.lower())
     write_notebook(checkout / "notebooks", "00_start")
     monkeypatch.setattr("papermill.execute_notebook", lambda *paths, **options: asked.update(options))
     runner.run_course(output=checkout / "out")
     assert asked["parameters"] == {}
     assert asked["cwd"] == checkout / "notebooks"
+    for name in ("DATA", "RUNS", "CACHE"):
+        assert os.environ[f"VLSM_{name}"] == str(checkout / name.lower())
 
 
 def test_a_stopped_run_leaves_a_report_of_what_was_done(checkout, monkeypatch):

@@ -1,6 +1,8 @@
 """What maintainers run from tools/."""
 
 import base64
+import gzip
+import json
 from io import BytesIO
 
 import nbformat
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
+from transformers import AutoTokenizer
 
 from tools import notebooks as stamping
+from tools import random_checkpoints
 from tools.colab_constraints import colab_constraints
 from vlsm_helpers import __version__
 from vlsm_helpers.errors import CourseError
@@ -247,3 +251,29 @@ transformers==5.9.0
     allowed, refused = colab_constraints(freeze, required)
     assert allowed == ["albumentations==2.0.8", "huggingface_hub==1.17.0", "torch==2.11.0"]
     assert refused == ["transformers==5.9.0"]
+
+
+def test_random_checkpoints_have_the_published_names_and_follow_from_the_seed(tmp_path, monkeypatch):
+    for folder in ("first", "second"):
+        monkeypatch.setattr("sys.argv", ["random_checkpoints.py", str(tmp_path / folder), "--tiny", "--seed", "3"])
+        random_checkpoints.main()
+    files = {str(path.relative_to(tmp_path / "first")) for path in tmp_path.glob("first/*/*")}
+    assert files == {str(path.relative_to(tmp_path / "second")) for path in tmp_path.glob("second/*/*")}
+    assert {"clipseg/model.safetensors", "clipseg/preprocessor_config.json", "clipseg/vocab.json"} <= files
+    assert {"biomedclip/open_clip_model.safetensors", "biomedclip/open_clip_config.json"} <= files
+    for file in files:
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+
+
+def test_random_checkpoints_take_vocabularies_as_published(tmp_path):
+    merges = ["#version: 0.2", "p o", "po l</w>", *("x y" for _ in range(random_checkpoints.PUBLISHED_MERGES))]
+    with gzip.open(tmp_path / "bpe.txt.gz", "wt", encoding="utf-8") as file:
+        file.write("\n".join(merges))
+    random_checkpoints.write_clipseg(tmp_path / "clipseg", tiny=True, vocabulary=tmp_path / "bpe.txt.gz")
+    written = json.loads((tmp_path / "clipseg" / "vocab.json").read_text(encoding="utf-8"))
+    assert written["pol</w>"] == 513
+    assert written["<|endoftext|>"] == 49407
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\npolyp\n", encoding="utf-8")
+    random_checkpoints.write_biomedclip_config(tmp_path / "biomedclip", tiny=True, vocabulary=tmp_path / "vocab.txt")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "biomedclip")
+    assert tokenizer("polyp")["input_ids"] == [2, 5, 3]

@@ -84,7 +84,7 @@ def run(
 
 @data.command("list")
 def list_datasets() -> None:
-    """Show the datasets that the course knows, and which of them are prepared here."""
+    """Show the datasets that the course knows, which of them are prepared here, and their terms of use."""
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -96,9 +96,13 @@ def list_datasets() -> None:
     for card in DATASETS.values():
         entries = "/".join(map(str, card.entries.values()))
         table.add_row(card.name, card.modality, card.target, entries, doctor.availability(card))
-    console = Console()
+    console = Console(highlight=False)
     console.print(table, "")
-    console.print("`vlsm data prepare NAME` prepares one and states its terms of use.", style="dim")
+    for card in DATASETS.values():
+        if not card.is_phantom:
+            console.print(f"[bold]{card.name}[/]: {card.terms} {card.home}")
+    console.print()
+    console.print("`vlsm data prepare NAME` prepares one.", style="dim")
 
 
 @data.command("prepare")
@@ -146,8 +150,12 @@ def train(
         typer.Option(metavar="NAME", help="The run's folder in VLSM_RUNS.", show_default="told by its settings"),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="ours, or the authors' (published).", show_default="ours")] = None,
-    size: Annotated[int | None, typer.Option(help="Pixels a side of the training images.", show_default="128")] = None,
-    width: Annotated[float | None, typer.Option(help="UNet-D's channels times this.", show_default="0.125")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels a side of the training images.", show_default="the profile's")
+    ] = None,
+    width: Annotated[
+        float | None, typer.Option(help="UNet-D's channels times this.", show_default="the profile's")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="At most so many.", show_default="the recipe's")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.", show_default="the recipe's")] = None,
     limit: Annotated[int | None, typer.Option(help="Training images, at most.", show_default="all")] = None,

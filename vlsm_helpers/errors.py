@@ -29,3 +29,7 @@ class DataError(CourseError):
 
 class TrainingError(CourseError):
     """A training run that had to stop; its last good checkpoint is kept."""
+
+
+class WeightsError(CourseError):
+    """Pretrained weights that cannot be found, fetched or read."""

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample

@@ -45,6 +45,7 @@ p { margin: 0; } a { color: var(--accent); }
 .pill { border-radius: 99px; padding: 2px 11px; font-weight: 600; color: var(--good); background: var(--good-bg); }
 .pill.failed { color: var(--bad); background: var(--bad-bg); }
 .number { margin-left: auto; font-variant-numeric: tabular-nums; }
+.summary { color: var(--soft); font-size: .92rem; } .summary:empty { display: none; }
 .more { font-size: .86rem; color: var(--soft); } .wide + .more { margin-top: 10px; }
 .read { margin-top: auto; font-size: .92rem; font-weight: 600; }
 .error { background: var(--bad-bg); border-radius: 9px; padding: 10px 12px; font-size: .85rem; }
@@ -119,6 +120,7 @@ def _card(notebook: "Executed") -> str:
 <div class="status">{status}<span class="minutes">{_duration(notebook.seconds)}</span>
 <span class="number">{escape(notebook.name)}</span></div>
 <h3>{escape(notebook.title)}</h3>
+<p class="summary">{escape(notebook.summary)}</p>
 {_error(notebook)}{_scores(notebook.results)}
 <a class="read" href="{escape(notebook.name)}.html">Read the notebook →</a>
 </div>
@@ -142,10 +144,10 @@ def _error(notebook: "Executed") -> str:
 
 
 def _scores(table: pd.DataFrame) -> str:
-    """The first few results, for a card."""
+    """The first few results, for a card, all of one metric."""
     if table.empty:
         return ""
-    shown = results.readable(table).head(ROWS_ON_A_CARD)
+    shown = results.readable(table[table["metric"] == table["metric"].iloc[0]]).head(ROWS_ON_A_CARD)
     rows = "".join(
         f'<tr><td>{escape(row.model)}</td><td>{escape(row.metric)}</td><td class="score">{escape(row.value)}</td></tr>'
         for row in shown.itertuples()

@@ -7,6 +7,7 @@ import base64
 import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -46,6 +47,7 @@ class Executed:
 
     path: Path
     title: str
+    summary: str  # its first paragraph, without markup
     seconds: float
     finished: datetime
     failure: Failure | None
@@ -78,6 +80,7 @@ def read(path: Path) -> Executed:
     return Executed(
         path=path,
         title=_title(notebook) or path.stem,
+        summary=_summary(notebook),
         seconds=run["seconds"],
         finished=datetime.fromisoformat(run["finished"]),
         failure=None if run["failure"] is None else Failure(**run["failure"]),
@@ -118,6 +121,13 @@ def _title(notebook: nbformat.NotebookNode) -> str | None:
     return found and found[1]
 
 
+def _summary(notebook: nbformat.NotebookNode) -> str:
+    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    paragraphs = re.split(r"\n\s*\n", text.partition("# ")[2])[1:]  # after the title
+    prose = next((words for words in paragraphs if re.match(r"[\w*`\"']", words)), "")
+    return " ".join(re.sub(r"\[([^\]]*)\]\([^)]*\)|[*`]", r"\1", prose).split())
+
+
 def _pictures(notebook: nbformat.NotebookNode) -> list[Picture]:
     return [
         Picture(
@@ -141,13 +151,22 @@ def _write_pictures(notebook: Executed, folder: Path) -> None:
 
 def _write_rendering(path: Path) -> None:
     """The notebook as one HTML file; links to other notebooks lead to their renderings."""
-    from nbconvert import HTMLExporter
-
     rendering = path.with_suffix(".html")
     if rendering.exists() and rendering.stat().st_mtime > path.stat().st_mtime:
         return
+    try:
+        html = _as_html(path)
+    except Exception as error:  # a picture that Markdown names and that is not there, say: the report goes on
+        reason = escape(f"{type(error).__name__}: {error}")
+        html = f'<p>The notebook could not be rendered ({reason}); open <a href="{path.name}">{path.name}</a>.</p>'
+    rendering.write_text(html, encoding="utf-8")
+
+
+def _as_html(path: Path) -> str:
+    from nbconvert import HTMLExporter
+
     notebook = nbformat.read(path, as_version=4)
     source = notebook.metadata.get("papermill", {}).get("input_path", path)
     resources = {"metadata": {"name": path.stem, "path": str(Path(source).parent)}}
     html, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook, resources=resources)
-    rendering.write_text(re.sub(r'href="([^":/]+)\.ipynb"', r'href="\1.html"', html), encoding="utf-8")
+    return re.sub(r'href="([^":/]+)\.ipynb"', r'href="\1.html"', html)

@@ -25,8 +25,8 @@ def train_member(
     *,
     run: str | None = None,
     recipe: str = "ours",
-    size: int = 128,
-    width: float = 0.125,
+    size: int | None = None,
+    width: float | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     limit: int | None = None,
@@ -35,15 +35,20 @@ def train_member(
 ) -> Path:
     """Train a member on a dataset's train split and choose its best epoch on val; the run's folder.
 
-    `size`: pixels a side of the training images; `width`: UNet-D's channel multiplier; `limit`: at most so many training
-    images; `epochs` and `batch_size` replace the recipe's. An unfinished run of the same name and settings goes on.
+    `size`: pixels a side of the training images, and `width`: UNet-D's channel multiplier, by default the profile's;
+    `limit`: at most so many training images; `epochs` and `batch_size` replace the recipe's. An unfinished run of the same
+    name and settings goes on.
     """
     if recipe not in RECIPES:
         raise SettingsError(f"There is no recipe {recipe!r}.", mend=f"use one of {', '.join(RECIPES)}.")
     changes = {key: value for key, value in {"epochs": epochs, "batch_size": batch_size}.items() if value is not None}
     chosen = replace(RECIPES[recipe], **changes)
+    profile, _ = settings.choose_profile()
+    size = size or profile.image_size
+    if member == "unet_d":
+        width = width or profile.unet_width
     settings.seed_everything(seed)
-    segmenter = members.build(member, width=width)
+    segmenter = members.build(member, **({} if width is None else {"width": width}))
     train = load_split(dataset, "train")[:limit]
     validation = load_split(dataset, "val")
     name = run or f"{dataset}-{member}-{recipe}-{size}px-seed{seed}"

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import platformdirs
 
@@ -80,9 +81,7 @@ def writable(folder: Path) -> Path:
     """`folder`, made if need be. Raises SettingsError where it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        TemporaryFile(dir=folder).close()
     except OSError as error:
         raise SettingsError(
             f"The folder cannot be written to ({error.strerror}).",
@@ -98,7 +97,7 @@ def start(profile: str | None = None, dataset: str | None = None, seed: int | No
     A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0.
     Raises SettingsError for an unknown profile or a seed that is no integer.
     """
-    chosen, reason = _choose_profile(profile or os.environ.get("VLSM_PROFILE") or "auto")
+    chosen, reason = choose_profile(profile)
     settings = Settings(
         profile=chosen,
         reason=reason,
@@ -149,6 +148,17 @@ def hardware() -> str:
     return f"{_processor()}, {torch.get_num_threads()} threads"
 
 
+def choose_profile(name: str | None = None) -> tuple[Profile, str]:
+    """The profile and why: `name`, else VLSM_PROFILE, else what `auto` picks. Raises SettingsError for an unknown one."""
+    name = name or os.environ.get("VLSM_PROFILE") or "auto"
+    if name == "auto":
+        name, reason = auto_profile()
+        return PROFILES[name], reason
+    if name not in PROFILES:
+        raise SettingsError(f"There is no profile {name!r}.", mend=f"use one of {', '.join([*PROFILES, 'auto'])}.")
+    return PROFILES[name], "as asked"
+
+
 def auto_profile() -> tuple[str, str]:
     """What `auto` picks, and why: `full` where there is a GPU and the published weights are within reach."""
     if device() == "cpu":
@@ -193,15 +203,6 @@ def _hub_answers(address: str, seconds: float) -> bool:
         return get_session().head(address, timeout=seconds, follow_redirects=True).status_code < 500
     except Exception:  # the hub's client, and so its errors, changed with its major version: any failure is a no
         return False
-
-
-def _choose_profile(name: str) -> tuple[Profile, str]:
-    if name == "auto":
-        name, reason = auto_profile()
-        return PROFILES[name], reason
-    if name not in PROFILES:
-        raise SettingsError(f"There is no profile {name!r}.", mend=f"use one of {', '.join([*PROFILES, 'auto'])}.")
-    return PROFILES[name], "as asked"
 
 
 def _as_seed(value: int | str) -> int:

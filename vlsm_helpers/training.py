@@ -14,7 +14,7 @@ from monai.losses import DiceCELoss
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from vlsm_helpers.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from vlsm_helpers.data.segmentation import SegmentationDataset

@@ -115,7 +115,7 @@ _PHANTOMS = [
         ("endoscopy", "colonoscopy", "polyp"),
         ("ultrasound", "breast ultrasound", "tumor"),
         ("skin", "dermoscopy", "skin lesion"),
-        ("xray", "chest X-ray", "lungs or a finding"),
+        ("xray", "chest X-ray", "finding"),
     ]
 ]
 

@@ -1,22 +1,31 @@
 """The members by name: made from their configuration, loaded from a checkpoint."""
 
 import difflib
+import inspect
 from pathlib import Path
 
 from vlsm_helpers.checkpoints import load_checkpoint
 from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
+from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.unet_d import UNetD
 
-MEMBERS: dict[str, type[Segmenter]] = {"unet_d": UNetD}
+MEMBERS: dict[str, type[Segmenter]] = {"unet_d": UNetD, "clipseg": CLIPSeg, "biomedclipseg": BiomedCLIPSeg}
 
 
 def build(name: str, **options) -> Segmenter:
-    """A member with fresh weights. Raises SettingsError, with the nearest name, for one there is not."""
+    """A member with fresh or pretrained weights.
+
+    Raises SettingsError, with the nearest name, for one there is not, and for options that it does not have.
+    """
     if name not in MEMBERS:
         nearest = difflib.get_close_matches(name, MEMBERS, n=1, cutoff=0.3)
         meant = f"did you mean {nearest[0]}? " if nearest else ""
         raise SettingsError(f"There is no member {name!r}.", mend=f"{meant}Members: {', '.join(MEMBERS)}.")
+    known = list(inspect.signature(MEMBERS[name]).parameters)
+    if unknown := [option for option in options if option not in known]:
+        raise SettingsError(f"The member {name} has no option {unknown[0]!r}.", mend=f"it has {', '.join(known)}.")
     return MEMBERS[name](**options)
 
 

@@ -21,7 +21,7 @@ def ensure(name: str, folder: Path) -> Path:
     """`folder`/NAME with the phantom dataset `name` (all splits, 128 px, medium), drawn if it is not there yet.
 
     It is drawn beside its place and moved there whole, so that a stopped run leaves nothing that passes for a dataset
-    and processes that draw at once agree: the first one's stays. Takes about six seconds. Raises DataError for a name
+    and processes that draw at once agree: the first one's stays. Takes five to ten seconds. Raises DataError for a name
     that is no phantom dataset, SettingsError for a folder that cannot be written to.
     """
     target = folder / name

@@ -94,11 +94,11 @@ def _benign(rng, echo: np.ndarray, place, contrast: float) -> tuple[np.ndarray, 
     radius = rng.uniform(0.11, 0.32)
     radii = radius * rng.uniform(1.1, 1.4), radius * rng.uniform(0.65, 0.9)
     depth = blob(grid(size), place, radii, rng.uniform(-0.3, 0.3), lobes(rng, 0.05, (2, 3, 4)))
-    cyst = chance(rng, 0.3)
+    cyst = chance(rng, 0.25)
     inside = smoothstep(-0.02, 0.10 + 0.15 * (1 - contrast), depth)
     own = (0.06 if cyst else rng.uniform(0.18, 0.32)) + 0.03 * noise(rng, size, 12)
     around = _beside(echo, depth)
-    darkness = contrast ** (0.5 if cyst else 1.0)
+    darkness = contrast**0.5 if cyst else contrast * rng.uniform(0.55, 1.0)
     own = around - (max(around, 0.4) - own) * darkness
     below = _column(depth, 0.03) * np.exp(-np.clip(grid(size)[0] - place[0], 0, None) / 0.6)
     echo = echo + rng.uniform(0.14, 0.26) * (1.5 if cyst else 1) * contrast * below
@@ -119,7 +119,7 @@ def _malignant(rng, echo: np.ndarray, place, contrast: float) -> tuple[np.ndarra
     inside = smoothstep(-edge, edge, depth)
     around = _beside(echo, depth)
     own = rng.uniform(0.12, 0.24) + 0.05 * noise(rng, size, 10) + 0.04 * noise(rng, size, 20)
-    own = around - (max(around, 0.4) - own) * contrast
+    own = around - (max(around, 0.4) - own) * contrast * rng.uniform(0.6, 1.0)
     shadow = _column(depth, 0.05) * rng.uniform(0.05, 0.30)
     halo = np.exp(-(((depth + 0.18) / 0.16) ** 2)) * smoothstep(-1, 1, noise(rng, size, 5))
     echo = echo - shadow + rng.uniform(0.02, 0.12) * halo

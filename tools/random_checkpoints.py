@@ -1,0 +1,153 @@
+"""Write CLIPSeg and BiomedCLIP checkpoints with random weights, in the published formats and under the published names.
+
+`python tools/random_checkpoints.py FOLDER` and then VLSM_WEIGHTS=FOLDER: all that loads the published weights loads these,
+without a hub. 1.4 GB, or 2 MB with --tiny. Their logits mean nothing.
+"""
+
+import argparse
+import gzip
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import BertConfig, BertTokenizer, CLIPSegConfig, CLIPSegForImageSegmentation
+
+from vlsm_helpers.models.biomedclipseg import reset_decoder
+from vlsm_helpers.models.weights import build_biomedclip
+
+WORDS = (
+    "a an the one two small medium large pink red brown black white dark bright round oval flat square polyp polyps bump "
+    "lesion tumor tumors nodule mass mole patch spot blob lung lungs heart left right upper lower centre top bottom of in "
+    "on and with no is which located image ultrasound endoscopy skin chest breast colon benign malignant irregular shaped"
+)
+BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+PUBLISHED_MERGES = 49152 - 256 - 2  # of the vocabulary's file, CLIP uses so many
+IMAGENET_STATISTICS = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+CLIP_STATISTICS = {
+    "mean": [0.48145466, 0.4578275, 0.40821073],
+    "std": [0.26862954, 0.26130258, 0.27577711],
+}
+BIOMEDBERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
+CONTEXTS = {"clip": 77, "bert": 256}
+
+# As deep as the published encoders, so that taps keep their numbers.
+TINY_SIZE, TINY_CONTEXT = 128, 24
+TINY_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
+TINY_CLIP_TEXT = TINY_TEXT | {"max_position_embeddings": TINY_CONTEXT}
+TINY_VISION = {"image_size": TINY_SIZE, "hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 3}
+TINY_DECODER = {"projection_dim": 32, "reduce_dim": 16, "decoder_intermediate_size": 64}
+TINY_VIT = {"img_size": TINY_SIZE, "patch_size": 16, "embed_dim": 48, "depth": 12, "num_heads": 3, "mlp_ratio": 2}
+
+
+def write_clipseg(folder: Path, tiny: bool = False, vocabulary: Path | None = None) -> None:
+    """A CLIPSeg like rd64-refined; `vocabulary`: CLIP's file of merges (gzipped), else some are made from WORDS."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = _write_clip_tokenizer(folder, vocabulary, context=TINY_CONTEXT if tiny else CONTEXTS["clip"])
+    ids = {"bos_token_id": entries - 2, "eos_token_id": entries - 1}
+    config = CLIPSegConfig(
+        text_config=ids | (TINY_CLIP_TEXT | {"vocab_size": entries} if tiny else {}),
+        vision_config={"patch_size": 16} | (TINY_VISION | {"num_hidden_layers": 12} if tiny else {}),
+        use_complex_transposed_convolution=True,
+        **(TINY_DECODER if tiny else {}),
+    )
+    model = CLIPSegForImageSegmentation(config)
+    reset_decoder(model.decoder)
+    model.save_pretrained(folder)
+    view = {"do_normalize": True, "do_resize": True, "feature_extractor_type": "ViTFeatureExtractor", "resample": 2}
+    view |= {"size": TINY_SIZE if tiny else 352}
+    _write(folder / "preprocessor_config.json", view | IMAGENET_STATISTICS)
+
+
+def write_biomedclip(folder: Path, tiny: bool = False, vocabulary: Path | None = None) -> None:
+    """A BiomedCLIP; `vocabulary`: BERT's list of word pieces, else some are made from WORDS."""
+    write_biomedclip_config(folder, tiny, vocabulary)
+    model = build_biomedclip(folder, load_weights=False)[0]
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+
+
+def write_biomedclip_config(folder: Path, tiny: bool = False, vocabulary: Path | None = None) -> None:
+    """All of a BiomedCLIP folder but its tensors: what its architecture and its tokenizer follow from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = vocabulary.read_text(encoding="utf-8").splitlines() if vocabulary else _pieces_of_words()
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    context = TINY_CONTEXT if tiny else CONTEXTS["bert"]
+    numbers = {piece: number for number, piece in enumerate(pieces)}
+    BertTokenizer(vocab=numbers, model_max_length=context).save_pretrained(folder)
+    vision = {"timm_model_name": "vit_base_patch16_224", "timm_model_pretrained": False, "image_size": 224}
+    vision |= {"timm_pool": "", "timm_proj": "linear"}
+    text = {"hf_model_name": BIOMEDBERT, "hf_tokenizer_name": BIOMEDBERT, "context_length": context}
+    text |= {"hf_proj_type": "mlp", "hf_pooler_type": "cls_last_hidden_state_pooler"}
+    model = {"embed_dim": 512, "vision_cfg": vision, "text_cfg": text}
+    config = {"model_cfg": model, "preprocess_cfg": CLIP_STATISTICS}
+    if tiny:
+        vision |= {"timm_model_name": "vit_random_patch16_128", "image_size": TINY_SIZE}
+        model |= {"embed_dim": TINY_DECODER["projection_dim"]}
+        config |= {"timm_model_args": TINY_VIT}
+        BertConfig(vocab_size=len(pieces), max_position_embeddings=32, **TINY_TEXT).save_pretrained(folder)
+    _write(folder / "open_clip_config.json", config)
+
+
+def _write_clip_tokenizer(folder: Path, vocabulary: Path | None, context: int) -> int:
+    """Write CLIP's tokenizer as published, vocab.json and merges.txt; returns its number of entries."""
+    if vocabulary:
+        with gzip.open(vocabulary, "rt", encoding="utf-8") as file:
+            merges = file.read().split("\n")[1 : PUBLISHED_MERGES + 1]
+    else:
+        merges = _merges_of_words()
+    symbols = _byte_symbols()
+    entries = [*symbols, *(symbol + "</w>" for symbol in symbols), *(merge.replace(" ", "") for merge in merges)]
+    entries += [BEGIN, END]  # last: the legacy pooling looks for the largest id
+    _write(folder / "vocab.json", {entry: number for number, entry in enumerate(entries)})
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
+    special = {"bos_token": BEGIN, "eos_token": END, "unk_token": END, "pad_token": END}
+    _write(folder / "special_tokens_map.json", special)
+    kind = {"tokenizer_class": "CLIPTokenizer", "model_max_length": context}
+    _write(folder / "tokenizer_config.json", special | kind)
+    return len(entries)
+
+
+def _byte_symbols() -> list[str]:
+    """The printable stand-ins of the 256 bytes, in CLIP's order: bytes that print as themselves come first."""
+    own = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    return [chr(byte) for byte in own] + [chr(256 + number) for number in range(256 - len(own))]
+
+
+def _merges_of_words() -> list[str]:
+    """Merges that put WORDS together from the left."""
+    merges = {}
+    for word in WORDS.split():
+        start, *rest = [*word[:-1], word[-1] + "</w>"]
+        for symbol in rest:
+            merges[f"{start} {symbol}"] = None
+            start += symbol
+    return list(merges)
+
+
+def _pieces_of_words() -> list[str]:
+    """BERT's marks, then letters at a word's beginning and within it, then WORDS."""
+    letters = sorted(set(WORDS) - {" "})
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    return list(dict.fromkeys([*marks, *letters, *("##" + letter for letter in letters), *WORDS.split()]))
+
+
+def _write(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Write FOLDER/clipseg and FOLDER/biomedclip."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tiny", action="store_true", help="128 px, widths of some dozens: for tests")
+    parser.add_argument("--clip-vocabulary", type=Path, help="bpe_simple_vocab_16e6.txt.gz")
+    parser.add_argument("--bert-vocabulary", type=Path, help="vocab.txt of bert-base-uncased")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    torch.manual_seed(given.seed)
+    write_clipseg(given.folder / "clipseg", given.tiny, given.clip_vocabulary)
+    write_biomedclip(given.folder / "biomedclip", given.tiny, given.bert_vocabulary)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""BiomedCLIPSeg (Poudel et al., MIDL 2024): BiomedCLIP's two encoders, frozen, and a CLIPSeg decoder on top."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.segmenter import Features
+from vlsm_helpers.models.vision_language import VisionLanguageSegmenter, check_taps
+from vlsm_helpers.models.weights import lasting_name, load_biomedclip
+from vlsm_helpers.settings import BIOMEDCLIP_WEIGHTS
+
+PUBLISHED_TAPS = (4, 7, 10)  # CLIPSeg's 3, 6, 9, read from a list without the embeddings as if it held them
+
+
+class BiomedCLIPSeg(VisionLanguageSegmenter):
+    """BiomedCLIP from a folder or a hub id, 224 px, and a decoder (1.13 million parameters) that alone is trained.
+
+    `taps`: the vision blocks, counted from 0 and ascending, that the decoder reads; by default those a quarter, a half
+    and three quarters of the way up (3, 6, 9 of 12, as in CLIPSeg), PUBLISHED_TAPS in the authors' code. `reduce_dim` and
+    `mlp_dim`: the decoder's widths, in a block and within its MLP. Its weights are random; `warm_start` takes a CLIPSeg's.
+    Raises WeightsError for weights that cannot be loaded and SettingsError for taps that the encoder does not have.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path = BIOMEDCLIP_WEIGHTS,
+        taps: Sequence[int] | None = None,
+        reduce_dim: int = 64,
+        mlp_dim: int = 2048,
+    ):
+        clip, tokenizer, context_length, preprocessing = load_biomedclip(weights)
+        depth = len(clip.visual.trunk.blocks)
+        taps = check_taps(taps or [depth * quarter // 4 for quarter in (1, 2, 3)], depth)
+        decoder = _fresh_decoder(clip, taps, reduce_dim, mlp_dim)
+        super().__init__(clip, decoder, tokenizer, context_length, preprocessing)
+        self.config = {
+            "name": "biomedclipseg",
+            "weights": lasting_name(weights),
+            "taps": list(taps),
+            "reduce_dim": reduce_dim,
+            "mlp_dim": mlp_dim,
+        }
+        self.taps = taps
+        self.clip.requires_grad_(False)
+        self.train()
+
+    def tap(self, pixels: Tensor, taps: Sequence[int]) -> Features:
+        """Hidden states (B, 1 + tokens, D) after the blocks `taps`, before the final norm."""
+        states = self.clip.visual.trunk.forward_intermediates(
+            pixels,
+            indices=list(taps),
+            return_prefix_tokens=True,
+            output_fmt="NLC",
+            stop_early=True,
+            intermediates_only=True,
+        )
+        return tuple(torch.cat([prefix, tokens], dim=1) for tokens, prefix in states)
+
+    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Embeddings (B, 512) of token ids (B, L); the text tower makes the mask itself, from the padding's id."""
+        return self.clip.encode_text(ids)
+
+
+def warm_start(segmenter: BiomedCLIPSeg, teacher: CLIPSeg) -> None:
+    """Start the decoder from `teacher`'s. Raises SettingsError where the two have other shapes."""
+    try:
+        segmenter.decoder.load_state_dict(teacher.decoder.state_dict())
+    except RuntimeError as error:
+        raise SettingsError(
+            f"The decoders differ: {error}",
+            mend="make the BiomedCLIPSeg with the CLIPSeg's reduce_dim and decoder_intermediate_size (mlp_dim here).",
+        ) from error
+
+
+def reset_decoder(decoder: nn.Module) -> None:
+    """Draw a CLIPSeg decoder's weights anew, as torch does: the library's standard deviation of 1 gives logits of +-1000."""
+    for module in decoder.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            module.reset_parameters()
+
+
+def _fresh_decoder(clip: nn.Module, taps: Sequence[int], reduce_dim: int, mlp_dim: int) -> nn.Module:
+    from transformers import CLIPSegConfig
+    from transformers.models.clipseg.modeling_clipseg import CLIPSegDecoder
+
+    trunk = clip.visual.trunk
+    projection = clip.visual.head.proj.out_features
+    vision = {"hidden_size": trunk.embed_dim, "patch_size": trunk.patch_embed.patch_size[0]}
+    config = CLIPSegConfig(
+        vision_config=vision,
+        projection_dim=projection,
+        extract_layers=list(taps),
+        reduce_dim=reduce_dim,
+        decoder_intermediate_size=mlp_dim,
+        attn_implementation="sdpa",
+        use_complex_transposed_convolution=True,
+    )
+    decoder = CLIPSegDecoder(config)
+    reset_decoder(decoder)
+    return decoder

@@ -1,0 +1,129 @@
+"""What CLIPSeg and BiomedCLIPSeg share: two encoders that know pictures and words, and a decoder that draws the mask.
+
+A tap is the number of a vision block, counted from 0: tap 3 is what comes out of the fourth block. It is entry 3 of timm's
+list of hidden states and entry 4 of transformers', whose list begins with the embeddings.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.models.segmenter import Features, Segmenter
+
+
+class Preprocessing(NamedTuple):
+    """How a network wants its images: square, `size` pixels a side, and normalised by the statistics of its pretraining."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class VisionLanguageSegmenter(Segmenter):
+    """A pretrained image-text model `clip`, and a CLIPSeg `decoder` that reads its tapped hidden states and the prompt.
+
+    A subclass defines `tap` and `embed`, what its library calls the two encoders. Encoders without a trainable parameter
+    run without gradients and stay in evaluation mode: their dropout would blur what a cache keeps.
+    """
+
+    taps: tuple[int, ...]  # the blocks that the decoder reads, ascending; a subclass sets them
+
+    def __init__(
+        self, clip: nn.Module, decoder: nn.Module, tokenizer, context_length: int, preprocessing: Preprocessing
+    ):
+        super().__init__()
+        self.clip, self.decoder = clip, decoder
+        self.tokenizer, self.context_length = tokenizer, context_length
+        self.image_size = preprocessing.size
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(3, 1, 1), persistent=False)
+
+    def tap(self, pixels: Tensor, taps: Sequence[int]) -> Features:
+        """Hidden states (B, 1 + tokens, D), the class token first, after the blocks `taps`; later blocks are not run."""
+        raise NotImplementedError
+
+    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Projected embeddings (B, D), not L2-normalised, of token ids (B, L) with their attention mask."""
+        raise NotImplementedError
+
+    @property
+    def trains_encoders(self) -> bool:
+        """Whether any parameter of the encoders asks for a gradient."""
+        return any(parameter.requires_grad for parameter in self.clip.parameters())
+
+    def train(self, mode: bool = True) -> "VisionLanguageSegmenter":
+        """Training mode for what trains; frozen encoders stay in evaluation mode."""
+        super().train(mode)
+        self.clip.train(mode and self.trains_encoders)
+        return self
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] of any size, as the encoder wants them: (B, 3, image_size, image_size), normalised."""
+        size = (self.image_size, self.image_size)
+        if images.shape[-2:] != size:
+            images = functional.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
+        return (images - self.mean) / self.std
+
+    def hidden_states(self, images: Tensor, taps: Sequence[int]) -> Features:
+        """Hidden states (B, 1 + tokens, D), one a tap, of images (B, 3, H, W) in [0, 1]."""
+        with self._encoder_gradients():
+            return self.tap(self.preprocess(images), taps)
+
+    def encode_images(self, images: Tensor) -> Features:
+        """The hidden states (B, 1 + tokens, D) that the decoder reads, the class token first."""
+        return self.hidden_states(images, self.taps)
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Embeddings (B, D), not L2-normalised; each distinct prompt is embedded once.
+
+        Warns, saying how many tokens are lost, where a prompt is longer than the context.
+        """
+        distinct = list(dict.fromkeys(prompts))
+        self._warn_of_cuts(distinct)
+        tokens = self.tokenizer(
+            distinct, padding=True, truncation=True, max_length=self.context_length, return_tensors="pt"
+        ).to(self.mean.device)
+        with self._encoder_gradients():
+            embeddings = self.embed(tokens["input_ids"], tokens["attention_mask"])
+        return embeddings[[distinct.index(prompt) for prompt in prompts]]
+
+    def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (B, 1, *size) from hidden states and text embeddings (B, D); the pixels are not looked at."""
+        logits = self.decoder(features, text).logits.unsqueeze(1)
+        if logits.shape[-2:] == tuple(size):
+            return logits
+        return functional.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+
+    def _encoder_gradients(self) -> torch.set_grad_enabled:
+        # Never inference_mode: a decoder that trains must be able to save frozen features for its backward pass.
+        return torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_encoders)
+
+    def _warn_of_cuts(self, prompts: Sequence[str]) -> None:
+        for prompt, ids in zip(prompts, self.tokenizer(list(prompts), verbose=False)["input_ids"], strict=True):
+            if len(ids) > self.context_length:
+                cut = len(ids) - self.context_length
+                warnings.warn(
+                    f"A prompt has {len(ids)} tokens, and {self.context_length} fit, the marks of beginning and end "
+                    f"among them: its last {cut} are cut off. It begins {prompt[:40]!r}.",
+                    stacklevel=3,
+                )
+
+
+def average_prompts(segmenter: Segmenter, prompts: Sequence[str]) -> Tensor:
+    """Prompt ensembling: the mean (1, D) of several prompts' embeddings, for `decode` in place of one prompt's."""
+    return segmenter.encode_text(list(prompts)).mean(dim=0, keepdim=True)
+
+
+def check_taps(taps: Sequence[int], depth: int) -> tuple[int, ...]:
+    """`taps` as a tuple. Raises SettingsError unless they are ascending numbers of an encoder's `depth` blocks."""
+    if not taps or list(taps) != sorted(set(taps)) or taps[0] < 0 or taps[-1] >= depth:
+        raise SettingsError(
+            f"The vision encoder cannot be tapped after blocks {tuple(taps)}.",
+            mend=f"name blocks from 0 to {depth - 1}, in ascending order.",
+        )
+    return tuple(taps)
