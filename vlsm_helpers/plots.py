@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 # Okabe and Ito's colours: told apart by people who do not see all colours, and in print.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
@@ -64,6 +65,7 @@ def numbers_on_pixels(panels: Mapping[str, np.ndarray]) -> Figure:
         for axes, (title, values) in zip(grid.flat, panels.items(), strict=True):
             axes.imshow(values, cmap="Blues", vmin=0, vmax=1.3)
             axes.set(title=title, xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
             for (row, column), value in np.ndenumerate(values):
                 axes.text(column, row, f"{value:g}", ha="center", va="center")
         figure.tight_layout()
@@ -82,6 +84,8 @@ def training_curves(histories: Mapping[str, pd.DataFrame], mean_mask: float | No
         if mean_mask is not None:
             right.axhline(mean_mask, color="grey", linestyle="dotted")
             right.text(right.get_xlim()[0], mean_mask, " the mean training mask", va="bottom", color="grey")
+        for axes in (left, right):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         left.set(xlabel="epoch", ylabel="loss on train (Dice + cross-entropy)", ylim=(0, None))
         right.set(xlabel="epoch", ylabel="Dice on validation", ylim=(0, 1))
         right.legend(frameon=False, loc="lower right")
@@ -110,6 +114,9 @@ def dice_by_size(per_image: pd.DataFrame) -> Figure:
         figure, axes = plt.subplots(figsize=(5, 2.8))
         axes.plot(100 * lesions["foreground"], lesions["dice"], "o", color=BLUE, alpha=0.6, markersize=5)
         axes.set(xscale="log", xlabel="lesion, % of the image (log scale)", ylabel="Dice", ylim=(-0.03, 1.03))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
         figure.tight_layout()
     return figure
 

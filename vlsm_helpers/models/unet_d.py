@@ -23,13 +23,13 @@ STRIDE = 2 ** len(ENCODER_CHANNELS)  # the network halves a side four times, so 
 class UNetD(Segmenter):
     """UNet-D with every channel count multiplied by `width`: 11,833,593 parameters at 1, 186 thousand at 1/8.
 
-    `dropout`, the share of values dropped after each encoder level, is the published 0.1 at width 1 and shrinks with it:
-    a narrow network has no channels to spare.
+    `dropout`, the share of values dropped after each encoder level, is by default the published 0.1 at width 1 and none
+    below: a narrow network has no channels to spare.
     """
 
     def __init__(self, width: float = 1.0, dropout: float | None = None):
         super().__init__()
-        dropout = PUBLISHED_DROPOUT * min(1.0, width) if dropout is None else dropout
+        dropout = (PUBLISHED_DROPOUT if width >= 1 else 0.0) if dropout is None else dropout
         self.config = {"name": "unet_d", "width": width, "dropout": dropout}
         encoder = [scaled(channels, width) for channels in ENCODER_CHANNELS]
         decoder = [scaled(channels, width) for channels in DECODER_CHANNELS]
