@@ -52,7 +52,7 @@ def locked():
 def make(*arguments, folder=PROJECT, **environment):
     """`make` with nothing executed but the conditions themselves; its output."""
     bare = {key: value for key, value in os.environ.items() if not key.startswith("VLSM_") and key != "MAKEFLAGS"}
-    command = ["make", *arguments]
+    command = ["make", "--no-print-directory", *arguments]
     return subprocess.run(command, cwd=folder, env=bare | environment, capture_output=True, text=True)
 
 

@@ -59,7 +59,7 @@ th { color: var(--soft); font-weight: 600; text-align: left; }
 th, td { padding: 6px 10px 6px 0; border-bottom: 1px solid var(--line); }
 .wide td, .wide th { white-space: nowrap; padding-right: 16px; }
 tbody tr:last-child td { border-bottom: 0; }
-.score, th.score { text-align: right; } .score { font-weight: 600; }
+.score, th.score { text-align: right; } .score { font-weight: 600; white-space: nowrap; }
 .bar { position: relative; display: block; width: 130px; height: 8px; border-radius: 4px; background: var(--line); }
 .bar i { position: absolute; inset: 0 auto 0 var(--low); width: calc(var(--high) - var(--low)); min-width: 2px;
   border-radius: 4px; background: var(--accent); opacity: .5; }
