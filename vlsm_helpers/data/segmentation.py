@@ -9,7 +9,7 @@ from torch.utils import data
 from vlsm_helpers.data.pixels import squares
 from vlsm_helpers.data.prompts import names_side
 from vlsm_helpers.data.samples import Sample
-from vlsm_helpers.data.transforms import build_transforms
+from vlsm_helpers.data.transforms import build_transforms, reseed
 
 
 class SegmentationDataset(data.Dataset):
@@ -42,7 +42,7 @@ class SegmentationDataset(data.Dataset):
             generator = np.random.default_rng([self.seed, self.epoch, index])
             prompt = sample.prompt(self.prompt, generator)
             transform = self._transforms[not names_side(prompt)]
-            transform.set_random_seed(int(generator.integers(2**31)))
+            reseed(transform, int(generator.integers(2**31)))
             changed = transform(image=np.asarray(image), mask=np.asarray(mask))
             image, mask = changed["image"], changed["mask"]
         return {

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read at import: without it albumentations calls home
 
 import albumentations as A
+import numpy as np
 
 
 def build_transforms(train: bool, size: int, *, seed: int | None = None, mirror: bool = True) -> A.Compose:
@@ -13,10 +14,21 @@ def build_transforms(train: bool, size: int, *, seed: int | None = None, mirror:
     For training: spatial changes (mirror, turn, zoom, shift; the same for image and mask, which stays 0 and 1) and
     photometric ones (brightness, contrast, colour; the image alone). Otherwise only the resize. `mirror`
     is False for samples whose prompt names a side, which a mirrored image would contradict; they are shifted and turned
-    little, too. `t.set_random_seed(n)` makes the next draw repeatable.
+    little, too. `reseed(t, n)` makes the next draw repeatable.
     """
     resize = A.Resize(size, size)
     return A.Compose([resize, *_augmentations(mirror)] if train else [resize], seed=seed)
+
+
+def reseed(transforms: A.Compose, seed: int) -> None:
+    """Make the next draw of `transforms` follow from `seed`.
+
+    albumentations' own `set_random_seed` gives every step the same numbers: an image would be mirrored only when it is
+    turned, too. Here each step gets its own.
+    """
+    steps = transforms.transforms
+    for step, own in zip(steps, np.random.SeedSequence(seed).generate_state(len(steps)), strict=True):
+        step.set_random_seed(int(own))
 
 
 def _augmentations(mirror: bool) -> list[A.BasicTransform]:
