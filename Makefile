@@ -1,7 +1,7 @@
 # Everything runs in .venv, installed at the versions of constraints.txt. `make help` lists the targets.
 
 PYTHON ?= python3
-# cpu: PyTorch without CUDA, a tenth of the download.
+# cpu: PyTorch without CUDA, a much smaller download.
 TORCH ?=
 # Handed on to `vlsm run` when set; also: VLSM_DATA, VLSM_RUNS, VLSM_CACHE.
 NOTEBOOKS ?=

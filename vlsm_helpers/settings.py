@@ -39,7 +39,7 @@ class Profile:
 
 
 PROFILES = {
-    "tiny": Profile("tiny", image_size=128, unet_width=0.125, batch_size=8, epochs=16, max_train_images=200),
+    "tiny": Profile("tiny", image_size=128, unet_width=0.125, batch_size=8, epochs=20, max_train_images=200),
     "full": Profile("full", image_size=352, unet_width=1.0, batch_size=10, epochs=100, max_train_images=None),
 }
 

@@ -32,10 +32,10 @@ def reseed(transforms: A.Compose, seed: int) -> None:
 
 
 def _augmentations(mirror: bool) -> list[A.BasicTransform]:
-    # Mild on purpose: with a few hundred images and minutes to learn, stronger changes cost more than they gave.
+    # Mild and sparse on purpose: with a few hundred images and minutes to learn, more changes cost more than they gave.
     turn, shift = (20, 0.06) if mirror else (10, 0.03)
     return ([A.HorizontalFlip(p=0.5)] if mirror else []) + [
-        A.Affine(rotate=(-turn, turn), scale=(0.85, 1.15), translate_percent=(-shift, shift), p=0.5),
-        A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.6),
-        A.HueSaturationValue(hue_shift_limit=5, sat_shift_limit=20, val_shift_limit=10, p=0.3),
+        A.Affine(rotate=(-turn, turn), scale=(0.85, 1.15), translate_percent=(-shift, shift), p=0.25),
+        A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.3),
+        A.HueSaturationValue(hue_shift_limit=5, sat_shift_limit=20, val_shift_limit=10, p=0.05),
     ]
