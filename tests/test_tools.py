@@ -156,7 +156,7 @@ def test_the_hash_is_of_code_alone():
 
 @pytest.mark.parametrize(
     "text",
-    ["/home/me/x", "in /tmp/tmp12/x", "'/root/.cache'", "PosixPath('/Users/me')", r"C:\Users\me", "file:///home/me/x"],
+    ["/home/me/x", "in /tmp/tmp12/x", "'/var/cache/x'", "PosixPath('/Users/me')", r"C:\Users\me", "file:///home/me/x"],
 )
 def test_paths_of_a_machine_are_found(text):
     problems = stamping.output_problems(with_outputs(stream(text)))
