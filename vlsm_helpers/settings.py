@@ -23,6 +23,7 @@ PUBLISHED_WEIGHTS = {
     CLIPSEG_WEIGHTS: ("model.safetensors", 603),
     BIOMEDCLIP_WEIGHTS: ("open_clip_model.safetensors", 784),
 }
+TINY_WEIGHTS = "tiny"  # the miniatures of both that the package ships
 DEFAULT_DATASET = "phantom_endoscopy"
 
 
@@ -33,14 +34,37 @@ class Profile:
     name: str
     image_size: int  # pixels of the square images that the Dataset gives
     unet_width: float  # UNet-D's channel counts are multiplied by this
+    clipseg_weights: str  # a hub id, or the shipped miniature
+    biomedclip_weights: str
+    decoder_mlp_dim: int  # width of the MLPs in BiomedCLIPSeg's decoder, as in the CLIPSeg of the same profile
     batch_size: int
     epochs: int  # of a notebook's training; early stopping may end it sooner
     max_train_images: int | None  # a notebook takes at most so many real training images
 
 
 PROFILES = {
-    "tiny": Profile("tiny", image_size=128, unet_width=0.125, batch_size=8, epochs=20, max_train_images=200),
-    "full": Profile("full", image_size=352, unet_width=1.0, batch_size=10, epochs=100, max_train_images=None),
+    "tiny": Profile(
+        "tiny",
+        image_size=128,
+        unet_width=0.125,
+        clipseg_weights=TINY_WEIGHTS,
+        biomedclip_weights=TINY_WEIGHTS,
+        decoder_mlp_dim=256,
+        batch_size=8,
+        epochs=20,
+        max_train_images=200,
+    ),
+    "full": Profile(
+        "full",
+        image_size=352,
+        unet_width=1.0,
+        clipseg_weights=CLIPSEG_WEIGHTS,
+        biomedclip_weights=BIOMEDCLIP_WEIGHTS,
+        decoder_mlp_dim=2048,
+        batch_size=10,
+        epochs=100,
+        max_train_images=None,
+    ),
 }
 
 

@@ -1,7 +1,8 @@
 """Where pretrained weights come from: a folder, VLSM_WEIGHTS, or the hub; once there, no request is made.
 
 VLSM_WEIGHTS names a folder that holds `clipseg/` and `biomedclip/`, each as published on the hub; they stand in for the
-published ids. Only safetensors are read: a pickled file runs its author's code.
+published ids. "tiny" means the miniatures that this package ships, folders of the same formats. Only safetensors are
+read: a pickled file runs its author's code.
 """
 
 import json
@@ -19,9 +20,10 @@ from safetensors import SafetensorError, safe_open
 
 from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.models.vision_language import Preprocessing
-from vlsm_helpers.settings import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, PUBLISHED_WEIGHTS
+from vlsm_helpers.settings import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, PUBLISHED_WEIGHTS, TINY_WEIGHTS
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+SHIPPED = Path(__file__).parents[1] / "tiny_weights"
 
 
 class Format(NamedTuple):
@@ -104,12 +106,16 @@ def build_biomedclip(folder: Path, load_weights: bool):
 
 
 def find(source: str | Path, kind: Format) -> Path:
-    """The folder with the weights `source`, a folder or a hub id, complete and readable; fetched where that is needed.
+    """The folder with the weights `source`, complete and readable; fetched where that is needed.
+
+    `source`: a folder, a hub id, or "tiny" for the miniature that the package ships.
 
     Raises WeightsError where there are none, they cannot be fetched, or something is missing, broken or pickled.
     """
     name = str(source).removeprefix("local-dir:").removeprefix("hf-hub:")
     folder, stand_in = Path(name).expanduser().absolute(), _stand_in(name, kind)
+    if name == TINY_WEIGHTS:
+        folder = SHIPPED / kind.name
     if not folder.is_dir():
         folder = stand_in or _from_hub(name, kind)
     _check(folder, kind)
@@ -119,7 +125,7 @@ def find(source: str | Path, kind: Format) -> Path:
 def lasting_name(source: str | Path) -> str:
     """`source` as a member's config keeps it: a folder with its whole path, for notebooks and commands differ in theirs."""
     folder = Path(str(source).removeprefix("local-dir:")).expanduser()
-    return str(folder.absolute()) if folder.is_dir() else str(source)
+    return str(folder.absolute()) if folder.is_dir() and source != TINY_WEIGHTS else str(source)
 
 
 def _stand_in(name: str, kind: Format) -> Path | None:

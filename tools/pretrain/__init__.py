@@ -1,0 +1,1 @@
+"""How the shipped miniatures of CLIPSeg and BiomedCLIP were made."""
