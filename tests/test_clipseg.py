@@ -28,12 +28,6 @@ def library(folder):
     return CLIPSegForImageSegmentation.from_pretrained(folder).eval()
 
 
-def build(folder, train):
-    if train == "lora":
-        pytest.importorskip("peft")
-    return CLIPSeg(folder, train=train)
-
-
 @pytest.mark.parametrize("size", [128, 96])
 def test_logits_are_the_librarys(folder, library, size):
     segmenter = CLIPSeg(folder, image_size=size).eval()
@@ -123,7 +117,7 @@ def test_the_mean_of_several_prompts_serves_as_one(clipseg):
 
 @pytest.mark.parametrize("train", MODES)
 def test_gradients_reach_exactly_the_parameters_that_ask_for_them(folder, train):
-    segmenter = build(folder, train)
+    segmenter = CLIPSeg(folder, train=train)
     segmenter(torch.rand(2, 3, 128, 128), ["polyp", "lesion"]).square().mean().backward()
     asking = {name for name, parameter in segmenter.named_parameters() if parameter.requires_grad}
     reached = {name for name, parameter in segmenter.named_parameters() if parameter.grad is not None}
@@ -152,7 +146,7 @@ def test_the_librarys_own_forward_trains_nothing_but_the_decoder(library, clipse
 
 
 def test_low_rank_updates_begin_as_nothing_and_train_little(folder, clipseg):
-    segmenter = build(folder, "lora").eval()
+    segmenter = CLIPSeg(folder, train="lora").eval()
     images = torch.rand(1, 3, 128, 128)
     with torch.no_grad():
         torch.testing.assert_close(segmenter(images, "polyp"), clipseg(images, "polyp"))
@@ -171,7 +165,7 @@ def test_frozen_encoders_stay_in_evaluation_mode_and_their_features_may_be_train
 
 @pytest.mark.parametrize("train", MODES)
 def test_a_member_is_made_again_from_its_configuration(folder, train):
-    first = build(folder, train).eval()
+    first = CLIPSeg(folder, train=train).eval()
     again = members.build(**first.config)
     again.load_state_dict(first.state_dict())
     images = torch.rand(1, 3, 64, 64)

@@ -18,7 +18,8 @@ from vlsm_helpers import __version__
 
 PROJECT = Path(__file__).parents[1]
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-BRINGS_CUDA = {"accelerate", "monai", "open-clip-torch", "timm", "torch", "torchvision"}  # torch, and what requires it
+# torch, and what requires it
+BRINGS_CUDA = {"accelerate", "monai", "open-clip-torch", "peft", "timm", "torch", "torchvision"}
 
 
 @cache

@@ -23,7 +23,7 @@ class CLIPSeg(VisionLanguageSegmenter):
     """CLIPSeg from a folder or a hub id; the published one is 352 px, taps (3, 6, 9), 150.7 million parameters.
 
     `train`: what receives gradients: "decoder" (1.1 million), "encoders" (the decoder and all of both encoders that its
-    logits depend on), or "lora" (the decoder and low-rank updates of the encoders' queries and values; needs peft).
+    logits depend on), or "lora" (the decoder and low-rank updates of the encoders' queries and values).
     `image_size`: pixels a side that the encoder sees, any from one patch up; by default the size of its preprocessor.
     Raises WeightsError for weights that cannot be loaded and SettingsError for an unknown `train`.
     """
@@ -68,10 +68,8 @@ class CLIPSeg(VisionLanguageSegmenter):
 
 def _add_lora(clip: nn.Module, last_tap: int) -> None:
     """Freeze `clip` and add low-rank updates (Hu et al., ICLR 2022) to the queries and values of the blocks that are run."""
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise SettingsError("train='lora' needs the package peft.", mend="pip install peft") from None
+    from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and only this mode needs it
+
     names = [
         name
         for name, module in clip.named_modules()
