@@ -48,13 +48,17 @@ def score_split(segmenter: Segmenter, dataset: SegmentationDataset, *, threshold
 
     Logits are resized to the true mask's original size and cut at the probability `threshold`.
     """
-    rows = []
-    for sample, logits in predict(segmenter, dataset):
-        mask = read_mask(sample.mask)
-        prediction = (torch.sigmoid(at_size(logits, mask.shape)) > threshold).numpy()
-        shares = {"foreground": mask.mean(), "predicted": prediction.mean()}
-        rows.append({"id": sample.id} | score(prediction, mask) | shares)
+    rows = [
+        {"id": sample.id} | score_image(logits, read_mask(sample.mask), threshold)
+        for sample, logits in predict(segmenter, dataset)
+    ]
     return pd.DataFrame(rows)
+
+
+def score_image(logits: Tensor, mask: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
+    """One row of `score_split` but for its id, from logits (S, S) and the true mask, bool (H, W), at its original size."""
+    prediction = (torch.sigmoid(at_size(logits, mask.shape)) > threshold).numpy()
+    return score(prediction, mask) | {"foreground": mask.mean(), "predicted": prediction.mean()}
 
 
 def summarise(per_image: pd.DataFrame, *, model: str, split: str, seed: int = 0) -> pd.DataFrame:
