@@ -28,8 +28,8 @@ run: $(INSTALLED) ## run the course (NOTEBOOKS= PROFILE= DATASET= SEED=) and rep
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	@# Kernels run in notebooks/, where a relative VLSM_DATA would name another folder: each is made absolute here.
-	@$(BIN)/python -c "from vlsm_helpers import settings; settings.data_folder(), settings.cache_folder(), \
-	settings.runs_folder(); from jupyterlab.labapp import main; main(['notebooks'])"
+	@$(BIN)/python -c "from vlsm_helpers import settings; settings.absolute_folders(); \
+	from jupyterlab.labapp import main; main(['notebooks'])"
 
 # One pytest process, so one closing line. Tiny and on phantoms whatever the environment says; the tests that want
 # real images name them themselves.

@@ -5,7 +5,7 @@ from vlsm_helpers import settings
 
 def pytest_configure():
     """Make the folders that VLSM_* name absolute: nbmake runs each notebook in its own folder."""
-    settings.data_folder(), settings.cache_folder(), settings.runs_folder()
+    settings.absolute_folders()
 
 
 def pytest_itemcollected(item):

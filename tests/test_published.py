@@ -8,10 +8,10 @@ import torch
 from tests.golden import formula
 from tools.random_checkpoints import write_biomedclip_config
 from vlsm_helpers.models import biomedclipseg
+from vlsm_helpers.models.biomedclip import build_biomedclip
 from vlsm_helpers.models.biomedclipseg import PUBLISHED_TAPS, BiomedCLIPSeg
 from vlsm_helpers.models.published import load_published_state_dict
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.models.weights import build_biomedclip
 
 GOLDEN = Path(__file__).parent / "golden"
 

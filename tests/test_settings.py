@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from vlsm_helpers import settings
 from vlsm_helpers.errors import SettingsError
 
-VARIABLES = ("VLSM_PROFILE", "VLSM_DATASET", "VLSM_SEED", "VLSM_DATA", "VLSM_CACHE", "VLSM_RUNS")
+VARIABLES = ("VLSM_PROFILE", "VLSM_DATASET", "VLSM_SEED", "VLSM_DATA", "VLSM_CACHE", "VLSM_RUNS", "VLSM_WEIGHTS")
 
 
 @pytest.fixture(autouse=True)
@@ -95,25 +95,39 @@ def test_a_seed_that_is_no_integer(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cached", "answers", "name", "reason"),
+    ("at_hand", "answers", "name", "reason"),
     [
-        (True, False, "full", "in the cache"),
+        (True, False, "full", "on this machine"),
         (False, True, "full", "1387 MB of weights will be downloaded"),
         (False, False, "tiny", "does not answer"),
     ],
 )
-def test_auto_with_a_gpu(monkeypatch, cached, answers, name, reason):
+def test_auto_with_a_gpu(monkeypatch, at_hand, answers, name, reason):
     monkeypatch.setattr(settings, "device", lambda: "cuda")
-    monkeypatch.setattr(settings, "weights_cached", lambda hub_id: cached)
+    monkeypatch.setattr(settings, "weights_at_hand", lambda hub_id: at_hand)
     monkeypatch.setattr(settings, "hub_reachable", lambda: answers)
     chosen = settings.auto_profile()
     assert chosen[0] == name
     assert reason in chosen[1]
 
 
-def test_weights_that_were_never_fetched_are_not_cached(monkeypatch, tmp_path):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    assert not settings.weights_cached(settings.CLIPSEG_WEIGHTS)
+def test_weights_are_at_hand_once_they_were_brought_or_fetched(monkeypatch, tmp_path):
+    published = settings.PUBLISHED_WEIGHTS[settings.CLIPSEG_WEIGHTS]
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VLSM_WEIGHTS", str(tmp_path / "brought"))
+    assert not settings.weights_at_hand(settings.CLIPSEG_WEIGHTS)
+    (tmp_path / "brought" / published.folder).mkdir(parents=True)
+    (tmp_path / "brought" / published.folder / published.tensors).touch()
+    assert settings.weights_at_hand(settings.CLIPSEG_WEIGHTS)
+    assert not settings.weights_at_hand(settings.BIOMEDCLIP_WEIGHTS)
+    monkeypatch.setenv("VLSM_WEIGHTS", "")
+    assert not settings.weights_at_hand(settings.CLIPSEG_WEIGHTS)
+    repository = tmp_path / "cache" / "models--CIDAS--clipseg-rd64-refined"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    (repository / "snapshots" / ("0" * 40) / published.tensors).touch()
+    assert settings.weights_at_hand(settings.CLIPSEG_WEIGHTS)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +160,7 @@ def test_offline_no_request_is_made(hub, monkeypatch):
         ("VLSM_DATA", settings.data_folder),
         ("VLSM_CACHE", settings.cache_folder),
         ("VLSM_RUNS", settings.runs_folder),
+        ("VLSM_WEIGHTS", settings.weights_folder),
     ],
 )
 def test_a_relative_folder_becomes_absolute_for_child_processes_too(monkeypatch, tmp_path, variable, folder):
@@ -157,6 +172,19 @@ def test_a_relative_folder_becomes_absolute_for_child_processes_too(monkeypatch,
     monkeypatch.chdir("/")
     assert folder() == named
     assert os.environ[variable] == str(named)
+
+
+def test_all_folders_are_made_absolute_before_kernels_start(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    variables = ("VLSM_DATA", "VLSM_CACHE", "VLSM_RUNS", "VLSM_WEIGHTS")
+    for variable in variables:
+        monkeypatch.setenv(variable, f"my/{variable}")
+    settings.absolute_folders()
+    assert [os.environ[variable] for variable in variables] == [str(tmp_path / "my" / name) for name in variables]
+
+
+def test_no_weights_folder_unless_it_is_named():
+    assert settings.weights_folder() is None
 
 
 def test_a_home_folder_is_expanded(monkeypatch):

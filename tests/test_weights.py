@@ -1,31 +1,24 @@
+import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 
-import open_clip
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
+from tests.no_network import run_without_network
 from vlsm_helpers.errors import WeightsError
+from vlsm_helpers.models import weights
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
-from vlsm_helpers.models.weights import BIOMEDCLIP, CLIPSEG, find, load_biomedclip, load_clipseg
-from vlsm_helpers.settings import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS
+from vlsm_helpers.models.weights import BIOMEDCLIP, CLIPSEG, find, fingerprint, load_biomedclip, load_clipseg
+from vlsm_helpers.settings import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, absolute_folders
 
 LOADERS = {"clipseg": load_clipseg, "biomedclip": load_biomedclip}
 TENSORS = {"clipseg": "model.safetensors", "biomedclip": "open_clip_model.safetensors"}
-NO_NETWORK = """
-import os, socket
-requests = []
-def refuse(*args, **kwargs):
-    requests.append(args)
-    raise OSError("no network")
-socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-import torch
+LOGITS_FROM_BOTH_PLACES = """
+import os, torch
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
 for place in ("the folder", "the cache"):
@@ -67,11 +60,41 @@ def test_nothing_is_requested_once_the_weights_are_there(tiny_weights, tmp_path)
     in_hub_cache(tmp_path, CLIPSEG_WEIGHTS, tiny_weights / "clipseg")
     in_hub_cache(tmp_path, BIOMEDCLIP_WEIGHTS, tiny_weights / "biomedclip")
     variables = {"VLSM_WEIGHTS": str(tiny_weights), "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", NO_NETWORK], env=os.environ | variables, capture_output=True, text=True
-    )
     logits = "[(1, 1, 64, 64), (1, 1, 64, 64)] 0 requests"
-    assert done.stdout.splitlines() == [f"the folder {logits}", f"the cache {logits}"], done.stderr
+    printed = run_without_network(LOGITS_FROM_BOTH_PLACES, **variables)
+    assert printed == [f"the folder {logits}", f"the cache {logits}"]
+
+
+def test_a_relative_vlsm_weights_means_one_folder_wherever_a_kernel_starts(tiny_weights, monkeypatch):
+    monkeypatch.chdir(tiny_weights.parent)
+    monkeypatch.setenv("VLSM_WEIGHTS", tiny_weights.name)
+    absolute_folders()
+    monkeypatch.chdir("/")
+    assert find(CLIPSEG_WEIGHTS, CLIPSEG) == tiny_weights / "clipseg"
+
+
+def test_tiny_is_what_the_package_ships_and_never_the_hubs(tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **options: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(weights, "SHIPPED", tiny_weights)
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)  # a folder of that name stands in for nothing
+    assert find("tiny", BIOMEDCLIP) == tiny_weights / "biomedclip"
+    assert CLIPSeg("tiny").config["weights"] == "tiny"
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    with pytest.raises(
+        WeightsError, match="folder is not there[\\s\\S]*restore clipseg/ in a checkout with git"
+    ) as failure:
+        find("tiny", CLIPSEG)
+    assert failure.value.where == tmp_path / "clipseg"
+
+
+def test_the_fingerprint_is_of_the_tensors(copy):
+    name, folder = copy
+    kind = {"clipseg": CLIPSEG, "biomedclip": BIOMEDCLIP}[name]
+    before = fingerprint(folder, kind)
+    assert before == hashlib.sha256((folder / TENSORS[name]).read_bytes()).hexdigest()[:12]
+    (folder / "README.md").write_text("a card")
+    assert fingerprint(folder, kind) == before
 
 
 def test_a_folder_may_be_named_in_several_ways(tiny_weights, monkeypatch):
@@ -111,55 +134,6 @@ def test_a_preprocessor_as_todays_library_saves_it_is_read(tiny_weights, tmp_pat
     preprocessing = load_clipseg(folder)[2]
     assert preprocessing.size == 96
     assert preprocessing.mean == (0.485, 0.456, 0.406)
-
-
-def test_the_key_that_old_releases_of_the_library_saved_does_not_stop_biomedclip(tiny_weights, tmp_path):
-    folder = shutil.copytree(tiny_weights / "biomedclip", tmp_path / "biomedclip")
-    path = folder / TENSORS["biomedclip"]
-    extra = {"text.transformer.embeddings.position_ids": torch.arange(32)[None]}
-    save_file(load_file(path) | extra, path)
-    load_biomedclip(folder)
-
-
-def test_a_tokenizer_may_be_a_list_of_word_pieces(tiny_weights, tmp_path):
-    folder = shutil.copytree(tiny_weights / "biomedclip", tmp_path / "biomedclip")
-    (folder / "tokenizer.json").unlink()
-    theirs, ours = load_biomedclip(tiny_weights / "biomedclip")[1], load_biomedclip(folder)[1]
-    assert ours("A Polyp, no xyz")["input_ids"] == theirs("A Polyp, no xyz")["input_ids"]
-
-
-def test_the_text_towers_shape_is_bert_bases_where_the_folder_does_not_say(tiny_weights, tmp_path, monkeypatch):
-    """The published folder has no config.json: open_clip would ask the hub for another repository's."""
-    seen = {}
-
-    def create(name, load_weights, vision_cfg, text_cfg):
-        with open(f"{text_cfg['hf_model_name']}/config.json", encoding="utf-8") as file:
-            seen.update(json.load(file))
-        raise RuntimeError("that will do")
-
-    folder = shutil.copytree(tiny_weights / "biomedclip", tmp_path / "biomedclip")
-    (folder / "config.json").unlink()
-    monkeypatch.setattr(open_clip, "create_model", create)
-    with pytest.raises(WeightsError, match="that will do"):
-        load_biomedclip(folder)
-    assert (seen["vocab_size"], seen["hidden_size"], seen["num_hidden_layers"]) == (30522, 768, 12)
-
-
-def test_vision_towers_of_one_name_and_other_shapes_live_side_by_side(tiny_weights, tmp_path):
-    folder = shutil.copytree(tiny_weights / "biomedclip", tmp_path / "biomedclip")
-    tensors = load_file(folder / TENSORS["biomedclip"])
-    kept = {key: value for key, value in tensors.items() if ".blocks.11." not in key}
-    save_file(kept, folder / TENSORS["biomedclip"])
-    rewrite(folder / "open_clip_config.json", lambda config: config["timm_model_args"].update(depth=11))
-    assert len(load_biomedclip(folder)[0].visual.trunk.blocks) == 11
-    assert len(load_biomedclip(tiny_weights / "biomedclip")[0].visual.trunk.blocks) == 12
-
-
-def test_a_vision_tower_that_nothing_describes_is_an_error(tiny_weights, tmp_path):
-    folder = shutil.copytree(tiny_weights / "biomedclip", tmp_path / "biomedclip")
-    rewrite(folder / "open_clip_config.json", lambda config: config.pop("timm_model_args"))
-    with pytest.raises(WeightsError, match="timm does not know 'vit_random_patch16_128'"):
-        load_biomedclip(folder)
 
 
 def test_a_missing_file_is_named(copy):

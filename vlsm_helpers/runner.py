@@ -29,7 +29,7 @@ def run_course(
     folder = settings.writable((output or settings.runs_folder() / "course").absolute())
     if dataset is not None:
         _check_dataset(dataset)
-    settings.data_folder(), settings.cache_folder(), settings.runs_folder()  # absolute, before kernels run elsewhere
+    settings.absolute_folders()
     chosen = {"PROFILE": profile, "DATASET": dataset, "SEED": seed}
     parameters = {name: value for name, value in chosen.items() if value is not None}
     width = max(len(notebook.stem) for notebook in notebooks)

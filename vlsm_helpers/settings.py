@@ -1,7 +1,8 @@
 """Profile, device, seed and folders; `start()` opens every notebook.
 
 Environment: VLSM_PROFILE, VLSM_DATASET, VLSM_SEED (what a notebook's parameters leave open), VLSM_DATA (prepared
-datasets), VLSM_CACHE (what the package computes once), VLSM_RUNS (what training writes).
+datasets), VLSM_CACHE (what the package computes once), VLSM_RUNS (what training writes), VLSM_WEIGHTS (weights brought
+from another machine).
 """
 
 import os
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import NamedTuple
 
 import platformdirs
 
@@ -19,9 +21,19 @@ from vlsm_helpers.errors import SettingsError
 
 CLIPSEG_WEIGHTS = "CIDAS/clipseg-rd64-refined"
 BIOMEDCLIP_WEIGHTS = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+
+
+class Published(NamedTuple):
+    """Where published weights are kept and what their download takes."""
+
+    folder: str  # within VLSM_WEIGHTS
+    tensors: str  # the file with the weights
+    megabytes: int
+
+
 PUBLISHED_WEIGHTS = {
-    CLIPSEG_WEIGHTS: ("model.safetensors", 603),
-    BIOMEDCLIP_WEIGHTS: ("open_clip_model.safetensors", 784),
+    CLIPSEG_WEIGHTS: Published("clipseg", "model.safetensors", 603),
+    BIOMEDCLIP_WEIGHTS: Published("biomedclip", "open_clip_model.safetensors", 784),
 }
 TINY_WEIGHTS = "tiny"  # the miniatures of both that the package ships
 DEFAULT_DATASET = "phantom_endoscopy"
@@ -93,6 +105,17 @@ def cache_folder() -> Path:
 def runs_folder() -> Path:
     """The folder that training writes to: VLSM_RUNS, else `runs` in the checkout (or in the working folder)."""
     return _folder("VLSM_RUNS", project_folder() / "runs")
+
+
+def weights_folder() -> Path | None:
+    """The folder that VLSM_WEIGHTS names, where it does: it holds `clipseg/` and `biomedclip/`, as published."""
+    return _folder("VLSM_WEIGHTS", None)
+
+
+def absolute_folders() -> None:
+    """Make the folders that VLSM_* name absolute, before kernels are started elsewhere."""
+    for folder in (data_folder, cache_folder, runs_folder, weights_folder):
+        folder()
 
 
 def project_folder() -> Path:
@@ -187,23 +210,26 @@ def auto_profile() -> tuple[str, str]:
     """What `auto` picks, and why: `full` where there is a GPU and the published weights are within reach."""
     if device() == "cpu":
         return "tiny", "no GPU found"
-    missing = [name for name in PUBLISHED_WEIGHTS if not weights_cached(name)]
+    missing = [name for name in PUBLISHED_WEIGHTS if not weights_at_hand(name)]
     if not missing:
-        return "full", "a GPU is there and the published weights are in the cache"
+        return "full", "a GPU is there and the published weights are on this machine"
     if hub_reachable():
-        megabytes = sum(PUBLISHED_WEIGHTS[name][1] for name in missing)
+        megabytes = sum(PUBLISHED_WEIGHTS[name].megabytes for name in missing)
         return (
             "full",
             f"a GPU is there and the hub answers; about {megabytes} MB of weights will be downloaded when used",
         )
-    return "tiny", "a GPU is there, but the published weights are not in the cache and the hub does not answer"
+    return "tiny", "a GPU is there, but the published weights are not on this machine and the hub does not answer"
 
 
-def weights_cached(hub_id: str) -> bool:
-    """Whether the published weights `hub_id` are in the local hub cache."""
+def weights_at_hand(hub_id: str) -> bool:
+    """Whether the published weights `hub_id` are on this machine: in the folder VLSM_WEIGHTS, or in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(hub_id, PUBLISHED_WEIGHTS[hub_id][0]), str)
+    published, brought = PUBLISHED_WEIGHTS[hub_id], weights_folder()
+    if brought and (brought / published.folder / published.tensors).is_file():
+        return True
+    return isinstance(try_to_load_from_cache(hub_id, published.tensors), str)
 
 
 def hub_reachable(seconds: float = 3.0) -> bool:
@@ -238,7 +264,7 @@ def _as_seed(value: int | str) -> int:
         ) from None
 
 
-def _folder(variable: str, default: Path) -> Path:
+def _folder(variable: str, default: Path | None) -> Path | None:
     """The folder that `variable` names, made absolute once for this process and the kernels it starts.
 
     papermill runs a notebook in the caller's folder, nbmake in the notebook's: a relative path would mean two places.

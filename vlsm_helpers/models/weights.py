@@ -5,13 +5,10 @@ published ids. "tiny" means the miniatures that this package ships, folders of t
 read: a pickled file runs its author's code.
 """
 
+import hashlib
 import json
-import os
-import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from vlsm_helpers.errors import WeightsError
+from vlsm_helpers.models.biomedclip import build_biomedclip
 from vlsm_helpers.models.vision_language import Preprocessing
-from vlsm_helpers.settings import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, PUBLISHED_WEIGHTS, TINY_WEIGHTS
+from vlsm_helpers.settings import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, PUBLISHED_WEIGHTS, TINY_WEIGHTS, weights_folder
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 SHIPPED = Path(__file__).parents[1] / "tiny_weights"
@@ -32,19 +30,18 @@ class Format(NamedTuple):
     hub_id: str  # the published weights
     name: str  # of their folder in VLSM_WEIGHTS
     tensors: str
+    megabytes: int  # of the published tensors
     others: tuple[tuple[str, ...], ...]  # of each group, one file is needed
 
 
 CLIPSEG = Format(
     CLIPSEG_WEIGHTS,
-    "clipseg",
-    "model.safetensors",
+    *PUBLISHED_WEIGHTS[CLIPSEG_WEIGHTS],
     (("config.json",), ("preprocessor_config.json", "processor_config.json"), ("tokenizer.json", "vocab.json")),
 )
 BIOMEDCLIP = Format(
     BIOMEDCLIP_WEIGHTS,
-    "biomedclip",
-    "open_clip_model.safetensors",
+    *PUBLISHED_WEIGHTS[BIOMEDCLIP_WEIGHTS],
     (("open_clip_config.json",), ("tokenizer.json", "vocab.txt")),
 )
 
@@ -77,32 +74,9 @@ def load_biomedclip(source: str | Path):
 
     Raises WeightsError.
     """
-    return build_biomedclip(find(source, BIOMEDCLIP), load_weights=True)
-
-
-def build_biomedclip(folder: Path, load_weights: bool):
-    """What `load_biomedclip` gives, from a BiomedCLIP folder; random where `load_weights` is False, from the configs alone.
-
-    Raises WeightsError. The folder is used as it is and not written to: whatever its config calls the text tower and the
-    tokenizer, they are taken from the folder, and a vision tower that timm does not know is registered.
-    """
-    import open_clip
-    from transformers import AutoTokenizer
-
-    with _explained(folder), _text_tower(folder) as text_tower:
-        published = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
-        text, vision = published["model_cfg"]["text_cfg"], published["model_cfg"]["vision_cfg"]
-        vit = _known_to_timm(vision["timm_model_name"], published.get("timm_model_args"))
-        model = open_clip.create_model(
-            f"local-dir:{folder}",
-            load_weights=load_weights,
-            vision_cfg=dict(vision, timm_model_name=vit, timm_model_pretrained=False),
-            text_cfg=dict(text, hf_model_name=str(text_tower), hf_model_pretrained=False),
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        view = open_clip.get_model_preprocess_cfg(model)
-    size = view["size"] if isinstance(view["size"], int) else view["size"][0]
-    return model, tokenizer, text["context_length"], Preprocessing(size, tuple(view["mean"]), tuple(view["std"]))
+    folder = find(source, BIOMEDCLIP)
+    with _explained(folder):
+        return build_biomedclip(folder, load_weights=True)
 
 
 def find(source: str | Path, kind: Format) -> Path:
@@ -113,12 +87,13 @@ def find(source: str | Path, kind: Format) -> Path:
     Raises WeightsError where there are none, they cannot be fetched, or something is missing, broken or pickled.
     """
     name = str(source).removeprefix("local-dir:").removeprefix("hf-hub:")
-    folder, stand_in = Path(name).expanduser().absolute(), _stand_in(name, kind)
     if name == TINY_WEIGHTS:
         folder = SHIPPED / kind.name
-    if not folder.is_dir():
-        folder = stand_in or _from_hub(name, kind)
-    _check(folder, kind)
+    else:
+        folder = Path(name).expanduser().absolute()
+        if not folder.is_dir():
+            folder = _brought(name, kind) or _from_hub(name, kind)
+    check(folder, kind)
     return folder
 
 
@@ -128,67 +103,19 @@ def lasting_name(source: str | Path) -> str:
     return str(folder.absolute()) if folder.is_dir() and source != TINY_WEIGHTS else str(source)
 
 
-def _stand_in(name: str, kind: Format) -> Path | None:
-    """The folder in VLSM_WEIGHTS that stands in for the published id, where there is one."""
-    root = os.environ.get("VLSM_WEIGHTS")
-    if not root or name != kind.hub_id:
-        return None
-    folder = Path(root).expanduser().absolute() / kind.name
-    return folder if folder.is_dir() else None
-
-
-def _from_hub(hub_id: str, kind: Format) -> Path:
-    """The folder of the hub's cache with what is needed of `hub_id`, downloaded unless it is all there."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    fetch = partial(snapshot_download, hub_id, allow_patterns=["*.json", "*.txt", kind.tensors])
-    try:
-        cached = Path(fetch(local_files_only=True))
-        if not _missing(cached, kind):
-            return cached
-    except LocalEntryNotFoundError:
-        pass
-    except HFValidationError:
-        raise WeightsError(
-            "This is neither a folder that exists nor the id of weights on the hub.", where=hub_id, mend=_remedy(kind)
-        ) from None
-    try:
-        return Path(fetch())
-    except RepositoryNotFoundError as error:
-        raise WeightsError("The hub has no such weights.", where=hub_id, mend=f"try {kind.hub_id!r}.") from error
-    except Exception as error:  # the hub's client, and so its errors, changed with its major version
-        raise WeightsError(
-            f"The weights are not on this machine, and the hub cannot be reached ({_first_line(error)}).",
-            where=hub_id,
-            mend=_remedy(kind),
-        ) from error
-
-
-def _remedy(kind: Format) -> str:
-    megabytes = PUBLISHED_WEIGHTS[kind.hub_id][1]
-    return (
-        f"on a machine with a network run `hf download {kind.hub_id} --local-dir weights/{kind.name}` (about {megabytes} MB), "
-        f"copy the folder `weights` here and set VLSM_WEIGHTS to its path."
-    )
-
-
-def _missing(folder: Path, kind: Format) -> list[str]:
-    groups = [(kind.tensors,), *kind.others]
-    return [" or ".join(group) for group in groups if not any((folder / file).is_file() for file in group)]
-
-
-def _check(folder: Path, kind: Format) -> None:
-    missing = _missing(folder, kind)
-    pickled = [path.name for path in folder.iterdir() if path.suffix in PICKLED]
+def check(folder: Path, kind: Format) -> None:
+    """Raise WeightsError unless `folder` holds weights of this kind: all files, in safetensors, of the length they promise."""
+    missing = missing_files(folder, kind)
+    pickled = [path.name for path in folder.glob("*") if path.suffix in PICKLED]
     if kind.tensors in missing and pickled:
         raise WeightsError(
             f"The weights are pickled ({pickled[0]}), and a pickle can run any code: they are not opened.",
             where=folder,
-            mend=f"get {kind.tensors} instead: {_remedy(kind)}",
+            mend=f"get {kind.tensors} instead: {_remedy(folder, kind)}",
         )
     if missing:
-        raise WeightsError(f"Files are missing: {', '.join(missing)}.", where=folder, mend=_remedy(kind))
+        what = f"Files are missing: {', '.join(missing)}." if folder.is_dir() else "The folder is not there."
+        raise WeightsError(what, where=folder, mend=_remedy(folder, kind))
     try:
         # Opening reads the header and compares what it promises with the file's length.
         with safe_open(folder / kind.tensors, framework="pt"):
@@ -197,8 +124,87 @@ def _check(folder: Path, kind: Format) -> None:
         raise WeightsError(
             f"The weights are broken or not all there ({_first_line(error)}).",
             where=folder / kind.tensors,
-            mend=f"delete the file; then, {_remedy(kind)}",
+            mend=f"delete the file; then, {_remedy(folder, kind)}",
         ) from error
+
+
+def missing_files(folder: Path, kind: Format) -> list[str]:
+    """What `folder` lacks of this kind of weights; "a or b" where either file would do."""
+    groups = [(kind.tensors,), *kind.others]
+    return [" or ".join(group) for group in groups if not any((folder / file).is_file() for file in group)]
+
+
+def in_hub_cache(hub_id: str, kind: Format) -> Path | None:
+    """The folder of the hub's cache with what is there of `hub_id`, if anything is; no request is made."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=_patterns(kind), local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def fingerprint(folder: Path, kind: Format) -> str:
+    """The first 12 hexadecimal digits of the sha256 of the tensors' file."""
+    with open(folder / kind.tensors, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def _brought(name: str, kind: Format) -> Path | None:
+    """The folder in VLSM_WEIGHTS that stands in for the published id, where there is one."""
+    root = weights_folder()
+    if root is None or name != kind.hub_id:
+        return None
+    folder = root / kind.name
+    return folder if folder.is_dir() else None
+
+
+def _from_hub(hub_id: str, kind: Format) -> Path:
+    """The folder of the hub's cache with what is needed of `hub_id`, downloaded unless it is all there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        cached = in_hub_cache(hub_id, kind)
+    except HFValidationError:
+        raise WeightsError(
+            "This is neither a folder that exists nor the id of weights on the hub.", where=hub_id, mend=_fetch(kind)
+        ) from None
+    if cached and not missing_files(cached, kind):
+        return cached
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=_patterns(kind)))
+    except RepositoryNotFoundError as error:
+        raise WeightsError("The hub has no such weights.", where=hub_id, mend=f"try {kind.hub_id!r}.") from error
+    except Exception as error:  # the hub's client, and so its errors, changed with its major version
+        raise WeightsError(
+            f"The weights are not on this machine, and the hub cannot be reached ({_first_line(error)}).",
+            where=hub_id,
+            mend=_fetch(kind),
+        ) from error
+
+
+def _patterns(kind: Format) -> list[str]:
+    return ["*.json", "*.txt", kind.tensors]
+
+
+def _remedy(folder: Path, kind: Format) -> str:
+    if folder.parent == SHIPPED:
+        return f"restore {folder.name}/ in a checkout with git, or install vlsm-helpers again, which brings it."
+    return _fetch(kind)
+
+
+def _fetch(kind: Format) -> str:
+    return (
+        f"on a machine with a network run `hf download {kind.hub_id} --local-dir weights/{kind.name}` (about "
+        f"{kind.megabytes} MB), copy the folder `weights` here and set VLSM_WEIGHTS to its path{_where_now()}."
+    )
+
+
+def _where_now() -> str:
+    folder = weights_folder()
+    return f" (now {folder})" if folder else ""
 
 
 @contextmanager
@@ -241,42 +247,3 @@ def _clipseg_preprocessing(folder: Path) -> Preprocessing:
     if isinstance(size, dict):
         size = size.get("height") or size["shortest_edge"]
     return Preprocessing(int(size), tuple(config["image_mean"]), tuple(config["image_std"]))
-
-
-@contextmanager
-def _text_tower(folder: Path) -> Iterator[Path]:
-    """A folder with the text tower's config: `folder` itself, or one with BERT base's, which BiomedCLIP does not ship."""
-    from transformers import BertConfig
-
-    if (folder / "config.json").is_file():
-        yield folder
-        return
-    with tempfile.TemporaryDirectory() as made:
-        BertConfig().save_pretrained(made)
-        yield Path(made)
-
-
-def _known_to_timm(name: str, arguments: dict | None) -> str:
-    """A name by which timm makes the vision tower.
-
-    One it does not know is registered, from its `arguments` (img_size, patch_size, embed_dim, depth ...), under a name that
-    no other arguments share.
-    """
-    import timm
-    from timm.models import build_model_with_cfg, register_model
-    from timm.models.vision_transformer import VisionTransformer
-
-    if arguments is None and not timm.is_model(name):
-        raise ValueError(f"timm does not know {name!r}, and open_clip_config.json has no timm_model_args")
-    if arguments is None:
-        return name
-    unique = f"{name}_{zlib.crc32(json.dumps(arguments, sort_keys=True).encode()):08x}"
-
-    def vit(pretrained: bool = False, **options):
-        options |= arguments | {"pretrained_cfg": {"architecture": unique}}
-        return build_model_with_cfg(VisionTransformer, unique, pretrained, **options)
-
-    if not timm.is_model(unique):
-        vit.__name__ = unique
-        register_model(vit)
-    return unique

@@ -1,0 +1,112 @@
+"""BiomedCLIP itself: open_clip's model, made from nothing but one folder.
+
+Whatever the folder's config calls the text tower and the tokenizer, names that open_clip would look up elsewhere, they
+are taken from the folder; a vision tower that timm does not know is registered.
+"""
+
+import json
+import logging
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import nn
+
+from vlsm_helpers.models.vision_language import Preprocessing
+from vlsm_helpers.settings import BIOMEDCLIP_WEIGHTS, PUBLISHED_WEIGHTS
+
+# A buffer that old releases of the library saved, the published checkpoint's among them, and that today's makes itself.
+OLD_KEY = "text.transformer.embeddings.position_ids"
+
+
+def build_biomedclip(folder: Path, load_weights: bool):
+    """The model in float32, its tokenizer, its context length and its Preprocessing; the folder is not written to.
+
+    Where `load_weights` is False the weights are random, from the configs alone. Raises what the libraries raise (OSError,
+    ValueError, KeyError, TypeError, RuntimeError) where files are broken or do not fit together.
+    """
+    import open_clip
+    from transformers import AutoTokenizer
+
+    published = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
+    text, vision = published["model_cfg"]["text_cfg"], published["model_cfg"]["vision_cfg"]
+    vit = _known_to_timm(vision["timm_model_name"], published.get("timm_model_args"))
+    with _text_tower(folder) as text_tower, _no_warnings_logged():
+        model = open_clip.create_model(
+            f"local-dir:{folder}",
+            load_weights=False,
+            vision_cfg=dict(vision, timm_model_name=vit, timm_model_pretrained=False),
+            text_cfg=dict(text, hf_model_name=str(text_tower), hf_model_pretrained=False),
+        )
+    if load_weights:
+        _load(model, folder / PUBLISHED_WEIGHTS[BIOMEDCLIP_WEIGHTS].tensors)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    view = open_clip.get_model_preprocess_cfg(model)
+    size = view["size"] if isinstance(view["size"], int) else view["size"][0]
+    return model, tokenizer, text["context_length"], Preprocessing(size, tuple(view["mean"]), tuple(view["std"]))
+
+
+def _load(model: nn.Module, path: Path) -> None:
+    """Give the model the weights of a safetensors file, in float32.
+
+    Assigned, not copied: they stay in the mapped file until they are used, so that memory never holds them twice.
+    """
+    tensors = load_file(path)
+    tensors.pop(OLD_KEY, None)
+    model.load_state_dict(
+        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()},
+        assign=True,
+    )
+
+
+@contextmanager
+def _no_warnings_logged() -> Iterator[None]:
+    """Keep open_clip from warning of random weights: the right ones follow, or random ones are wanted."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _text_tower(folder: Path) -> Iterator[Path]:
+    """A folder with the text tower's config: `folder` itself, or one with BERT base's, which BiomedCLIP does not ship."""
+    from transformers import BertConfig
+
+    if (folder / "config.json").is_file():
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as made:
+        BertConfig().save_pretrained(made)
+        yield Path(made)
+
+
+def _known_to_timm(name: str, arguments: dict | None) -> str:
+    """A name by which timm makes the vision tower.
+
+    One it does not know is registered, from its `arguments` (img_size, patch_size, embed_dim, depth ...), under a name that
+    no other arguments share.
+    """
+    import timm
+    from timm.models import build_model_with_cfg, register_model
+    from timm.models.vision_transformer import VisionTransformer
+
+    if arguments is None and not timm.is_model(name):
+        raise ValueError(f"timm does not know {name!r}, and open_clip_config.json has no timm_model_args")
+    if arguments is None:
+        return name
+    unique = f"{name}_{zlib.crc32(json.dumps(arguments, sort_keys=True).encode()):08x}"
+
+    def vit(pretrained: bool = False, **options):
+        options |= arguments | {"pretrained_cfg": {"architecture": unique}}
+        return build_model_with_cfg(VisionTransformer, unique, pretrained, **options)
+
+    if not timm.is_model(unique):
+        vit.__name__ = unique
+        register_model(vit)
+    return unique
