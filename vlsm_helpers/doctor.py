@@ -6,12 +6,17 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from vlsm_helpers import settings
 from vlsm_helpers.data.registry import DATASETS, Dataset
+from vlsm_helpers.errors import WeightsError
+
+if TYPE_CHECKING:  # it imports torch, and `vlsm data list` needs this module too
+    from vlsm_helpers.models.weights import Format
 
 PACKAGES = (
     "vlsm-helpers",
@@ -22,17 +27,19 @@ PACKAGES = (
     "huggingface_hub",
     "timm",
     "monai",
+    "peft",
 )
 
 
 def report(console: Console) -> list[str]:
-    """Print the report; returns what keeps the course from running here."""
+    """Print the report; returns what keeps the course from running here, with its cure."""
+    pretrained, problems = _weights()
     for title, rows in (
         ("Software", _software()),
         ("Machine", _machine()),
         ("Folders", _folders()),
         ("Datasets", [(card.name, availability(card)) for card in DATASETS.values()]),
-        ("Published weights", _weights()),
+        ("Pretrained weights", [*pretrained, ("hub", _hub())]),
         ("Profile", [("auto picks", ": ".join(settings.auto_profile()))]),
     ):
         table = Table(Column(no_wrap=True, min_width=20), Column(overflow="fold"), show_header=False, box=None)
@@ -40,7 +47,7 @@ def report(console: Console) -> list[str]:
             table.add_row(name, value)
         console.print(f"[bold]{title}[/]", table, "")
     # Datasets may well lie in a folder that only others may write to.
-    return [
+    return problems + [
         f"{title} cannot be written to: {folder}; name another one with {variable}"
         for variable, title, folder in _named_folders()
         if variable != "VLSM_DATA" and not _is_writable(folder)
@@ -106,13 +113,49 @@ def _nearest(path: Path) -> Path:
     return next(place for place in (path, *path.parents) if place.exists())
 
 
-def _weights() -> list[tuple[str, str]]:
+def _weights() -> tuple[list[tuple[str, str]], list[str]]:
+    """What there is of both pretrained models, in every place they are taken from, as rows; and what is wrong there."""
+    from vlsm_helpers.models import weights
+
+    rows, problems = [], []
+    for kind in (weights.CLIPSEG, weights.BIOMEDCLIP):
+        for place, folder in _places(kind).items():
+            state = "none"
+            if folder is not None:
+                try:
+                    weights.check(folder, kind)
+                    state = f"{folder}\n{_size(folder)}, sha256 {weights.fingerprint(folder, kind)}"
+                except WeightsError as error:
+                    state = f"{folder}\n{error.what}"
+                    problems.append(str(error))
+            rows.append((f"{kind.name}, {place}", state))
+    brought = settings.weights_folder()
+    if brought is not None and not brought.is_dir():
+        problems.append(f"VLSM_WEIGHTS names a folder that is not there: {brought}; correct or unset it")
+    return rows, problems
+
+
+def _places(kind: "Format") -> dict[str, Path | None]:
+    """Where weights of this kind are taken from, and the folder there, if any; half a download is none, it goes on."""
+    from vlsm_helpers.models import weights
+
+    brought, cached = settings.weights_folder(), weights.in_hub_cache(kind.hub_id, kind)
+    there = brought is not None and (brought / kind.name).is_dir()
+    whole = cached is not None and not weights.missing_files(cached, kind)
+    return {
+        "shipped": weights.SHIPPED / kind.name,
+        "VLSM_WEIGHTS": brought / kind.name if there else None,
+        f"hub's cache ({kind.megabytes} MB)": cached if whole else None,
+    }
+
+
+def _size(folder: Path) -> str:
+    return f"{sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6:.1f} MB"
+
+
+def _hub() -> str:
     from huggingface_hub import constants
 
-    rows = [
-        (name.split("/")[1], "in the cache" if settings.weights_cached(name) else f"not in the cache ({megabytes} MB)")
-        for name, (_, megabytes) in settings.PUBLISHED_WEIGHTS.items()
-    ]
     if constants.HF_HUB_OFFLINE:
-        return [*rows, ("hub", "not asked: HF_HUB_OFFLINE is set")]
-    return [*rows, ("hub", f"{constants.ENDPOINT} {'answers' if settings.hub_reachable() else 'does not answer'}")]
+        return "not asked: HF_HUB_OFFLINE is set"
+    return f"{constants.ENDPOINT} {'answers' if settings.hub_reachable() else 'does not answer'}"
