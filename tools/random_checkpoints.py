@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import BertConfig, BertTokenizer, CLIPSegConfig, CLIPSegForImageSegmentation
 
+from vlsm_helpers.models.biomedclip import build_biomedclip
 from vlsm_helpers.models.biomedclipseg import reset_decoder
-from vlsm_helpers.models.weights import build_biomedclip
 
 WORDS = (
     "a an the one two small medium large pink red brown black white dark bright round oval flat square polyp polyps bump "
@@ -43,7 +43,8 @@ TINY_VIT = {"img_size": TINY_SIZE, "patch_size": 16, "embed_dim": 48, "depth": 1
 def write_clipseg(folder: Path, tiny: bool = False, vocabulary: Path | None = None) -> None:
     """A CLIPSeg like rd64-refined; `vocabulary`: CLIP's file of merges (gzipped), else some are made from WORDS."""
     folder.mkdir(parents=True, exist_ok=True)
-    entries = _write_clip_tokenizer(folder, vocabulary, context=TINY_CONTEXT if tiny else CONTEXTS["clip"])
+    merges = _published_merges(vocabulary) if vocabulary else _merges_of_words()
+    entries = write_clip_tokenizer(folder, merges, context=TINY_CONTEXT if tiny else CONTEXTS["clip"])
     ids = {"bos_token_id": entries - 2, "eos_token_id": entries - 1}
     config = CLIPSegConfig(
         text_config=ids | (TINY_CLIP_TEXT | {"vocab_size": entries} if tiny else {}),
@@ -54,9 +55,13 @@ def write_clipseg(folder: Path, tiny: bool = False, vocabulary: Path | None = No
     model = CLIPSegForImageSegmentation(config)
     reset_decoder(model.decoder)
     model.save_pretrained(folder)
+    write_clipseg_preprocessor(folder, size=TINY_SIZE if tiny else 352)
+
+
+def write_clipseg_preprocessor(folder: Path, size: int) -> None:
+    """Write how images are prepared, as published: `size` pixels a side, ImageNet's statistics."""
     view = {"do_normalize": True, "do_resize": True, "feature_extractor_type": "ViTFeatureExtractor", "resample": 2}
-    view |= {"size": TINY_SIZE if tiny else 352}
-    _write(folder / "preprocessor_config.json", view | IMAGENET_STATISTICS)
+    _write(folder / "preprocessor_config.json", view | {"size": size} | IMAGENET_STATISTICS)
 
 
 def write_biomedclip(folder: Path, tiny: bool = False, vocabulary: Path | None = None) -> None:
@@ -88,13 +93,11 @@ def write_biomedclip_config(folder: Path, tiny: bool = False, vocabulary: Path |
     _write(folder / "open_clip_config.json", config)
 
 
-def _write_clip_tokenizer(folder: Path, vocabulary: Path | None, context: int) -> int:
-    """Write CLIP's tokenizer as published, vocab.json and merges.txt; returns its number of entries."""
-    if vocabulary:
-        with gzip.open(vocabulary, "rt", encoding="utf-8") as file:
-            merges = file.read().split("\n")[1 : PUBLISHED_MERGES + 1]
-    else:
-        merges = _merges_of_words()
+def write_clip_tokenizer(folder: Path, merges: list[str], context: int) -> int:
+    """Write CLIP's tokenizer as published, vocab.json and merges.txt; returns its number of entries.
+
+    `merges`: byte pairs such as "p o", most frequent first.
+    """
     symbols = _byte_symbols()
     entries = [*symbols, *(symbol + "</w>" for symbol in symbols), *(merge.replace(" ", "") for merge in merges)]
     entries += [BEGIN, END]  # last: the legacy pooling looks for the largest id
@@ -105,6 +108,11 @@ def _write_clip_tokenizer(folder: Path, vocabulary: Path | None, context: int) -
     kind = {"tokenizer_class": "CLIPTokenizer", "model_max_length": context}
     _write(folder / "tokenizer_config.json", special | kind)
     return len(entries)
+
+
+def _published_merges(vocabulary: Path) -> list[str]:
+    with gzip.open(vocabulary, "rt", encoding="utf-8") as file:
+        return file.read().split("\n")[1 : PUBLISHED_MERGES + 1]
 
 
 def _byte_symbols() -> list[str]:
