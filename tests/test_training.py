@@ -16,6 +16,7 @@ from tests.conftest import write_toy
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.errors import TrainingError
+from vlsm_helpers.models import members
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.recipes import OURS, PUBLISHED
 from vlsm_helpers.training import BEST, LAST, METRICS, fit, segmentation_loss
@@ -187,3 +188,27 @@ def test_validation_of_another_size_than_the_batch_counts_every_image(toy, tmp_p
     assert len(validation) == 5
     history = fit(network(), train, validation, tmp_path / "run", replace(SHORT, epochs=1))
     assert 0 <= history["val_dice"].item() <= 1
+
+
+@pytest.mark.parametrize(
+    ("member", "options"),
+    [
+        ("unet_d", {"width": 1 / 32}),
+        ("clipseg", {"train": "decoder"}),
+        ("clipseg", {"train": "encoders"}),
+        ("clipseg", {"train": "lora"}),
+        ("biomedclipseg", {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.get("train", ""),
+)
+def test_as_many_parameters_get_a_gradient_as_fit_says(toy, tiny_weights, tmp_path, capsys, member, options):
+    if options.get("train") == "lora":
+        pytest.importorskip("peft")
+    if member != "unet_d":
+        options = options | {"weights": tiny_weights / {"clipseg": "clipseg", "biomedclipseg": "biomedclip"}[member]}
+    fit(members.build(member, **options), *datasets(), tmp_path / "run", replace(SHORT, epochs=1))
+    segmenter = members.build(member, **options)
+    segmenter(torch.rand(2, 3, 32, 32), ["square", "bright square"]).square().mean().backward()
+    reached = sum(parameter.numel() for parameter in segmenter.parameters() if parameter.grad is not None)
+    everything = sum(parameter.numel() for parameter in segmenter.parameters())
+    assert capsys.readouterr().out == f"training {reached:,} of {everything:,} parameters\n"

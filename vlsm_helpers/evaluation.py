@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from vlsm_helpers.caching import CachedDataset
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.data.segmentation import SegmentationDataset
@@ -21,17 +22,23 @@ LESION_ONLY = ", lesion only"
 
 
 def predict(
-    segmenter: Segmenter, dataset: SegmentationDataset, *, batch_size: int = 16
+    segmenter: Segmenter, dataset: SegmentationDataset | CachedDataset, *, batch_size: int = 16
 ) -> Iterator[tuple[Sample, Tensor]]:
-    """Each sample with its logits, float32 (S, S) at network size, in the dataset's order."""
+    """Each sample with its logits, float32 (S, S) at network size, in the dataset's order.
+
+    Raises SettingsError for cached features that another segmenter computed.
+    """
+    if isinstance(dataset, CachedDataset):
+        dataset.check(segmenter)
     device = next(segmenter.parameters()).device
     segmenter.eval()
     loader = torch.utils.data.DataLoader(dataset, batch_size)
     samples = iter(dataset.samples)
     with tqdm(total=len(dataset), desc="predicting", unit="image", delay=2) as bar:
         for batch in loader:
+            known = {"features": tuple(one.to(device) for one in batch["features"])} if "features" in batch else {}
             with torch.no_grad():
-                logits = segmenter(batch["image"].to(device), batch["prompt"]).float().cpu()
+                logits = segmenter(batch["image"].to(device), batch["prompt"], **known).float().cpu()
             for one in logits:
                 yield next(samples), one[0]
                 bar.update()
@@ -42,7 +49,9 @@ def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(logits[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
-def score_split(segmenter: Segmenter, dataset: SegmentationDataset, *, threshold: float = 0.5) -> pd.DataFrame:
+def score_split(
+    segmenter: Segmenter, dataset: SegmentationDataset | CachedDataset, *, threshold: float = 0.5
+) -> pd.DataFrame:
     """A row an image: id, dice, iou, hd95, hd95_relative, nsd (see `metrics.score`), and the shares of foreground
     pixels, in [0, 1], of the true mask (`foreground`) and of the prediction (`predicted`).
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
+from vlsm_helpers.caching import CachedDataset, PromptEmbeddings, has_frozen_encoders
 from vlsm_helpers.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.errors import TrainingError
@@ -37,8 +38,8 @@ def segmentation_loss() -> DiceCELoss:
 
 def fit(
     segmenter: Segmenter,
-    train: SegmentationDataset,
-    validation: SegmentationDataset,
+    train: SegmentationDataset | CachedDataset,
+    validation: SegmentationDataset | CachedDataset,
     run: Path,
     recipe: Recipe = OURS,
     *,
@@ -46,11 +47,15 @@ def fit(
 ) -> pd.DataFrame:
     """Train `segmenter` and leave it with its best weights; returns metrics.csv, a row an epoch.
 
+    How many parameters train is printed. Frozen encoders embed each prompt once, and run on no image whose features
+    `train` and `validation` hold (see `caching.cached`).
+
     The folder `run` holds settings.json, metrics.csv, last.safetensors (weights and optimizer after the last whole
     epoch) and best.safetensors (weights of the epoch with the best `recipe.monitor`). Where it holds an unfinished run
     with the same settings, that run goes on and ends with the numbers of an uninterrupted one: order, augmentation and
     dropout of an epoch follow from the seed and the epoch's number alone. Raises TrainingError for a folder of another
-    run, a loss that is not finite, or a checkpoint that cannot be written; what was saved before is kept.
+    run, a loss that is not finite, or a checkpoint that cannot be written; what was saved before is kept. Raises
+    SettingsError for cached features that another segmenter computed.
     """
     trainer = _Trainer(segmenter, train, validation, writable(Path(run)), recipe, seed)
     trainer.resume()
@@ -73,6 +78,10 @@ class _Trainer:
         self.run, self.recipe, self.seed, self.train_set = run, recipe, seed, train
         self.progress = _Progress()
         self.loss = segmentation_loss()
+        self.texts = PromptEmbeddings(segmenter) if has_frozen_encoders(segmenter) else None
+        for dataset in (train, validation):
+            if isinstance(dataset, CachedDataset):
+                dataset.check(segmenter)
         self.accelerator = Accelerator(
             mixed_precision="bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no",
             dataloader_config=DataLoaderConfiguration(split_batches=True),
@@ -117,6 +126,7 @@ class _Trainer:
             "seed": self.seed,
             "image_size": self.train_set.size,
             "prompt": self.train_set.prompt,
+            "views": self.train_set.views if isinstance(self.train_set, CachedDataset) else None,
             "train_images": len(samples),
             "train_ids": hashlib.sha256("\n".join(sample.id for sample in samples).encode()).hexdigest()[:16],
         }
@@ -124,10 +134,12 @@ class _Trainer:
     def train(self) -> None:
         """All epochs that are left, then the best weights."""
         total = self.recipe.epochs * len(self.train_loader)
+        everything = sum(parameter.numel() for parameter in self.segmenter.parameters())
+        self.accelerator.print(f"training {trainable_parameters(self.segmenter):,} of {everything:,} parameters")
         with tqdm(
             total=total,
             initial=self.progress.epoch * len(self.train_loader),
-            desc=f"{trainable_parameters(self.segmenter):,} parameters",
+            desc="training",
             unit="step",
             disable=not self.accelerator.is_main_process,
         ) as bar:
@@ -163,10 +175,7 @@ class _Trainer:
     def one_step(self, batch: dict, rate: float) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        images = batch["image"].contiguous(memory_format=torch.channels_last)
-        with self.accelerator.autocast():
-            logits = self.model(images, batch["prompt"])
-        loss = self.loss(logits.float(), batch["mask"])
+        loss = self.loss(self.logits(batch), batch["mask"])
         value = loss.item()
         if not np.isfinite(value):
             raise TrainingError(
@@ -180,16 +189,22 @@ class _Trainer:
         self.wrapped.zero_grad()
         return value
 
+    def logits(self, batch: dict) -> Tensor:
+        """Logits (B, 1, S, S) in float32; what frozen encoders say of the batch is computed only if it is not known."""
+        known = {"text": self.texts(batch["prompt"])} if self.texts else {}
+        if "features" in batch:
+            known["features"] = tuple(batch["features"])
+        images = batch["image"].contiguous(memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            return self.model(images, batch["prompt"], **known).float()
+
     @torch.no_grad()
     def validate(self) -> dict:
         """Mean over images of Dice and of cross-entropy, at network size."""
         self.model.eval()
         dice, bce = [], []
         for batch in self.validation_loader:
-            with self.accelerator.autocast():
-                logits = self.model(
-                    batch["image"].contiguous(memory_format=torch.channels_last), batch["prompt"]
-                ).float()
+            logits = self.logits(batch)
             one = functional.binary_cross_entropy_with_logits(logits, batch["mask"], reduction="none").mean((1, 2, 3))
             pair = self.accelerator.gather_for_metrics((overlap(logits > 0, batch["mask"] > 0)[0], one))
             dice.append(pair[0])

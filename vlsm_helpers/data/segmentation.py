@@ -35,14 +35,20 @@ class SegmentationDataset(data.Dataset):
         """Draw the augmentations and wordings of this epoch."""
         self.epoch = epoch
 
+    def draw(self, index: int) -> tuple[str, int | None]:
+        """The prompt of an item and the seed of its augmentation; None where nothing is augmented."""
+        sample = self.samples[index]
+        if not self.augment:
+            return sample.prompt(self.prompt), None
+        generator = np.random.default_rng([self.seed, self.epoch, index])
+        return sample.prompt(self.prompt, generator), int(generator.integers(2**31))
+
     def __getitem__(self, index: int) -> dict:
         sample, image, mask = self.samples[index], self.images[index], self.masks[index]
-        prompt = sample.prompt(self.prompt)
-        if self.augment:
-            generator = np.random.default_rng([self.seed, self.epoch, index])
-            prompt = sample.prompt(self.prompt, generator)
+        prompt, augmentation = self.draw(index)
+        if augmentation is not None:
             transform = self._transforms[not names_side(prompt)]
-            reseed(transform, int(generator.integers(2**31)))
+            reseed(transform, augmentation)
             changed = transform(image=np.asarray(image), mask=np.asarray(mask))
             image, mask = changed["image"], changed["mask"]
         return {

@@ -18,15 +18,38 @@ class Segmenter(nn.Module):
 
     config: dict
 
-    def forward(self, images: Tensor, prompts: str | Sequence[str] = "") -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        prompts: str | Sequence[str] = "",
+        *,
+        features: Features | None = None,
+        text: Tensor | None = None,
+    ) -> Tensor:
         """Logits (B, 1, H, W) at the images' size.
 
-        `images`: float (B, 3, H, W) in [0, 1]; `prompts`: one for all, or one an image (a CNN ignores them). Raises
-        ValueError for images of another shape or type and for a list of prompts of another length.
+        `images`: float (B, 3, H, W) in [0, 1]; `prompts`: one for all, or one an image (a CNN ignores them). `features`
+        of these images and `text` (B, D) of these prompts, where they were computed before, are not computed again.
+        Raises ValueError for images of another shape or type and for a list of prompts of another length.
         """
         check_images(images)
-        text = self.encode_text(as_prompts(prompts, len(images)))
-        return self.decode(self.encode_images(images), text, images, images.shape[-2:])
+        prompts = as_prompts(prompts, len(images))
+        text = self.encode_text(prompts) if text is None else text
+        features = self.encode_images(images) if features is None else features
+        return self.decode(features, text, images, images.shape[-2:])
+
+    def encoders(self) -> tuple[nn.Module, ...]:
+        """The pretrained modules that `encode_images` and `encode_text` run; a CNN has none."""
+        return ()
+
+    def encoding(self) -> dict:
+        """The JSON-able facts, besides the encoders' weights, that features follow from: taps, size, statistics."""
+        return {}
+
+    @property
+    def trains_encoders(self) -> bool:
+        """Whether any parameter of the encoders asks for a gradient."""
+        return any(parameter.requires_grad for module in self.encoders() for parameter in module.parameters())
 
     def encode_images(self, images: Tensor) -> Features:
         """What the member's image encoder says of images (B, 3, H, W)."""

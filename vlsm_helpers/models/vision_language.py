@@ -51,10 +51,14 @@ class VisionLanguageSegmenter(Segmenter):
         """Projected embeddings (B, D), not L2-normalised, of token ids (B, L) with their attention mask."""
         raise NotImplementedError
 
-    @property
-    def trains_encoders(self) -> bool:
-        """Whether any parameter of the encoders asks for a gradient."""
-        return any(parameter.requires_grad for parameter in self.clip.parameters())
+    def encoders(self) -> tuple[nn.Module, ...]:
+        """The image-text model."""
+        return (self.clip,)
+
+    def encoding(self) -> dict:
+        """Taps, size and statistics."""
+        statistics = [self.mean.flatten().tolist(), self.std.flatten().tolist()]
+        return {"taps": list(self.taps), "image_size": self.image_size, "statistics": statistics}
 
     def train(self, mode: bool = True) -> "VisionLanguageSegmenter":
         """Training mode for what trains; frozen encoders stay in evaluation mode."""
