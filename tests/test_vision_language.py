@@ -1,9 +1,21 @@
+import warnings
+
 import pytest
 import torch
 
 from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
+from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.vision_language import average_prompts, check_taps
+
+
+@pytest.fixture(scope="module", params=["clipseg", "biomedclipseg"])
+def member(request, tiny_weights):
+    """Each of the two members; 24 tokens fit, the marks of beginning and end among them."""
+    if request.param == "clipseg":
+        return CLIPSeg(tiny_weights / "clipseg").eval()
+    return BiomedCLIPSeg(tiny_weights / "biomedclip").eval()
 
 
 class Lengths(Segmenter):
@@ -17,6 +29,15 @@ def test_prompt_ensembling_is_the_mean_of_the_embeddings():
     assert average_prompts(Lengths(), ["a polyp", "polyp", "one"]).tolist() == [[5.0, pytest.approx(4 / 3)]]
 
 
+def test_one_prompt_is_its_own_mean_and_not_its_letters():
+    assert average_prompts(Lengths(), "a polyp").tolist() == [[7.0, 2.0]]
+
+
+def test_no_prompts_have_no_mean():
+    with pytest.raises(ValueError, match="no prompts to average"):
+        average_prompts(Lengths(), [])
+
+
 def test_taps_are_ascending_blocks_of_the_encoder():
     assert check_taps([0, 3, 11], 12) == (0, 3, 11)
 
@@ -25,3 +46,31 @@ def test_taps_are_ascending_blocks_of_the_encoder():
 def test_other_taps_are_refused_with_the_range(taps):
     with pytest.raises(SettingsError, match="from 0 to 11"):
         check_taps(taps, 12)
+
+
+# What users type
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "息肉", "полип", "ورم", "\N{MICROSCOPE}", "xyzzy"])
+def test_any_text_has_finite_logits_the_empty_one_and_unknown_letters_too(member, prompt):
+    with torch.no_grad():
+        text = member.encode_text([prompt, "polyp"])
+        logits = member(torch.rand(1, 3, 64, 64), prompt)
+    assert text.isfinite().all()
+    assert not torch.allclose(text[0], text[1])
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_list_of_prompts_of_another_length_is_refused(member, count):
+    with pytest.raises(ValueError, match=f"{count} prompts for 2 images: give one for all, or one an image"):
+        member(torch.rand(2, 3, 64, 64), ["polyp"] * count)
+
+
+def test_what_fits_is_not_warned_of_and_what_does_not_is_cut_by_so_many_tokens(member):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fits = member.encode_text(["polyp " * 22])
+    with pytest.warns(UserWarning, match="has 27 tokens, and 24 fit.*its last 3 are cut off. It begins 'polyp polyp"):
+        cut = member.encode_text(["polyp " * 25])
+    torch.testing.assert_close(cut, fits)

@@ -118,9 +118,15 @@ class VisionLanguageSegmenter(Segmenter):
                 )
 
 
-def average_prompts(segmenter: Segmenter, prompts: Sequence[str]) -> Tensor:
-    """Prompt ensembling: the mean (1, D) of several prompts' embeddings, for `decode` in place of one prompt's."""
-    return segmenter.encode_text(list(prompts)).mean(dim=0, keepdim=True)
+def average_prompts(segmenter: Segmenter, prompts: str | Sequence[str]) -> Tensor:
+    """Prompt ensembling: the mean (1, D) of several prompts' embeddings, for `decode` in place of one prompt's.
+
+    Raises ValueError for no prompt at all.
+    """
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not prompts:
+        raise ValueError("there are no prompts to average: give one at least, the empty one if need be")
+    return segmenter.encode_text(prompts).mean(dim=0, keepdim=True)
 
 
 def check_taps(taps: Sequence[int], depth: int) -> tuple[int, ...]:
