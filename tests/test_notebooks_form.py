@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from tools import notebooks as stamping
 from vlsm_helpers import __version__
+from vlsm_helpers.models import weights
 
 LESSONS = sorted(stamping.NOTEBOOKS.glob("*.ipynb"))
 SOLUTIONS = sorted(stamping.NOTEBOOKS.glob("solutions/*.ipynb"))
@@ -151,6 +153,13 @@ def the_stamp_fits_the_code(notebook, path):
         warnings.warn(f"{path.name} was stamped by version {stamp['version']}, this is {__version__}", stacklevel=1)
 
 
+def the_stamp_fits_the_weights(notebook, path):
+    stamped = notebook.metadata.get("vlsm", {}).get("weights", {})
+    assert stamped == stamping.weights_hashes(notebook), (
+        f"the shipped weights that it uses changed since its outputs were made: {RESTAMP}"
+    )
+
+
 OF_ALL = [
     title_comes_first,
     pictures_in_the_text_are_there,
@@ -161,6 +170,7 @@ OF_ALL = [
     sources_name_no_folder_of_a_machine,
     metadata_is_what_the_command_writes,
     the_stamp_fits_the_code,
+    the_stamp_fits_the_weights,
 ]
 OF_LESSONS = [
     badges_lead_to_this_notebook,
@@ -279,6 +289,7 @@ BREAKAGES = [
     (metadata_is_what_the_command_writes, lambda notebook: notebook.cells[0].metadata.update(papermill={})),
     (the_stamp_fits_the_code, set_source(7, "show(another)")),
     (the_stamp_fits_the_code, lambda notebook: notebook.metadata.pop("vlsm")),
+    (the_stamp_fits_the_weights, lambda notebook: notebook.metadata["vlsm"].update(weights={"clipseg": "0" * 12})),
 ]
 
 
@@ -310,3 +321,18 @@ def test_an_older_version_only_warns():
     notebook.metadata["vlsm"]["version"] = "0.0.1"
     with pytest.warns(UserWarning, match="stamped by version 0.0.1"):
         the_stamp_fits_the_code(notebook, PLACE)
+
+
+def test_a_notebook_wants_a_new_stamp_when_the_weights_that_it_uses_change(tiny_weights, tmp_path, monkeypatch):
+    shipped = shutil.copytree(tiny_weights, tmp_path / "shipped")
+    monkeypatch.setattr(weights, "SHIPPED", shipped)
+    notebook = model()
+    notebook.cells[7].source = "CLIPSeg(settings.profile.clipseg_weights)"
+    notebook = stamping.cleaned(notebook, PLACE, {})
+    assert list(notebook.metadata["vlsm"]["weights"]) == ["clipseg"]
+    others = shipped / "biomedclip" / weights.BIOMEDCLIP.tensors
+    others.write_bytes(b"others")
+    the_stamp_fits_the_weights(notebook, PLACE)
+    (shipped / "clipseg" / weights.CLIPSEG.tensors).write_bytes(b"others")
+    with pytest.raises(AssertionError, match="weights that it uses changed.*run `make notebooks`"):
+        the_stamp_fits_the_weights(notebook, PLACE)

@@ -22,6 +22,7 @@ from PIL import Image
 
 from vlsm_helpers import __version__, report, settings
 from vlsm_helpers.errors import CourseError
+from vlsm_helpers.models import weights
 from vlsm_helpers.runner import run_notebook
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -80,6 +81,8 @@ def cleaned(notebook: NotebookNode, path: Path, shorter: dict[str, str]) -> Note
             cell.outputs = [_cleaned_output(out, replacements) for out in cell.outputs if not _is_progress(out)]
     kept = {key: notebook.metadata[key] for key in KEPT_METADATA if key in notebook.metadata}
     stamp = {"code": code_hash(notebook), "version": __version__}
+    if used := weights_hashes(notebook):
+        stamp["weights"] = used
     notebook.metadata = kept | {"kernelspec": KERNEL, "language_info": {"name": "python"}, "vlsm": stamp}
     return nbformat.from_dict(notebook)
 
@@ -100,6 +103,13 @@ def code_hash(notebook: NotebookNode) -> str:
     """The sha256 of the code cells' sources: it changes when a reader's outputs would no longer be those shown."""
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+
+
+def weights_hashes(notebook: NotebookNode) -> dict[str, str]:
+    """By name, the hash of each shipped miniature that the code cells use: whose `..._weights` of the profile they name."""
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    used = [kind for kind in (weights.CLIPSEG, weights.BIOMEDCLIP) if f".{kind.name}_weights" in code]
+    return {kind.name: weights.fingerprint(weights.SHIPPED / kind.name, kind) for kind in used}
 
 
 def badges(path: Path) -> str:
