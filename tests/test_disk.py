@@ -149,3 +149,18 @@ def test_other_datasets_are_not_drawn(tmp_path):
     with pytest.raises(DataError, match="busi"):
         ensure("busi", tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def test_another_draw_is_another_dataset_with_the_same_test_images(tmp_path):
+    first, second = ensure(NAME, tmp_path), ensure(NAME, tmp_path, draw=2)
+    assert second == tmp_path / f"{NAME}_draw2"
+    for split in COUNTS:
+        one, two = (json.loads((root / "anns" / f"{split}.json").read_text()) for root in (first, second))
+        shared = {entry["img_name"] for entry in one} & {entry["img_name"] for entry in two}
+        assert len(shared) == (COUNTS["test"] if split == "test" else 0)
+
+
+def test_a_draw_there_is_not_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no draw 10"):
+        ensure(NAME, tmp_path, draw=10)
+    assert not (tmp_path / f"{NAME}_draw10").exists()

@@ -17,18 +17,19 @@ _STAMP = "drawn.json"  # written last; a folder without it, or with another one'
 _SPOKEN_KINDS = ("benign", "malignant")  # the kinds that the benchmark's prompts name
 
 
-def ensure(name: str, folder: Path) -> Path:
+def ensure(name: str, folder: Path, draw: int = 0) -> Path:
     """`folder`/NAME with the phantom dataset `name` (all splits, 128 px, medium), drawn if it is not there yet.
 
-    It is drawn beside its place and moved there whole, so that a stopped run leaves nothing that passes for a dataset
-    and processes that draw at once agree: the first one's stays. Takes five to ten seconds. Raises DataError for a name
-    that is no phantom dataset, SettingsError for a folder that cannot be written to.
+    Another `draw` (see `seeds`) lies in `folder`/NAME_drawN, a dataset of its own. Each is drawn beside its place and moved
+    there whole, so that a stopped run leaves nothing that passes for a dataset and processes that draw at once agree: the
+    first one's stays. Takes five to ten seconds. Raises DataError for a name that is no phantom dataset or a draw there is
+    not, SettingsError for a folder that cannot be written to.
     """
-    target = folder / name
+    target = folder / (f"{name}_draw{draw}" if draw else name)
     if _is_whole(target, name):
         return target
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=writable(folder)) as beside:
-        fresh = _draw(name, Path(beside) / "fresh")
+        fresh = _draw(name, draw, Path(beside) / "fresh")
         if not _is_whole(target, name):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(target, Path(beside) / "stale")
@@ -54,10 +55,10 @@ def _stamp(name: str) -> dict:
     return {"generator": GENERATOR_VERSION, "entries": {split: len(seeds(name, split)) for split in FIRST_SEEDS}}
 
 
-def _draw(name: str, root: Path) -> Path:
+def _draw(name: str, draw: int, root: Path) -> Path:
     for part in ("images", "masks", "anns"):
         (root / part).mkdir(parents=True)
-    every = [(split, seed) for split in FIRST_SEEDS for seed in seeds(name, split)]
+    every = [(split, seed) for split in FIRST_SEEDS for seed in seeds(name, split, draw)]
     entries = {split: [] for split in FIRST_SEEDS}
     for split, seed in tqdm(every, desc=f"drawing {name}", unit="image"):
         entries[split].append(_write(name, seed, root))

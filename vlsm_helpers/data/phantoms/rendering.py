@@ -50,12 +50,15 @@ def render(name: str, seed: int, difficulty: str = "medium", size: int = 128) ->
     return Phantom(image, drawing.mask, drawing.noun, drawing.kind, difficulty)
 
 
-def seeds(name: str, split: str) -> range:
+def seeds(name: str, split: str, draw: int = 0) -> range:
     """The seeds of a split (train, val or test), as many as the dataset's card says; splits never share one.
 
-    Raises DataError for an unknown dataset or split.
+    Another `draw`, 0 to 9, has other seeds for train and val, and the same for test: how much a score hangs on the images
+    that were trained on. Raises DataError for an unknown dataset or split and for a draw there is not.
     """
     if split not in FIRST_SEEDS:
         raise DataError(f"There is no split {split!r}.", mend=f"use one of {', '.join(FIRST_SEEDS)}.")
-    first = FIRST_SEEDS[split]
+    if draw not in range(10):
+        raise DataError(f"There is no draw {draw} of the phantoms.", mend="use a number from 0 to 9.")
+    first = FIRST_SEEDS[split] + (0 if split == "test" else 1000 * draw)
     return range(first, first + registry.find(name).entries[split])
