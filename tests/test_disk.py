@@ -115,10 +115,10 @@ def test_a_stopped_run_leaves_nothing(tmp_path, monkeypatch):
 def test_another_process_finishes_while_this_one_draws(tmp_path, monkeypatch):
     draw, theirs = disk._draw, {}
 
-    def draw_slowly(name, root):
+    def draw_slowly(*arguments):
         monkeypatch.setattr(disk, "_draw", draw)
-        theirs.update(everything(ensure(name, tmp_path)))
-        return draw(name, root)
+        theirs.update(everything(ensure(NAME, tmp_path)))
+        return draw(*arguments)
 
     monkeypatch.setattr(disk, "_draw", draw_slowly)
     assert everything(ensure(NAME, tmp_path)) == theirs  # the first one's stays
