@@ -146,7 +146,7 @@ def test_what_is_chosen_reaches_the_command(fresh):
 
 def test_tests_run_tiny_on_phantoms_in_one_process(fresh):
     steps = commands(fresh, "test", VLSM_PROFILE="full", VLSM_DATASET="busi")
-    assert "env -u VLSM_DATASET -u VLSM_SEED VLSM_PROFILE=tiny HF_HUB_OFFLINE=1" in steps
+    assert "env -u VLSM_DATASET -u VLSM_SEED -u VLSM_EPOCHS VLSM_PROFILE=tiny HF_HUB_OFFLINE=1" in steps
     assert steps.count("pytest") == 1
     assert "pytest tests --nbmake notebooks" in steps
 

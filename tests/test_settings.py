@@ -2,6 +2,7 @@ import os
 import random
 import threading
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +15,16 @@ from huggingface_hub import constants
 from vlsm_helpers import settings
 from vlsm_helpers.errors import SettingsError
 
-VARIABLES = ("VLSM_PROFILE", "VLSM_DATASET", "VLSM_SEED", "VLSM_DATA", "VLSM_CACHE", "VLSM_RUNS", "VLSM_WEIGHTS")
+VARIABLES = (
+    "VLSM_PROFILE",
+    "VLSM_DATASET",
+    "VLSM_SEED",
+    "VLSM_DATA",
+    "VLSM_CACHE",
+    "VLSM_RUNS",
+    "VLSM_WEIGHTS",
+    "VLSM_EPOCHS",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +96,20 @@ def test_start_seeds_every_generator():
 def test_an_unknown_profile_names_the_known_ones():
     with pytest.raises(SettingsError, match=r"'huge'[\s\S]*tiny, full, auto"):
         settings.start("huge")
+
+
+def test_the_epochs_of_a_notebooks_training_may_be_others(monkeypatch):
+    monkeypatch.setenv("VLSM_EPOCHS", "6")
+    profile, reason = settings.choose_profile("full")
+    assert profile == replace(settings.PROFILES["full"], epochs=6)
+    assert reason == "as asked; epochs as VLSM_EPOCHS says, 6"
+
+
+@pytest.mark.parametrize("epochs", ["0", "-1", "2.5", "many"])
+def test_epochs_that_are_none_are_refused(monkeypatch, epochs):
+    monkeypatch.setenv("VLSM_EPOCHS", epochs)
+    with pytest.raises(SettingsError, match=f"VLSM_EPOCHS is '{epochs}'"):
+        settings.start("tiny")
 
 
 def test_a_seed_that_is_no_integer(monkeypatch):

@@ -203,7 +203,7 @@ def _around(text: str, path: re.Match) -> str:
 
 def main(patterns: list[str]) -> int:
     """Restamp the notebooks that match, solutions included; the exit status."""
-    os.environ.update(VLSM_PROFILE="tiny", VLSM_DATASET="", VLSM_SEED="", HF_HUB_OFFLINE="1")
+    os.environ.update(VLSM_PROFILE="tiny", VLSM_DATASET="", VLSM_SEED="", VLSM_EPOCHS="", HF_HUB_OFFLINE="1")
     paths = [*sorted(NOTEBOOKS.glob("*.ipynb")), *sorted(NOTEBOOKS.glob("solutions/*.ipynb"))]
     chosen = [path for path in paths if not patterns or any(path.match(pattern) for pattern in patterns)]
     failed = 0

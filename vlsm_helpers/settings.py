@@ -1,15 +1,15 @@
 """Profile, device, seed and folders; `start()` opens every notebook.
 
-Environment: VLSM_PROFILE, VLSM_DATASET, VLSM_SEED (what a notebook's parameters leave open), VLSM_DATA (prepared
-datasets), VLSM_CACHE (what the package computes once), VLSM_RUNS (what training writes), VLSM_WEIGHTS (weights brought
-from another machine).
+Environment: VLSM_PROFILE, VLSM_DATASET, VLSM_SEED (what a notebook's parameters leave open), VLSM_EPOCHS (of a notebook's
+training, in place of the profile's), VLSM_DATA (prepared datasets), VLSM_CACHE (what the package computes once), VLSM_RUNS
+(what training writes), VLSM_WEIGHTS (weights brought from another machine).
 """
 
 import os
 import platform
 import random
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -142,7 +142,7 @@ def start(profile: str | None = None, dataset: str | None = None, seed: int | No
     """Open a notebook: decide profile, dataset and seed, seed the generators, print what was decided and why.
 
     A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0.
-    Raises SettingsError for an unknown profile or a seed that is no integer.
+    Raises SettingsError for an unknown profile, a seed that is no integer, and epochs that are none.
     """
     chosen, reason = choose_profile(profile)
     settings = Settings(
@@ -196,14 +196,21 @@ def hardware() -> str:
 
 
 def choose_profile(name: str | None = None) -> tuple[Profile, str]:
-    """The profile and why: `name`, else VLSM_PROFILE, else what `auto` picks. Raises SettingsError for an unknown one."""
-    name = name or os.environ.get("VLSM_PROFILE") or "auto"
+    """The profile and why: `name`, else VLSM_PROFILE, else what `auto` picks, with the epochs of VLSM_EPOCHS, if any.
+
+    Raises SettingsError for an unknown profile, and for epochs that are no number from 1 up.
+    """
+    name, reason = name or os.environ.get("VLSM_PROFILE") or "auto", "as asked"
     if name == "auto":
         name, reason = auto_profile()
-        return PROFILES[name], reason
     if name not in PROFILES:
         raise SettingsError(f"There is no profile {name!r}.", mend=f"use one of {', '.join([*PROFILES, 'auto'])}.")
-    return PROFILES[name], "as asked"
+    epochs = os.environ.get("VLSM_EPOCHS")
+    if not epochs:
+        return PROFILES[name], reason
+    if not epochs.isdecimal() or int(epochs) < 1:
+        raise SettingsError(f"VLSM_EPOCHS is {epochs!r}.", mend="set it to a number such as 6, or unset it.")
+    return replace(PROFILES[name], epochs=int(epochs)), f"{reason}; epochs as VLSM_EPOCHS says, {epochs}"
 
 
 def auto_profile() -> tuple[str, str]:
