@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from vlsm_helpers import caching
 from vlsm_helpers.caching import LIMIT, PromptEmbeddings, cached
@@ -14,11 +15,12 @@ from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.errors import CourseError, SettingsError
 from vlsm_helpers.evaluation import score_split
+from vlsm_helpers.models import members
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.recipes import OURS
-from vlsm_helpers.training import fit
+from vlsm_helpers.training import BEST, LAST, METRICS, fit
 
 SIZE = 32
 SHORT = replace(OURS, epochs=3, batch_size=4)
@@ -306,6 +308,27 @@ def test_a_run_does_not_go_on_with_other_views(toy, tiny_weights, tmp_path):
     fit(segmenter, train, validation, tmp_path / "run", SHORT)
     with pytest.raises(CourseError, match="views: there 3, asked for None"):
         fit(segmenter, dataset(), validation, tmp_path / "run", SHORT)
+
+
+def test_a_run_keeps_the_decoder_and_not_the_frozen_encoders(toy, clipseg, tmp_path):
+    fit(clipseg, *pair(clipseg), tmp_path / "run", SHORT)
+    for name in (BEST, LAST):
+        names = [key.removeprefix("model.") for key in load_file(tmp_path / "run" / name)]
+        assert any(key.startswith("decoder.") for key in names)
+        assert not any(key.startswith("clip.") for key in names)
+    loaded, facts = members.load(tmp_path / "run" / BEST)
+    image = dataset("test", augment=False)[0]["image"][None]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(image, "square"), clipseg(image, "square"), atol=1e-5, rtol=0)
+    assert facts["val_dice"] == pd.read_csv(tmp_path / "run" / METRICS)["val_dice"].max()
+
+
+def test_a_run_does_not_go_on_with_other_weights(toy, clipseg, tmp_path):
+    fit(clipseg, dataset(), dataset("val", augment=False), tmp_path / "run", SHORT)
+    with torch.no_grad():
+        clipseg.clip.vision_model.embeddings.class_embedding.add_(1e-3)
+    with pytest.raises(CourseError, match="other settings .frozen_weights: there"):
+        fit(clipseg, dataset(), dataset("val", augment=False), tmp_path / "run", SHORT)
 
 
 def test_features_of_other_weights_are_refused(toy, clipseg, tiny_weights, tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,12 @@ from vlsm_helpers.checkpoints import flatten_optimizer, load_checkpoint, restore
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.metrics import overlap
+from vlsm_helpers.models.frozen import frozen_hash, load_own_state, own_state
 from vlsm_helpers.models.segmenter import Segmenter, trainable_parameters
 from vlsm_helpers.recipes import OURS, Recipe
 from vlsm_helpers.settings import writable
 
+FACTS = ("member", "frozen_weights", "dataset", "image_size", "prompt", "seed")  # what a checkpoint says of itself
 LAST, BEST, METRICS, SETTINGS = "last.safetensors", "best.safetensors", "metrics.csv", "settings.json"
 
 
@@ -51,11 +54,11 @@ def fit(
     `train` and `validation` hold (see `caching.cached`).
 
     The folder `run` holds settings.json, metrics.csv, last.safetensors (weights and optimizer after the last whole
-    epoch) and best.safetensors (weights of the epoch with the best `recipe.monitor`). Where it holds an unfinished run
-    with the same settings, that run goes on and ends with the numbers of an uninterrupted one: order, augmentation and
-    dropout of an epoch follow from the seed and the epoch's number alone. Raises TrainingError for a folder of another
-    run, a loss that is not finite, or a checkpoint that cannot be written; what was saved before is kept. Raises
-    SettingsError for cached features that another segmenter computed.
+    epoch) and best.safetensors (weights of the epoch with the best `recipe.monitor`); weights that are frozen are not
+    among them. Where it holds an unfinished run with the same settings, that run goes on and ends with the numbers of an
+    uninterrupted one: order, augmentation and dropout of an epoch follow from the seed and the epoch's number alone.
+    Raises TrainingError for a folder of another run, a loss that is not finite, or a checkpoint that cannot be written;
+    what was saved before is kept. Raises SettingsError for cached features that another segmenter computed.
     """
     trainer = _Trainer(segmenter, train, validation, writable(Path(run)), recipe, seed)
     trainer.resume()
@@ -104,24 +107,25 @@ class _Trainer:
 
     def resume(self) -> None:
         """Take up the unfinished run of the folder, or begin one."""
-        settings = self.settings()
         if (self.run / SETTINGS).exists():
-            _refuse_other_settings(self.run, json.loads((self.run / SETTINGS).read_text()), settings)
+            _refuse_other_settings(self.run, json.loads((self.run / SETTINGS).read_text()), self.settings)
         elif self.accelerator.is_main_process:
-            (self.run / SETTINGS).write_text(json.dumps(settings, indent=1))
+            (self.run / SETTINGS).write_text(json.dumps(self.settings, indent=1))
         if not (self.run / LAST).exists():
             return
         tensors, facts = load_checkpoint(self.run / LAST)
-        self.segmenter.load_state_dict(_part(tensors, "model."))
+        load_own_state(self.segmenter, _part(tensors, "model."))
         restore_optimizer(self.optimizer, _part(tensors, "optimizer."))
         self.progress = _Progress(**facts)
 
+    @cached_property
     def settings(self) -> dict:
         """What makes this run this run."""
         samples = self.train_set.samples
         return {
             "dataset": sorted({sample.dataset for sample in samples}),
             "member": self.segmenter.config,
+            "frozen_weights": frozen_hash(self.segmenter),
             "recipe": asdict(self.recipe),
             "seed": self.seed,
             "image_size": self.train_set.size,
@@ -149,7 +153,7 @@ class _Trainer:
                 bar.set_postfix_str(
                     f"epoch {self.progress.epoch}, val Dice {row['val_dice']:.3f}, best {self.progress.best:.3f}"
                 )
-        self.segmenter.load_state_dict(load_checkpoint(self.run / BEST)[0])
+        load_own_state(self.segmenter, load_checkpoint(self.run / BEST)[0])
         self.segmenter.eval()
 
     def finished(self) -> bool:
@@ -219,11 +223,11 @@ class _Trainer:
         state.rows.append(row)
         if better:
             state.best, state.best_epoch = value, state.epoch
-            facts = {key: self.settings()[key] for key in ("member", "dataset", "image_size", "prompt", "seed")}
-            self.save(BEST, self.segmenter.state_dict(), facts | row)
+            facts = {key: self.settings[key] for key in FACTS}
+            self.save(BEST, own_state(self.segmenter), facts | row)
         elif self.recipe.return_to_best:
-            self.segmenter.load_state_dict(load_checkpoint(self.run / BEST)[0])
-        tensors = _prefixed("model.", self.segmenter.state_dict())
+            load_own_state(self.segmenter, load_checkpoint(self.run / BEST)[0])
+        tensors = _prefixed("model.", own_state(self.segmenter))
         tensors |= _prefixed("optimizer.", flatten_optimizer(self.optimizer))
         self.save(LAST, tensors, asdict(state))
         if self.accelerator.is_main_process:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.models.segmenter import Segmenter
 
 
@@ -13,6 +14,33 @@ def frozen_state(segmenter: Segmenter) -> dict[str, Tensor]:
     pretrained = {id(parameter) for module in segmenter.encoders() for parameter in module.parameters()}
     state = segmenter.state_dict(keep_vars=True)
     return {name: value for name, value in state.items() if id(value) in pretrained and not value.requires_grad}
+
+
+def own_state(segmenter: Segmenter) -> dict[str, Tensor]:
+    """The rest of its state_dict: what trains, and every buffer. A checkpoint keeps this."""
+    frozen = frozen_state(segmenter)
+    return {name: value for name, value in segmenter.state_dict().items() if name not in frozen}
+
+
+def load_own_state(segmenter: Segmenter, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `own_state` gave. Raises TrainingError, naming some, unless all tensors and no others are there."""
+    own = {name: tuple(value.shape) for name, value in own_state(segmenter).items()}
+    given = {name: tuple(value.shape) for name, value in tensors.items()}
+    different = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+    if different:
+        shown = "; ".join(f"{name}: there {given.get(name)}, wanted {own.get(name)}" for name in different[:3])
+        raise TrainingError(
+            f"The checkpoint is not one of this segmenter: {len(different)} tensors differ ({shown}).",
+            where=segmenter.config["name"],
+            mend="make the segmenter with the options of the run's settings.json.",
+        )
+    segmenter.load_state_dict(tensors, strict=False)  # names were compared above; the frozen ones are there already
+
+
+def frozen_hash(segmenter: Segmenter) -> str | None:
+    """The fingerprint of what is frozen; None where nothing is."""
+    frozen = frozen_state(segmenter)
+    return fingerprint(frozen) if frozen else None
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

@@ -5,9 +5,10 @@ import inspect
 from pathlib import Path
 
 from vlsm_helpers.checkpoints import load_checkpoint
-from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.frozen import frozen_hash, load_own_state
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.unet_d import UNetD
 
@@ -30,8 +31,18 @@ def build(name: str, **options) -> Segmenter:
 
 
 def load(checkpoint: Path) -> tuple[Segmenter, dict]:
-    """The trained member of a best.safetensors, in evaluation mode, and the checkpoint's facts (image_size, val_dice ...)."""
+    """The trained member of a best.safetensors, in evaluation mode, and the checkpoint's facts (image_size, val_dice ...).
+
+    A checkpoint holds no frozen encoders: they come from the weights that the member's configuration names. Raises
+    WeightsError where those cannot be loaded, and TrainingError where they are not those that the run was trained on.
+    """
     tensors, facts = load_checkpoint(checkpoint)
     segmenter = build(**facts["member"])
-    segmenter.load_state_dict(tensors)
+    if facts.get("frozen_weights") != frozen_hash(segmenter):
+        raise TrainingError(
+            f"The pretrained weights are not those that this run was trained on. The member: {facts['member']}.",
+            where=checkpoint,
+            mend="bring the weights of that time back, or train the run again under another name.",
+        )
+    load_own_state(segmenter, tensors)
     return segmenter.eval(), facts
