@@ -26,6 +26,8 @@ PER_IMAGE = pd.DataFrame({"foreground": [0.0, 0.1, 0.3], "dice": [1.0, 0.5, 0.9]
         lambda: plots.dice_by_size(PER_IMAGE),
         lambda: plots.nested_squares(IMAGE, {"level 1": 5, "level 2": 12}),
         lambda: plots.channel_weights([np.linspace(0, 1, 9)], ["an image"]),
+        lambda: plots.similarity_matrix([IMAGE, IMAGE], ["a square", "a star", "nothing"], np.eye(2, 3)),
+        lambda: plots.probability_maps([IMAGE, IMAGE], [SQUARE, SQUARE], {"a": [SQUARE * 0.8] * 2}),
     ],
 )
 def test_a_figure_is_drawn_on_white(figure):
@@ -66,3 +68,21 @@ def test_a_figure_is_shown_once_with_words_for_those_who_do_not_see_it(monkeypat
     plots.show(figure, "two dots")
     assert shown == [{"image/png": {"alt": "two dots"}}]
     assert not plots.plt.fignum_exists(figure.number)
+
+
+def test_the_closest_caption_of_each_image_is_framed():
+    cosines = np.array([[0.1, 0.7, 0.2], [0.5, -0.1, 0.4]])  # two images, three captions
+    figure = plots.similarity_matrix([IMAGE, IMAGE], ["one", "two", "three"], cosines)
+    axes = figure.axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    framed = [labels[round(frame.get_y() + 0.46) - 1] for frame in axes.patches]
+    assert framed == ["two", "one"]
+    assert [text.get_text() for text in axes.texts] == ["0.10", "0.50", "0.70", "-0.10", "0.20", "0.40"]
+    plots.plt.close(figure)
+
+
+def test_maps_have_an_outline_at_one_half():
+    figure = plots.probability_maps([IMAGE], [SQUARE], {"sure": [SQUARE * 0.8], "unsure": [SQUARE * 0.4]})
+    assert [len(axes.collections) for axes in figure.axes] == [1, 1, 0]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["", "sure", "unsure"]
+    plots.plt.close(figure)

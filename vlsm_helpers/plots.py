@@ -1,6 +1,7 @@
 """Every figure of the course: each function draws one and returns it, `show()` puts it on the page."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -144,4 +145,49 @@ def channel_weights(weights: Sequence[np.ndarray], names: Sequence[str]) -> Figu
         axes.set(xlabel="channel of the bottleneck", ylabel="weight")
         axes.legend(frameon=False, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1))
         figure.tight_layout()
+    return figure
+
+
+def similarity_matrix(images: Sequence[np.ndarray], captions: Sequence[str], cosines: np.ndarray) -> Figure:
+    """Cosines (N, M) of N images (H, W, 3), across, and M captions, down; each image's closest caption is framed."""
+    cell, text = 0.52, 2.6  # inches: of a cell, and for the captions
+    width, height = text + cell * len(images), cell * (1 + len(captions))
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(width, height))
+        axes = figure.add_axes([text / width, 0, 1 - text / width, 1])
+        shown = np.vstack([np.full(len(images), np.nan), cosines.T])  # the images take the row above
+        axes.imshow(shown, cmap="Blues", vmax=shown[1:].max() + 0.3, aspect="auto")
+        for column, image in enumerate(images):
+            axes.imshow(image, extent=(column - 0.46, column + 0.46, 0.46, -0.46), aspect="auto")
+            best = 1 + cosines[column].argmax()
+            axes.add_patch(plt.Rectangle((column - 0.46, best - 0.46), 0.92, 0.92, fill=False, edgecolor=ORANGE, lw=2))
+        for (row, column), value in np.ndenumerate(shown[1:]):
+            axes.text(column, row + 1, f"{value:.2f}", ha="center", va="center", fontsize=7)
+        axes.set(xlim=(-0.5, len(images) - 0.5), ylim=(len(captions) + 0.5, -0.5), xticks=[])
+        axes.set_yticks(range(1, 1 + len(captions)), [fill(caption, 42) for caption in captions], fontsize=8)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+def probability_maps(
+    images: Sequence[np.ndarray], masks: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]]
+) -> Figure:
+    """Images (H, W, 3) with the outlines of their masks, and below them a row a name: probabilities (S, S) in [0, 1] of each
+    image, from dark (0) to bright (1), the outline of what is above one half dashed in orange."""
+    with plt.rc_context(STYLE):
+        shape = (1 + len(maps), len(images))
+        figure, grid = plt.subplots(*shape, figsize=(1.1 + 1.5 * shape[1], 1.5 * shape[0]), squeeze=False)
+        for axes in grid.flat:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        for axes, image, mask in zip(grid[0], images, masks, strict=True):
+            axes.imshow(image)
+            outline(axes, mask)
+        for row, (name, values) in zip(grid[1:], maps.items(), strict=True):
+            row[0].set_ylabel(name)
+            for axes, one in zip(row, values, strict=True):
+                axes.imshow(one, cmap="magma", vmin=0, vmax=1)
+                outline(axes, one > 0.5, PREDICTION, "dashed")
+        figure.tight_layout(pad=0.4)
     return figure
