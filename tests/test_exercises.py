@@ -8,6 +8,10 @@ from vlsm_helpers import exercises
 RIGHT = {
     "check_foreground_share": 0.25,
     "check_leaking_rung": "p2",
+    "check_lora_parameters": 12288,
+    "check_cached_megabytes": 1815.552,
+    "check_cosine_matrix": lambda i, c: torch.cosine_similarity(i[:, None], c[None], dim=-1),
+    "check_neighbour_effect": lambda m, i: (m(i) - torch.cat([m(one[None]) for one in i])).abs().max(),
     "check_shifted_dice": 0.5,
     "check_convolution_parameters": 1168,
     "check_fifth_level": 156,
@@ -16,6 +20,10 @@ RIGHT = {
 WRONG = {
     "check_foreground_share": 4,
     "check_leaking_rung": "p6",
+    "check_lora_parameters": 8 * 768,
+    "check_cached_megabytes": 1806.336,
+    "check_cosine_matrix": lambda i, c: i @ c.T,
+    "check_neighbour_effect": lambda m, i: (m(i)[:1] - m(i[:1])).abs().max(),
     "check_shifted_dice": 1 / 3,
     "check_convolution_parameters": 1152,
     "check_fifth_level": 76,
@@ -53,3 +61,21 @@ def test_no_answer_yet(name, capsys):
 def test_a_function_that_fails_is_a_wrong_answer(capsys):
     exercises.check_soft_dice(lambda: torch.zeros(1))
     assert "yours gives None" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "why"),
+    [
+        ("check_cosine_matrix", lambda i, c: torch.zeros(2), r"give a tensor \(2, 3\).*not torch.Size\(\[2\]\)"),
+        ("check_cosine_matrix", lambda i, c: i @ c, r"give a tensor \(2, 3\).*not None"),
+        ("check_cosine_matrix", lambda i, c: i @ c.T, "lies between -1 and 1, yours go to 6"),
+        ("check_cosine_matrix", lambda i, c: torch.softmax(i @ c.T, -1), "have the cosine 0.6"),
+        ("check_neighbour_effect", lambda m, i: (m(i) - i).abs().max(), "alone must give 0"),
+        ("check_neighbour_effect", lambda m, i: (m(i)[0] - m(i[:1])[0]).abs().max(), "not the first alone"),
+        ("check_neighbour_effect", lambda m, i: (m(i) - torch.cat([m(x[None]) for x in i])).max(), "down, too"),
+        ("check_neighbour_effect", lambda m: 0, "yours gives None"),
+    ],
+)
+def test_a_check_says_which_mistake_it_was(name, answer, why):
+    with pytest.raises(exercises.WrongAnswer, match=why):
+        getattr(exercises, name)(answer, strict=True)

@@ -28,6 +28,53 @@ def check_leaking_rung(answer: object, *, strict: bool = False) -> None:
     _report(answer, right, "which is the first word that somebody without the mask could not have known?", strict)
 
 
+def check_lora_parameters(answer: object, *, strict: bool = False) -> None:
+    """Exercise 2.1: the parameters that LoRA of rank 8 adds to a linear layer from 768 to 768."""
+    why = "two thin matrices stand beside the layer: one from 768 to the rank, one from the rank to 768, no bias"
+    _check_number(answer, 2 * 8 * 768, why, strict)
+
+
+def check_cached_megabytes(answer: object, *, strict: bool = False) -> None:
+    """Exercise 2.2: megabytes of the features of 1000 images: three taps, 14 x 14 patches and a class token, 768 wide."""
+    why = "images x taps x tokens (the class token is one, too) x width x 4 bytes, over a million"
+    _check_number(answer, 1000 * 3 * (14 * 14 + 1) * 768 * 4 / 1e6, why, strict)
+
+
+def check_cosine_matrix(answer: object, *, strict: bool = False) -> None:
+    """Exercise 2.3: `cosine_matrix(images, captions)` of embeddings (N, D) and (M, D), on lengths that must not count."""
+    if answer is ...:
+        return _report(answer, False, "", strict)
+    images, captions = torch.tensor([[2.0, 0.0], [0.0, 0.5]]), torch.tensor([[3.0, 4.0], [-1.0, 0.0], [0.0, 7.0]])
+    got = _tensor(answer, images, captions)
+    if got is None or got.shape != (2, 3):
+        why = f"two images and three captions: give a tensor (2, 3), a row an image, not {getattr(got, 'shape', got)}"
+    elif (got.abs() > 1 + 1e-6).any():
+        why = f"a cosine lies between -1 and 1, yours go to {got.abs().max():g}: divide each embedding by its length"
+    else:
+        why = f"(2, 0) and (3, 4) have the cosine 0.6, (2, 0) and (-1, 0) have -1, yours are {got[0, :2].tolist()}"
+    expected = torch.tensor([[0.6, -1.0, 0.0], [0.8, 0.0, 1.0]])
+    right = got is not None and got.shape == expected.shape and torch.allclose(got.float(), expected, atol=1e-4)
+    _report(answer, right, why, strict)
+
+
+def check_neighbour_effect(answer: object, *, strict: bool = False) -> None:
+    """Exercise 2.4: `neighbour_effect(model, images)`, how far an image's logits move when it has neighbours."""
+    if answer is ...:
+        return _report(answer, False, "", strict)
+    images = torch.arange(24.0).reshape(3, 2, 2, 2)
+    cases = [
+        (lambda batch: 2 * batch, 0.0, "a model that looks at each image alone must give 0"),
+        (lambda batch: batch + len(batch), 2.0, "compare with what the model gives for a batch of one image"),
+        (lambda batch: batch - len(batch), 2.0, "logits may move down, too: take the size of the difference"),
+        (lambda batch: batch + batch[:1], 16.0, "any image may move: compare all of them, not the first alone"),
+    ]
+    for model, expected, why in cases:
+        got = _call(answer, model, images)
+        if got is None or abs(got - expected) > 1e-3:
+            return _report(answer, False, f"{why}, yours gives {got}", strict)
+    return _report(answer, True, "", strict)
+
+
 def check_shifted_dice(answer: object, *, strict: bool = False) -> None:
     """Exercise 3.1: Dice of two 2x2 squares, one pixel apart, in a 4x4 image."""
     _check_number(answer, 0.5, "twice the shared pixels, over the sum of both counts", strict)
@@ -70,10 +117,17 @@ def check_soft_dice(answer: object, *, strict: bool = False) -> None:
     return _report(answer, True, "", strict)
 
 
-def _call(function: Callable, *arguments: torch.Tensor) -> float | None:
+def _call(function: Callable, *arguments: object) -> float | None:
     try:
         return float(function(*arguments))
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError):
+        return None
+
+
+def _tensor(function: Callable, *arguments: torch.Tensor) -> torch.Tensor | None:
+    try:
+        return torch.as_tensor(function(*arguments))
+    except (TypeError, ValueError, RuntimeError):
         return None
 
 
