@@ -98,10 +98,28 @@ def test_the_decoder_and_nothing_else_is_trained_on_frozen_features(folder):
     assert trainable_parameters(segmenter) == sum(parameter.numel() for parameter in segmenter.decoder.parameters())
 
 
+def test_encoders_may_train_and_gradients_reach_exactly_what_asks_for_them(folder):
+    segmenter = BiomedCLIPSeg(folder, train="encoders").train()
+    assert segmenter.clip.training
+    segmenter(torch.rand(2, 3, 128, 128), ["polyp", "lesion"]).square().mean().backward()
+    asking = {name for name, parameter in segmenter.named_parameters() if parameter.requires_grad}
+    assert {name for name, parameter in segmenter.named_parameters() if parameter.grad is not None} == asking
+    assert {"clip.text.proj.0.weight", "clip.visual.trunk.pos_embed", "decoder.film_mul.weight"} < asking
+    assert "clip.visual.trunk.blocks.9.attn.qkv.weight" in asking
+    assert "clip.visual.trunk.blocks.10.attn.qkv.weight" not in asking
+
+
+def test_an_unknown_mode_is_refused(folder):
+    with pytest.raises(SettingsError, match="cannot train 'lora'"):
+        BiomedCLIPSeg(folder, train="lora")
+
+
 def test_the_decoder_may_start_from_a_clipsegs(tiny_weights, folder):
     teacher = CLIPSeg(tiny_weights / "clipseg")
     segmenter = BiomedCLIPSeg(folder, reduce_dim=16, mlp_dim=64)
+    assert segmenter.started_from is None
     warm_start(segmenter, teacher)
+    assert segmenter.started_from == str(tiny_weights / "clipseg")
     for name, value in teacher.decoder.state_dict().items():
         assert torch.equal(segmenter.decoder.state_dict()[name], value)
     with pytest.raises(SettingsError, match="mlp_dim"):

@@ -110,6 +110,10 @@ def test_train_hands_on_only_what_was_given(vlsm, called):
         run="mine", recipe="published", size=352, width=1.0, epochs=3, batch_size=8, limit=40, prompt="p2", seed=5
     )
     assert calls.pop() == (("unet_d", "busi"), given)
+    options = "--train encoders --weights tiny --no-warm-start"
+    assert vlsm("train", "biomedclipseg", "busi", *options.split()).exit_code == 0
+    given = dict(train="encoders", weights="tiny", warm_start=False, seed=0)
+    assert calls.pop() == (("biomedclipseg", "busi"), given)
 
 
 def test_training_and_evaluating_for_real(vlsm, toy, monkeypatch, tmp_path):

@@ -1,3 +1,5 @@
+import inspect
+import itertools
 import shutil
 
 import pytest
@@ -8,6 +10,7 @@ from vlsm_helpers.checkpoints import load_checkpoint, save_checkpoint
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.models import members
 from vlsm_helpers.models.frozen import frozen_hash, own_state
+from vlsm_helpers.settings import CLIPSEG_WEIGHTS, PROFILES
 
 
 def test_a_member_is_made_again_from_its_configuration(tmp_path):
@@ -67,3 +70,13 @@ def test_an_option_that_a_member_does_not_have_is_refused():
     with pytest.raises(SettingsError, match="clipseg has no option 'width'") as failure:
         members.build("clipseg", width=0.5)
     assert failure.value.mend == "it has weights, train, image_size."
+
+
+def test_profile_options_are_options_of_that_member_and_no_others(tiny_weights):
+    assert members.profile_options("unet_d", PROFILES["tiny"]) == {"width": 0.125}
+    assert members.profile_options("clipseg", PROFILES["full"]) == {"weights": CLIPSEG_WEIGHTS}
+    assert members.profile_options("mine", PROFILES["full"]) == {}
+    for name, profile in itertools.product(members.MEMBERS, PROFILES.values()):
+        assert (
+            members.profile_options(name, profile).keys() <= inspect.signature(members.MEMBERS[name]).parameters.keys()
+        )

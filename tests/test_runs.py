@@ -1,12 +1,17 @@
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
 from tests.conftest import write_toy
-from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.caching import VIEWS
+from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.runs import evaluate_run, train_member
+from vlsm_helpers.settings import PROFILES
 
+VLSM = {"size": 32, "epochs": 2, "batch_size": 4}
 OPTIONS = {"size": 32, "width": 1 / 32, "epochs": 2, "batch_size": 4}
 
 
@@ -48,5 +53,70 @@ def test_a_limit_takes_the_first_images(toy):
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones(toy):
-    with pytest.raises(SettingsError, match="ours, published"):
+    with pytest.raises(SettingsError, match="ours, published, features, finetune"):
         train_member("unet_d", "toy", recipe="theirs")
+
+
+@pytest.fixture
+def tiny_profile(tiny_weights, monkeypatch):
+    """The tiny profile, on random weights whose decoders have other widths."""
+    profile = replace(
+        PROFILES["tiny"],
+        clipseg_weights=str(tiny_weights / "clipseg"),
+        biomedclip_weights=str(tiny_weights / "biomedclip"),
+        decoder_mlp_dim=64,
+    )
+    monkeypatch.setitem(PROFILES, "tiny", profile)
+    return profile
+
+
+def read_settings(run):
+    return json.loads((run / "settings.json").read_text())
+
+
+def test_a_decoder_learns_from_cached_features(toy, tiny_profile, capsys):
+    run = train_member("clipseg", "toy", **VLSM)
+    assert run.name == "toy-clipseg-decoder-features-32px-seed0"
+    assert "caching the features of 48 views of 12 images" in capsys.readouterr().out
+    kept = read_settings(run)
+    assert (kept["recipe"]["name"], kept["views"], kept["member"]["weights"]) == (
+        "features",
+        VIEWS,
+        tiny_profile.clipseg_weights,
+    )
+    assert not any("clip." in name for name in load_file(run / "best.safetensors"))
+    assert evaluate_run(run).set_index("metric").loc["dice", "n"] == 5
+    assert train_member("clipseg", "toy", **VLSM) == run
+    assert "caching" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("train", ["encoders", "lora"])
+def test_encoders_learn_without_a_cache(toy, tiny_profile, capsys, train):
+    if train == "lora":
+        pytest.importorskip("peft")
+    run = train_member("clipseg", "toy", train=train, **VLSM)
+    assert run.name == f"toy-clipseg-{train}-finetune-32px-seed0"
+    assert "caching" not in capsys.readouterr().out
+    assert read_settings(run)["views"] is None
+    assert any("clip." in name for name in load_file(run / "best.safetensors"))
+    assert evaluate_run(run).set_index("metric").loc["dice", "n"] == 5
+
+
+def test_biomedclipsegs_decoder_starts_from_clipsegs_unless_told_otherwise(toy, tiny_weights, tiny_profile):
+    options = VLSM | {"reduce_dim": 16}
+    warm = train_member("biomedclipseg", "toy", **options)
+    assert read_settings(warm)["started_from"] == tiny_profile.clipseg_weights
+    with pytest.raises(TrainingError, match="started_from"):
+        train_member("biomedclipseg", "toy", warm_start=False, **options)
+    fresh = train_member("biomedclipseg", "toy", warm_start=False, train="encoders", **options)
+    assert read_settings(fresh)["started_from"] is None
+    assert read_settings(fresh)["recipe"]["name"] == "finetune"
+    with pytest.raises(SettingsError, match="no-warm-start"):
+        train_member("biomedclipseg", "toy", reduce_dim=32, run="other", **VLSM)
+
+
+def test_an_option_that_the_member_does_not_have_is_refused(toy, tiny_profile):
+    with pytest.raises(SettingsError, match="clipseg has no option 'width'"):
+        train_member("clipseg", "toy", width=1.0)
+    with pytest.raises(SettingsError, match="Only the decoder of biomedclipseg"):
+        train_member("clipseg", "toy", warm_start=True)

@@ -197,7 +197,8 @@ def test_validation_of_another_size_than_the_batch_counts_every_image(toy, tmp_p
         ("clipseg", {"train": "decoder"}),
         ("clipseg", {"train": "encoders"}),
         ("clipseg", {"train": "lora"}),
-        ("biomedclipseg", {}),
+        ("biomedclipseg", {"train": "decoder"}),
+        ("biomedclipseg", {"train": "encoders"}),
     ],
     ids=lambda value: value if isinstance(value, str) else value.get("train", ""),
 )
@@ -212,3 +213,37 @@ def test_as_many_parameters_get_a_gradient_as_fit_says(toy, tiny_weights, tmp_pa
     reached = sum(parameter.numel() for parameter in segmenter.parameters() if parameter.grad is not None)
     everything = sum(parameter.numel() for parameter in segmenter.parameters())
     assert capsys.readouterr().out == f"training {reached:,} of {everything:,} parameters\n"
+
+
+def test_encoders_learn_at_their_own_rate(toy, tiny_weights, tmp_path):
+    """AdamW's first step moves every weight by about its learning rate, whatever the gradient."""
+    recipe = replace(SHORT, epochs=1, batch_size=12, schedule="constant", learning_rate=1e-3, encoder_rate=0.01)
+    segmenter = members.build("clipseg", weights=tiny_weights / "clipseg", train="encoders")
+    before = {name: parameter.detach().clone() for name, parameter in segmenter.named_parameters()}
+    fit(segmenter, *datasets(), tmp_path / "run", replace(recipe, weight_decay=0.0))
+    moved = {name: (parameter - before[name]).abs().max().item() for name, parameter in segmenter.named_parameters()}
+    assert moved["decoder.film_mul.weight"] == pytest.approx(1e-3, rel=0.05)
+    assert moved["clip.vision_model.encoder.layers.0.mlp.fc1.weight"] == pytest.approx(1e-5, rel=0.05)
+    assert moved["clip.visual_projection.weight"] == 0
+    assert pd.read_csv(tmp_path / "run" / METRICS)["learning_rate"].tolist() == [1e-3]
+
+
+def test_a_run_with_two_rates_that_died_ends_with_the_same_numbers(toy, tiny_weights, tmp_path):
+    recipe = replace(SHORT, epochs=3, encoder_rate=0.1)
+
+    def run(folder, before=lambda segmenter: None):
+        torch.manual_seed(0)
+        segmenter = members.build("clipseg", weights=tiny_weights / "clipseg", train="encoders")
+        before(segmenter)
+        return fit(segmenter, *datasets(), tmp_path / folder, recipe)
+
+    steps = []
+
+    def die(*_):
+        steps.append(1)
+        if len(steps) == 6:  # in the second epoch
+            raise Killed
+
+    with pytest.raises(Killed):
+        run("killed", lambda segmenter: segmenter.register_forward_pre_hook(die))
+    pd.testing.assert_frame_equal(run("killed"), run("whole"))

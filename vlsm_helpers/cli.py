@@ -149,7 +149,35 @@ def train(
         str | None,
         typer.Option(metavar="NAME", help="The run's folder in VLSM_RUNS.", show_default="told by its settings"),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="ours, or the authors' (published).", show_default="ours")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="ours (a CNN), features (a decoder on frozen encoders), finetune (encoders too), or the authors' "
+            "(published).",
+            show_default="what fits the member",
+        ),
+    ] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            "--train",
+            metavar="WHAT",
+            help="What of a vision-language segmenter learns: decoder, encoders (both), or, of clipseg, lora.",
+            show_default="decoder",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Its pretrained weights: a folder, a hub id or tiny.", show_default="the profile's"),
+    ] = None,
+    warm_start: Annotated[
+        bool | None,
+        typer.Option(
+            "--warm-start/--no-warm-start",
+            help="Whether biomedclipseg's decoder starts from clipseg's.",
+            show_default="warm",
+        ),
+    ] = None,
     size: Annotated[
         int | None, typer.Option(help="Pixels a side of the training images.", show_default="the profile's")
     ] = None,
@@ -169,9 +197,8 @@ def train(
     from vlsm_helpers.results import readable
     from vlsm_helpers.runs import evaluate_run, train_member
 
-    options = dict(
-        run=run, recipe=recipe, size=size, width=width, epochs=epochs, batch_size=batch_size, limit=limit, prompt=prompt
-    )
+    options = dict(run=run, recipe=recipe, size=size, epochs=epochs, batch_size=batch_size, limit=limit, prompt=prompt)
+    options |= dict(warm_start=warm_start, train=parts, weights=weights, width=width)
     given = {name: value for name, value in options.items() if value is not None}
     folder = train_member(member, dataset, seed=seed, **given)
     typer.echo(readable(evaluate_run(folder)).to_string(index=False))

@@ -20,6 +20,7 @@ class Recipe:
     schedule: Literal["cosine", "constant"]
     augment: bool
     return_to_best: bool = False  # whether an epoch that is not better is undone (its weights, not its optimizer)
+    encoder_rate: float = 1.0  # the learning rate of encoders that train, as a share of `learning_rate`
 
     @property
     def higher_is_better(self) -> bool:
@@ -63,4 +64,33 @@ OURS = Recipe(
     augment=True,
 )
 
-RECIPES = {recipe.name: recipe for recipe in (OURS, PUBLISHED)}
+# A decoder on cached features: an epoch is cheap, so there are many.
+FEATURES = Recipe(
+    "features",
+    learning_rate=1e-3,
+    weight_decay=1e-2,
+    batch_size=16,
+    epochs=60,
+    patience=20,
+    monitor="val_dice",
+    clip=1.0,
+    schedule="cosine",
+    augment=True,
+)
+
+# Pretrained encoders that train: ten times slower than the decoder, so that they do not forget what they know.
+FINETUNE = Recipe(
+    "finetune",
+    learning_rate=1e-3,
+    weight_decay=1e-2,
+    batch_size=16,
+    epochs=40,
+    patience=20,
+    monitor="val_dice",
+    clip=1.0,
+    schedule="cosine",
+    augment=True,
+    encoder_rate=0.1,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (OURS, PUBLISHED, FEATURES, FINETUNE)}

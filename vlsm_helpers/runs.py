@@ -7,12 +7,16 @@ import pandas as pd
 import torch
 
 from vlsm_helpers import settings
+from vlsm_helpers.caching import cached, has_frozen_encoders
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.evaluation import score_split, summarise
 from vlsm_helpers.models import members
-from vlsm_helpers.recipes import RECIPES
+from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
+from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.segmenter import Segmenter
+from vlsm_helpers.recipes import FEATURES, FINETUNE, OURS, RECIPES
 from vlsm_helpers.training import BEST, fit
 
 PER_IMAGE = "per_image.csv"
@@ -24,44 +28,61 @@ def train_member(
     dataset: str,
     *,
     run: str | None = None,
-    recipe: str = "ours",
+    recipe: str | None = None,
     size: int | None = None,
-    width: float | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     limit: int | None = None,
     prompt: str = DEFAULT_PROMPT,
+    warm_start: bool | None = None,
     seed: int = 0,
+    **options,
 ) -> Path:
     """Train a member on a dataset's train split and choose its best epoch on val; the run's folder.
 
-    `size`: pixels a side of the training images, and `width`: UNet-D's channel multiplier, by default the profile's;
-    `limit`: at most so many training images; `epochs` and `batch_size` replace the recipe's. An unfinished run of the same
-    name and settings goes on.
+    `recipe`: by default "ours" for a CNN, "features" for a decoder on frozen encoders (whose features are cached) and
+    "finetune" where encoders train; `epochs` and `batch_size` replace the recipe's. `size`: pixels a side of the training
+    images, by default the profile's; `limit`: at most so many of them. `options`: the member's own (`train`, `weights`,
+    `width` ...), over what the profile says. `warm_start`: whether BiomedCLIPSeg's decoder starts from the one of the
+    profile's CLIPSeg; it does unless told otherwise. An unfinished run of the same name and settings goes on. Raises
+    SettingsError for a recipe, a member or an option that there is not.
     """
-    if recipe not in RECIPES:
+    if recipe is not None and recipe not in RECIPES:
         raise SettingsError(f"There is no recipe {recipe!r}.", mend=f"use one of {', '.join(RECIPES)}.")
-    changes = {key: value for key, value in {"epochs": epochs, "batch_size": batch_size}.items() if value is not None}
-    chosen = replace(RECIPES[recipe], **changes)
     profile, _ = settings.choose_profile()
     size = size or profile.image_size
-    if member == "unet_d":
-        width = width or profile.unet_width
     settings.seed_everything(seed)
-    segmenter = members.build(member, **({} if width is None else {"width": width}))
-    train = load_split(dataset, "train")[:limit]
-    validation = load_split(dataset, "val")
-    name = run or f"{dataset}-{member}-{recipe}-{size}px-seed{seed}"
-    folder = settings.runs_folder() / name
-    fit(
-        segmenter,
-        SegmentationDataset(train, size, prompt=prompt, augment=chosen.augment, seed=seed),
-        SegmentationDataset(validation, size, prompt=prompt),
-        folder,
-        chosen,
-        seed=seed,
-    )
+    segmenter = members.build(member, **(members.profile_options(member, profile) | options))
+    _start(segmenter, warm_start, profile)
+    recipe = recipe or _fitting_recipe(segmenter)
+    changes = {key: value for key, value in {"epochs": epochs, "batch_size": batch_size}.items() if value is not None}
+    chosen = replace(RECIPES[recipe], **changes)
+    samples = load_split(dataset, "train")[:limit]
+    training = SegmentationDataset(samples, size, prompt=prompt, augment=chosen.augment, seed=seed)
+    validation = SegmentationDataset(load_split(dataset, "val"), size, prompt=prompt)
+    if has_frozen_encoders(segmenter):
+        training, validation = cached(segmenter, training), cached(segmenter, validation)
+    what = "-".join(filter(None, (member, segmenter.config.get("train"), recipe)))
+    folder = settings.runs_folder() / (run or f"{dataset}-{what}-{size}px-seed{seed}")
+    fit(segmenter, training, validation, folder, chosen, seed=seed)
     return folder
+
+
+def _start(segmenter: Segmenter, warm: bool | None, profile: settings.Profile) -> None:
+    """Give BiomedCLIPSeg the decoder of the profile's CLIPSeg, unless `warm` is False. Raises SettingsError."""
+    if isinstance(segmenter, BiomedCLIPSeg):
+        if warm is not False:
+            warm_start(segmenter, CLIPSeg(profile.clipseg_weights))
+    elif warm:
+        raise SettingsError(
+            "Only the decoder of biomedclipseg can start from another one.", mend="leave warm_start out."
+        )
+
+
+def _fitting_recipe(segmenter: Segmenter) -> str:
+    if not segmenter.encoders():
+        return OURS.name
+    return FINETUNE.name if segmenter.trains_encoders else FEATURES.name
 
 
 def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> pd.DataFrame:

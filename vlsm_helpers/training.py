@@ -90,11 +90,8 @@ class _Trainer:
             dataloader_config=DataLoaderConfiguration(split_batches=True),
         )
         self.segmenter = segmenter.to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(
-            [parameter for parameter in segmenter.parameters() if parameter.requires_grad],
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-        )
+        groups = _parameter_groups(segmenter, recipe.encoder_rate)
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         sampler = _EpochSampler(len(train), seed)
         workers = 0 if self.accelerator.device.type == "cpu" else 4
         whole = len(train) >= recipe.batch_size  # a last batch of one image would upset batch norm
@@ -126,6 +123,7 @@ class _Trainer:
             "dataset": sorted({sample.dataset for sample in samples}),
             "member": self.segmenter.config,
             "frozen_weights": frozen_hash(self.segmenter),
+            "started_from": self.segmenter.started_from,
             "recipe": asdict(self.recipe),
             "seed": self.seed,
             "image_size": self.train_set.size,
@@ -178,7 +176,7 @@ class _Trainer:
 
     def one_step(self, batch: dict, rate: float) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         loss = self.loss(self.logits(batch), batch["mask"])
         value = loss.item()
         if not np.isfinite(value):
@@ -256,6 +254,17 @@ class _EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist())
+
+
+def _parameter_groups(segmenter: Segmenter, encoder_rate: float) -> list[dict]:
+    """What trains, the encoders' part apart; `share`: a group's learning rate as a share of the recipe's."""
+    encoders = {id(parameter) for module in segmenter.encoders() for parameter in module.parameters()}
+    trained = [parameter for parameter in segmenter.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in trained if id(parameter) not in encoders], "share": 1.0},
+        {"params": [parameter for parameter in trained if id(parameter) in encoders], "share": encoder_rate},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def _refuse_other_settings(run: Path, found: dict, wanted: dict) -> None:

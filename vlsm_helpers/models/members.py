@@ -11,6 +11,7 @@ from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.frozen import frozen_hash, load_own_state
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.settings import Profile
 
 MEMBERS: dict[str, type[Segmenter]] = {"unet_d": UNetD, "clipseg": CLIPSeg, "biomedclipseg": BiomedCLIPSeg}
 
@@ -28,6 +29,16 @@ def build(name: str, **options) -> Segmenter:
     if unknown := [option for option in options if option not in known]:
         raise SettingsError(f"The member {name} has no option {unknown[0]!r}.", mend=f"it has {', '.join(known)}.")
     return MEMBERS[name](**options)
+
+
+def profile_options(name: str, profile: Profile) -> dict:
+    """The options of the member `name` that differ between profiles: sizes and weights."""
+    options = {
+        "unet_d": {"width": profile.unet_width},
+        "clipseg": {"weights": profile.clipseg_weights},
+        "biomedclipseg": {"weights": profile.biomedclip_weights, "mlp_dim": profile.decoder_mlp_dim},
+    }
+    return options.get(name, {})
 
 
 def load(checkpoint: Path) -> tuple[Segmenter, dict]:

@@ -17,6 +17,7 @@ class Segmenter(nn.Module):
     """
 
     config: dict
+    started_from: str | None = None  # whose weights what trains began with, where `config` does not say it
 
     def forward(
         self,
