@@ -16,7 +16,7 @@ INSTALLED := .venv/.installed
 INSTALLED_DEV := .venv/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test notebooks format lock clean
+.PHONY: help run lab test rehearse notebooks format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ lab: $(INSTALLED) ## open the notebooks in JupyterLab
 # One pytest process, so one closing line. Tiny and on phantoms whatever the environment says; the tests that want
 # real images name them themselves.
 test: $(INSTALLED) ## run all tests and every notebook; -ra says what was left out
-	env -u VLSM_DATASET -u VLSM_SEED VLSM_PROFILE=tiny HF_HUB_OFFLINE=1 \
+	env -u VLSM_DATASET -u VLSM_SEED -u VLSM_EPOCHS VLSM_PROFILE=tiny HF_HUB_OFFLINE=1 \
 	  $(BIN)/python -m pytest tests --nbmake notebooks
+
+rehearse: $(INSTALLED) ## run chapters 1 to 3 at full size on random weights: no GPU, no hub, 25 minutes (maintainers)
+	$(BIN)/python -m tools.rehearse $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
 
 notebooks: $(INSTALLED) ## execute the committed notebooks again and stamp them (maintainers)
 	$(BIN)/python tools/notebooks.py $(if $(NOTEBOOKS),'$(NOTEBOOKS)')

@@ -105,11 +105,11 @@ def _package(name):
 
 def test_make_alone_explains_itself():
     shown = make().stdout
-    for target in ("run", "lab", "test", "notebooks", "format", "lock", "clean"):
+    for target in ("run", "lab", "test", "rehearse", "notebooks", "format", "lock", "clean"):
         assert re.search(rf"make {target} +\w", shown), target
 
 
-@pytest.mark.parametrize("target", ["run", "test", "lab", "notebooks"])
+@pytest.mark.parametrize("target", ["run", "test", "lab", "rehearse", "notebooks"])
 def test_targets_install_first_at_the_locked_versions(fresh, target):
     steps = commands(fresh, target)
     assert "-m venv .venv" in steps
