@@ -283,6 +283,10 @@ def test_the_weekly_workflow_tries_newest_and_colab():
     assert "--constraint colab.txt -e '.[test]'" in colab
 
 
+def test_the_weekly_workflow_rehearses_the_full_profile():
+    assert "make rehearse TORCH=cpu" in steps_of(workflow("weekly")["jobs"]["rehearsal"])
+
+
 def test_ci_run_waits_for_nobody_and_fails_on_errors():
     script = PROJECT / ".ci" / "run"
     lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]

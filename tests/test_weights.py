@@ -154,6 +154,14 @@ def test_a_truncated_file_is_named(copy, length):
     assert failure.value.where == path
 
 
+def test_a_pointer_in_place_of_the_file_is_no_weights(copy):
+    """What a clone leaves that did not fetch large files, or a page that was saved in their place."""
+    name, folder = copy
+    (folder / TENSORS[name]).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 603047096\n")
+    with pytest.raises(WeightsError, match="broken or not all there"):
+        LOADERS[name](folder)
+
+
 def test_a_broken_configuration_is_an_error_that_says_where(copy):
     name, folder = copy
     (folder / ("config.json" if name == "clipseg" else "open_clip_config.json")).write_text("{")
