@@ -81,8 +81,9 @@ def test_the_closest_caption_of_each_image_is_framed():
     plots.plt.close(figure)
 
 
-def test_maps_have_an_outline_at_one_half():
+def test_maps_stand_below_their_images_under_the_same_outline():
     figure = plots.probability_maps([IMAGE], [SQUARE], {"sure": [SQUARE * 0.8], "unsure": [SQUARE * 0.4]})
-    assert [len(axes.collections) for axes in figure.axes] == [1, 1, 0]
     assert [axes.get_ylabel() for axes in figure.axes] == ["", "sure", "unsure"]
+    assert [axes.images[0].get_array().max() for axes in figure.axes] == [90, 0.8, 0.4]
+    assert [len(axes.collections) for axes in figure.axes] == [1, 1, 1]
     plots.plt.close(figure)

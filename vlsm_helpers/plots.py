@@ -173,21 +173,24 @@ def similarity_matrix(images: Sequence[np.ndarray], captions: Sequence[str], cos
 def probability_maps(
     images: Sequence[np.ndarray], masks: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]]
 ) -> Figure:
-    """Images (H, W, 3) with the outlines of their masks, and below them a row a name: probabilities (S, S) in [0, 1] of each
-    image, from dark (0) to bright (1), the outline of what is above one half dashed in orange."""
+    """Images (H, W, 3), and below them a row a name: probabilities (S, S) in [0, 1] of each image, from dark (0) to bright (1).
+
+    Every panel has the outline of the image's mask, bool (S, S), so that one sees whether the bright lies within.
+    """
     with plt.rc_context(STYLE):
         shape = (1 + len(maps), len(images))
         figure, grid = plt.subplots(*shape, figsize=(1.1 + 1.5 * shape[1], 1.5 * shape[0]), squeeze=False)
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-        for axes, image, mask in zip(grid[0], images, masks, strict=True):
+        for axes, image in zip(grid[0], images, strict=True):
             axes.imshow(image)
-            outline(axes, mask)
         for row, (name, values) in zip(grid[1:], maps.items(), strict=True):
-            row[0].set_ylabel(name)
+            row[0].set_ylabel(fill(name, 18))
             for axes, one in zip(row, values, strict=True):
                 axes.imshow(one, cmap="magma", vmin=0, vmax=1)
-                outline(axes, one > 0.5, PREDICTION, "dashed")
+        for column, mask in zip(grid.T, masks, strict=True):
+            for axes in column:
+                outline(axes, mask)
         figure.tight_layout(pad=0.4)
     return figure
