@@ -1,0 +1,110 @@
+"""What cached features save: `python -m benchmarks.features`, on two cores; with --tiny a rehearsal in seconds.
+
+Trains the decoder of a full-size BiomedCLIPSeg, random weights in the published format, on images of 224 px in batches of 8.
+Epochs from cached features and epochs without them take turns, so that a busy machine slows both; medians count.
+"""
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from tools.random_checkpoints import write_biomedclip
+from vlsm_helpers import settings
+from vlsm_helpers.caching import PromptEmbeddings, cached
+from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.data.segmentation import SegmentationDataset
+from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
+from vlsm_helpers.training import segmentation_loss
+
+THREADS, BATCH, SIZE = 2, 8, 224
+ANEW, CACHED = "without the cache", "from cached features"
+
+
+def epoch(
+    segmenter: BiomedCLIPSeg, dataset: Dataset, texts: PromptEmbeddings, optimizer: torch.optim.Optimizer
+) -> float:
+    """Seconds per image of an epoch: what `fit` does in a step, without validation and checkpoints."""
+    loss = segmentation_loss()
+    segmenter.train()
+    begin = time.perf_counter()
+    for batch in DataLoader(dataset, BATCH):
+        known = {"features": tuple(batch["features"])} if "features" in batch else {}
+        logits = segmenter(batch["image"], batch["prompt"], text=texts(batch["prompt"]), **known)
+        loss(logits, batch["mask"]).backward()
+        torch.nn.utils.clip_grad_norm_(segmenter.decoder.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    return (time.perf_counter() - begin) / len(dataset)
+
+
+def largest_difference(segmenter: BiomedCLIPSeg, kept: Dataset, anew: Dataset) -> float:
+    """By how much logits from cached features differ from those computed anew, on the first batch."""
+    batch, same = (next(iter(DataLoader(dataset, BATCH))) for dataset in (kept, anew))
+    segmenter.eval()
+    with torch.no_grad():
+        one = segmenter(batch["image"], batch["prompt"], features=tuple(batch["features"]))
+        return (one - segmenter(same["image"], same["prompt"])).abs().max().item()
+
+
+def measure(weights: Path, dataset: str, images: int, rounds: int) -> str:
+    """What was measured, in Markdown."""
+    segmenter = BiomedCLIPSeg(weights)
+    anew = SegmentationDataset(load_split(dataset, "train")[:images], SIZE)
+    begin = time.perf_counter()
+    kept = cached(segmenter, anew)
+    making = (time.perf_counter() - begin) / len(anew)
+    megabytes = sum(path.stat().st_size for path in kept.folder.iterdir()) / 1e6 / len(anew)
+    difference = largest_difference(segmenter, kept, anew)
+    texts = PromptEmbeddings(segmenter)
+    optimizer = torch.optim.AdamW(segmenter.decoder.parameters(), lr=1e-3)
+    seconds = {ANEW: [], CACHED: []}
+    for number in range(rounds + 1):  # the first round warms up
+        for name, some in ((ANEW, anew), (CACHED, kept)):
+            taken = epoch(segmenter, some, texts, optimizer)
+            if number > 0:
+                seconds[name].append(taken)
+    shutil.rmtree(kept.folder)  # features of random weights serve nobody
+    lines = [
+        f"BiomedCLIPSeg, {segmenter.image_size} px, decoder only, batch {BATCH}, {images} images, {rounds} epochs each.",
+        f"{settings.hardware()}, torch {torch.__version__}.",
+        *table(seconds),
+        f"Making the cache, once: {making:.4f} s and {megabytes:.2f} MB per image and view.",
+        f"Logits from cached features and from those computed anew differ by at most {difference:.1e}.",
+    ]
+    return "\n".join(lines)
+
+
+def table(seconds: dict[str, list[float]]) -> list[str]:
+    """Lines of Markdown: a row for each way, then how much faster the cache is."""
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    rows = [
+        f"| {name} | {medians[name]:.4f} | {min(taken):.4f} to {max(taken):.4f} |" for name, taken in seconds.items()
+    ]
+    head = ["", "| an epoch | seconds per image, median | fastest to slowest |", "|---|---|---|"]
+    return [*head, *rows, "", f"From the cache {medians[ANEW] / medians[CACHED]:.1f} times faster."]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--tiny", action="store_true", help="on miniature random weights")
+    parser.add_argument("--dataset", default=settings.DEFAULT_DATASET)
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        write_biomedclip(Path(folder) / "biomedclip", tiny=given.tiny)
+        print(measure(Path(folder) / "biomedclip", given.dataset, given.images, given.rounds))
+
+
+if __name__ == "__main__":
+    main()
