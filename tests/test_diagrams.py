@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from vlsm_helpers import diagrams
+from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.unet_d import UNetD
 
 
@@ -27,3 +28,11 @@ def test_drawing_leaves_the_network_as_it_was():
     assert network.training
     assert (network.encoder[0].norm.running_mean == statistics).all()
     assert not network.head._forward_hooks
+
+
+def test_the_drawing_of_clipseg_says_the_networks_own_sizes(tiny_weights):
+    figure = diagrams.clipseg(CLIPSeg(tiny_weights / "clipseg", image_size=96))
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    for words in ("96 × 96", "6 × 6 patches,\n1 for the class", "10 blocks,\nwidth 48", "at most 24", "taps 3, 6, 9"):
+        assert words in labels
+    plt.close(figure)

@@ -1,5 +1,6 @@
 """Drawings of networks: boxes whose sizes are read off the network itself."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -7,8 +8,11 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
+from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.plots import BLUE, GREEN, ORANGE, PURPLE, STYLE
+
+BOX_WIDTH = 1.6
 
 
 def unet_d(network: UNetD, size: int) -> Figure:
@@ -88,3 +92,52 @@ def _legend(axes: plt.Axes, right: float) -> None:
     ]
     for row, (colour, text) in enumerate(words):
         axes.text(right / 2, -1.2 - 0.26 * row, f"■ {text}", color=colour, ha="center", va="top", fontsize=8)
+
+
+def clipseg(network: CLIPSeg) -> Figure:
+    """CLIPSeg as two rows of boxes, pixels above and words below, that meet in the decoder; the sizes are the network's."""
+    vision, text = network.clip.vision_model.config, network.clip.text_model.config
+    size, side = network.image_size, network.image_size // vision.patch_size
+    embedded, reduced = network.decoder.film_mul.in_features, network.decoder.film_mul.out_features
+    pixels = [
+        ("image", f"{size} × {size}"),
+        ("tokens", f"{side} × {side} patches,\n1 for the class"),
+        ("vision encoder", f"{network.taps[-1] + 1} blocks,\nwidth {vision.hidden_size}"),
+        ("decoder", f"{len(network.taps)} blocks,\nwidth {reduced}"),
+        ("logits", f"{size} × {size}"),
+    ]
+    words = [
+        ("prompt", "any words"),
+        ("word pieces", f"at most {network.context_length}"),
+        ("text encoder", f"{text.num_hidden_layers} blocks,\nwidth {text.hidden_size}"),
+        ("embedding", f"{embedded} numbers"),
+    ]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(9.5, 3.2))
+        above = [_box(axes, 2.1 * column, 2, BLUE, *entry) for column, entry in enumerate(pixels)]
+        below = [_box(axes, 2.1 * column, 0, GREEN, *entry) for column, entry in enumerate(words)]
+        for row in (above, below):
+            for before, after in pairwise(row):
+                _arrow(axes, (before + BOX_WIDTH, 2.5 if row is above else 0.5), (after, 2.5 if row is above else 0.5))
+        _meeting(axes, above[3], network.taps)
+        axes.set(xlim=(-0.1, above[-1] + BOX_WIDTH + 0.1), ylim=(-0.1, 3.6))
+        axes.axis("off")
+        figure.tight_layout(pad=0.3)
+    return figure
+
+
+def _box(axes: plt.Axes, left: float, bottom: float, colour: str, name: str, facts: str) -> float:
+    """A box of BOX_WIDTH by 1 with its name above the facts; where it begins."""
+    axes.add_patch(Rectangle((left, bottom), BOX_WIDTH, 1, facecolor=colour, edgecolor="none", alpha=0.2))
+    middle = left + BOX_WIDTH / 2
+    axes.text(middle, bottom + 0.93, name, ha="center", va="top", weight="bold", color=colour)
+    axes.text(middle, bottom + 0.34, facts, ha="center", va="center", fontsize=8)
+    return left
+
+
+def _meeting(axes: plt.Axes, left: float, taps: Sequence[int]) -> None:
+    """The two ways into the decoder that begins at `left`: taps of the vision encoder, and FiLM by the embedding."""
+    middle = left + BOX_WIDTH / 2
+    axes.text(left - 0.25, 3.1, f"taps {', '.join(map(str, taps))}", ha="center", va="bottom", color=BLUE, fontsize=8)
+    _arrow(axes, (middle, 1), (middle, 2), colour=ORANGE)
+    axes.text(middle + 0.1, 1.5, "FiLM: scales and shifts", va="center", color=ORANGE, fontsize=8)
