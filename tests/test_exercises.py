@@ -8,6 +8,9 @@ from vlsm_helpers import exercises
 RIGHT = {
     "check_foreground_share": 0.25,
     "check_leaking_rung": "p2",
+    "check_token_count": 485,
+    "check_film": lambda t, a, b: a[:, None] * t + b[:, None],
+    "check_best_threshold": lambda t, d: t[d.mean(axis=1).argmax()],
     "check_lora_parameters": 12288,
     "check_cached_megabytes": 1815.552,
     "check_cosine_matrix": lambda i, c: torch.cosine_similarity(i[:, None], c[None], dim=-1),
@@ -20,6 +23,9 @@ RIGHT = {
 WRONG = {
     "check_foreground_share": 4,
     "check_leaking_rung": "p6",
+    "check_token_count": 484,
+    "check_film": lambda t, a, b: a * t + b,
+    "check_best_threshold": lambda t, d: t[d.max(axis=1).argmax()],
     "check_lora_parameters": 8 * 768,
     "check_cached_megabytes": 1806.336,
     "check_cosine_matrix": lambda i, c: i @ c.T,
@@ -79,3 +85,26 @@ def test_a_function_that_fails_is_a_wrong_answer(capsys):
 def test_a_check_says_which_mistake_it_was(name, answer, why):
     with pytest.raises(exercises.WrongAnswer, match=why):
         getattr(exercises, name)(answer, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("film", "why"),
+    [
+        (lambda tokens, scale, shift: scale[:1] * tokens + shift[:1], "that image's own numbers"),
+        (lambda tokens, scale, shift: scale[:, None] * (tokens + shift[:, None]), "scaled and then shifted"),
+        (lambda tokens, scale, shift: tokens[0], "must stay"),
+    ],
+)
+def test_film_is_told_what_it_does_wrong(film, why, capsys):
+    exercises.check_film(film)
+    assert why in capsys.readouterr().out
+
+
+def test_a_place_in_the_list_is_no_threshold(capsys):
+    exercises.check_best_threshold(lambda thresholds, dice: dice.mean(axis=1).argmax())
+    assert "not its place in the list" in capsys.readouterr().out
+
+
+def test_an_answer_that_looks_beyond_the_list_is_a_wrong_one(capsys):
+    exercises.check_best_threshold(lambda thresholds, dice: thresholds[dice.argmax()])
+    assert "yours gives None" in capsys.readouterr().out

@@ -6,6 +6,7 @@ Each takes the reader's answer. On `...` it says that there is none yet; a wrong
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from vlsm_helpers.models.unet_d import receptive_field
@@ -26,6 +27,55 @@ def check_leaking_rung(answer: object, *, strict: bool = False) -> None:
     """Exercise 0.2: the first rung of the prompt ladder that needs the true mask to be written."""
     right = isinstance(answer, str) and answer.strip().lower() == "p2"
     _report(answer, right, "which is the first word that somebody without the mask could not have known?", strict)
+
+
+def check_token_count(answer: object, *, strict: bool = False) -> None:
+    """Exercise 1.1: the tokens of an image of 352 pixels a side in patches of 16, with the class token."""
+    why = "how many patches lie side by side, how many are there in all, and which token is no patch?"
+    _check_number(answer, (352 // 16) ** 2 + 1, why, strict)
+
+
+def check_film(answer: object, *, strict: bool = False) -> None:
+    """Exercise 1.2: `film(tokens, scale, shift)` of tokens (B, L, C), scales and shifts (B, C): one of each an image."""
+    if answer is ...:
+        return _report(answer, False, "", strict)
+    scale, shift = torch.tensor([[1.0, 2.0, 0.0], [-1.0, 3.0, 1.0]]), torch.tensor([[0.0, 1.0, 5.0], [2.0, 0.0, 0.0]])
+    for length in (4, 2):  # with as many tokens as images, a shape that does not fit is not noticed
+        tokens = torch.arange(6.0 * length).reshape(2, length, 3)
+        expected = torch.stack([scale[image] * tokens[image] + shift[image] for image in range(2)])
+        got = _tensor(answer, tokens, scale, shift)
+        if got is None or got.shape != expected.shape:
+            why = (
+                f"tokens {tuple(tokens.shape)} must stay {tuple(tokens.shape)}, not become {getattr(got, 'shape', got)}"
+            )
+            return _report(answer, False, why, strict)
+        if not torch.allclose(got, expected):
+            why = (
+                f"every token of an image is scaled and then shifted by that image's own numbers (tried with {length})"
+            )
+            return _report(answer, False, why, strict)
+    return _report(answer, True, "", strict)
+
+
+def check_best_threshold(answer: object, *, strict: bool = False) -> None:
+    """Exercise 1.3: `best_threshold(thresholds, dice)` of T thresholds and Dice (T, N): the best mean over N images."""
+    if answer is ...:
+        return _report(answer, False, "", strict)
+    thresholds = np.array([0.2, 0.4, 0.8])
+    cases = [
+        ([[0.1, 0.1], [0.5, 0.6], [0.4, 0.4]], 0.4, "give the threshold itself, not its place in the list"),
+        (
+            [[0.5, 0.5], [0.0, 0.9], [0.1, 0.2]],
+            0.2,
+            "one image with a high Dice is not enough: take the mean over images",
+        ),
+        ([[0.1, 0.7, 0.1], [0.2, 0.1, 0.2], [0.4, 0.4, 0.4]], 0.8, "each row is a threshold, each column an image"),
+    ]
+    for dice, expected, why in cases:
+        got = _call(answer, thresholds, np.array(dice))
+        if got is None or abs(got - expected) > 1e-6:
+            return _report(answer, False, f"{why}, yours gives {got}", strict)
+    return _report(answer, True, "", strict)
 
 
 def check_lora_parameters(answer: object, *, strict: bool = False) -> None:
@@ -120,7 +170,7 @@ def check_soft_dice(answer: object, *, strict: bool = False) -> None:
 def _call(function: Callable, *arguments: object) -> float | None:
     try:
         return float(function(*arguments))
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError):
+    except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError):
         return None
 
 
