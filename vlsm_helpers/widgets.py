@@ -93,7 +93,11 @@ class PromptExplorer:
         self.model = model
         names = list(names) or [f"image {name}" for name in model.images.ids]
         self.prompt = ipywidgets.Text(
-            value=prompt, description="prompt", placeholder="some words, then Enter", continuous_update=False
+            value=prompt,
+            description="prompt",
+            placeholder="some words, then Enter",
+            continuous_update=False,
+            layout=ipywidgets.Layout(width=f"{SIDE}px"),
         )
         self.picture = ipywidgets.Dropdown(
             options=[(name, number) for number, name in enumerate(names)], value=0, description="picture"
