@@ -228,8 +228,9 @@ def test_an_id_that_the_hub_does_not_know(monkeypatch):
 def test_a_download_that_breaks_off(monkeypatch):
     error = ConnectionResetError("the line went dead")
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub_that_fails_with(error))
-    with pytest.raises(WeightsError, match="the line went dead"):
+    with pytest.raises(WeightsError, match="the line went dead") as failure:
         load_clipseg("someone/clipseg")
+    assert "run `hf download someone/clipseg --local-dir FOLDER`" in failure.value.mend
 
 
 def test_what_a_download_brings_is_checked_too(monkeypatch, tmp_path):

@@ -181,7 +181,7 @@ def _from_hub(hub_id: str, kind: Format) -> Path:
         raise WeightsError(
             f"The weights are not on this machine, and the hub cannot be reached ({_first_line(error)}).",
             where=hub_id,
-            mend=_fetch(kind),
+            mend=_fetch(kind) if hub_id == kind.hub_id else _fetch_other(hub_id),
         ) from error
 
 
@@ -199,6 +199,13 @@ def _fetch(kind: Format) -> str:
     return (
         f"on a machine with a network run `hf download {kind.hub_id} --local-dir weights/{kind.name}` (about "
         f"{kind.megabytes} MB), copy the folder `weights` here and set VLSM_WEIGHTS to its path{_where_now()}."
+    )
+
+
+def _fetch_other(hub_id: str) -> str:
+    return (
+        f"on a machine with a network run `hf download {hub_id} --local-dir FOLDER`, copy the folder here and give its path "
+        f"in place of {hub_id!r}."
     )
 
 
