@@ -232,6 +232,19 @@ def test_a_limit_that_is_no_number_is_refused(toy, clipseg, monkeypatch):
         cached(clipseg, dataset())
 
 
+@pytest.mark.parametrize("limit", ["0", "-1", "nan"])
+def test_a_limit_of_nothing_keeps_nothing(toy, clipseg, own_cache, monkeypatch, limit):
+    monkeypatch.setenv(LIMIT, limit)
+    with pytest.warns(UserWarning, match="computed on the fly"):
+        cached(clipseg, dataset())
+    assert list(own_cache.iterdir()) == []
+
+
+def test_less_than_one_view_is_refused(toy, clipseg):
+    with pytest.raises(ValueError, match="at least one view, not 0"):
+        cached(clipseg, dataset(), views=0)
+
+
 def test_where_nothing_is_frozen_there_is_nothing_to_keep(toy, tiny_weights):
     with pytest.raises(SettingsError, match="has no encoders.*\n.*unet_d"):
         cached(UNetD(width=1 / 32), dataset())

@@ -58,8 +58,11 @@ def cached(
     An augmented dataset is kept in `views` views, of which training draws one; any other has one view. The size is said
     before anything is computed. Where it is above the limit (the environment's VLSM_FEATURES_GB, 4 by default) or above
     what the disk has free, `dataset` itself is returned with a warning: its features are then computed on the fly.
-    Raises SettingsError for a segmenter without frozen encoders, and where the cache cannot be written.
+    Raises SettingsError for a segmenter without frozen encoders, and where the cache cannot be written, and ValueError for
+    less than one view.
     """
+    if views < 1:
+        raise ValueError(f"an image has at least one view, not {views}")
     _require_frozen_encoders(segmenter)
     segmenter.to(settings.device()).eval()
     store = _Views(dataset, views if dataset.augment else 1)
@@ -211,7 +214,7 @@ def _key(identity: str, store: _Views) -> str:
 
 
 def _layout(segmenter: Segmenter, size: int) -> dict[str, Entry]:
-    """The files of a cache, by name. Features keep the type that the encoder gives them, float32: half of it moves logits."""
+    """The files of a cache, by name. Features stay float32: as float16 they moved logits by 2e-3."""
     with torch.no_grad():
         features = segmenter.encode_images(torch.zeros(1, 3, size, size, device=settings.device()))
     pixels = np.dtype(np.uint8)
@@ -229,7 +232,7 @@ def _obstacle(gigabytes: float, root: Path) -> str:
         raise SettingsError(
             f"{LIMIT} is no number.", where=os.environ[LIMIT], mend=f"{LIMIT}=8, for example."
         ) from None
-    if gigabytes > limit:
+    if not gigabytes <= limit:  # so put, a limit of nan allows nothing
         return f"more than the limit of {limit:g} GB (set {LIMIT}={math.ceil(gigabytes)} to allow it)"
     free = shutil.disk_usage(root).free / 1e9
     if gigabytes > 0.9 * free:
