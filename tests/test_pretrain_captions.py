@@ -1,0 +1,162 @@
+"""Captions of phantoms say what the mask shows, and false ones do not."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from tools.pretrain import captions
+from vlsm_helpers.data.phantoms import render
+
+PINK, DARK_RED = (225, 140, 140), (165, 50, 45)
+DATASETS = sorted(captions.MODALITIES)
+
+
+def rectangle(top, bottom, left, right, size=40):
+    mask = np.zeros((size, size), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def pink(mask):
+    return np.where(mask[..., None], np.array(PINK), np.array(DARK_RED)).astype(np.uint8)
+
+
+def polyp(mask, kind="sessile"):
+    return captions.describe("phantom_endoscopy", pink(mask), mask, "polyp", kind)
+
+
+@cache
+def described(name, count=8):
+    phantoms = [render(name, 1_800_000 + number) for number in range(count)]
+    return [captions.describe(name, phantom.image, phantom.mask, phantom.noun, phantom.kind) for phantom in phantoms]
+
+
+def test_what_is_said_of_a_high_pink_polyp_on_the_left():
+    said = polyp(rectangle(2, 12, 2, 7))
+    assert said == {
+        "modality": ("colonoscopy", "endoscopy"),
+        "finding": ("polyp", "growth", "bump"),
+        "number": ("one",),
+        "size": ("small",),
+        "colour": ("pink",),
+        "shape": ("oval",),
+        "place": ("top left",),
+        "kind": ("sessile",),
+        "side": ("left", "upper"),
+        "across": ("far left",),
+        "build": ("taller than wide",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("mask", "across", "down"),
+    [
+        (rectangle(16, 24, 16, 24), None, None),
+        (rectangle(16, 24, 13, 21), ("slightly left",), None),
+        (rectangle(19, 27, 16, 24), None, ("slightly below",)),
+        (rectangle(16, 24, 22, 32), None, None),  # right, but neither slightly nor far
+        (rectangle(0, 6, 34, 40), ("far right",), ("very high",)),
+        (rectangle(34, 40, 13, 21), ("slightly left",), ("very low",)),
+    ],
+)
+def test_finer_places(mask, across, down):
+    said = polyp(mask)
+    assert (said.get("across"), said.get("down")) == (across, down)
+
+
+def test_tiny_things_are_small_too():
+    assert polyp(rectangle(10, 16, 10, 16))["size"] == ("small", "tiny")
+    assert polyp(rectangle(10, 18, 10, 18))["size"] == ("small",)
+    assert polyp(rectangle(5, 25, 5, 25))["size"] == ("medium",)
+
+
+def test_two_polyps_are_counted_and_placed_and_neither_half_is_named():
+    said = polyp(rectangle(2, 12, 2, 12) | rectangle(30, 36, 30, 38))
+    assert said["number"] == ("two",)
+    assert said["place"] == ("top left", "bottom right")
+    assert "side" not in said
+
+
+def test_an_empty_mask_has_nothing_but_its_absence():
+    empty = np.zeros((40, 40), bool)
+    said = captions.describe("phantom_ultrasound", pink(empty), empty, "tumor", "normal")
+    assert set(said) == {"modality", "finding"}
+    assert {"no tumor", "no lesion", "normal"} <= set(said["finding"])
+    assert all(captions.says_absent(word) for word in said["finding"])
+
+
+def test_a_flipped_picture_has_flipped_words():
+    mask = rectangle(2, 12, 2, 7)
+    assert captions.mirrored(polyp(mask)) == polyp(mask[:, ::-1])
+    near = rectangle(16, 24, 13, 21)
+    assert captions.mirrored(polyp(near)) == polyp(near[:, ::-1])
+    assert captions.mirrored(captions.mirrored(polyp(mask))) == polyp(mask)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_claims_are_true_and_altered_ones_are_false_by_a_word(name):
+    rng = np.random.default_rng(0)
+    every = described(name)
+    spoken = captions.vocabulary(every)
+    for said in every * 10:
+        claim = captions.claim_of(rng, said)
+        false = captions.alter(rng, claim, said, spoken)
+        assert captions.is_true(claim, said)
+        assert not captions.is_true(false, said)
+        assert sum(claim[key] != false[key] for key in claim) == 1
+        assert set(claim) == set(false)
+
+
+def test_a_claim_is_true_of_every_picture_that_has_all_its_words():
+    left, right = polyp(rectangle(16, 24, 2, 10)), polyp(rectangle(16, 24, 30, 38))
+    assert captions.is_true({"finding": "bump", "colour": "pink"}, left)
+    assert captions.is_true({"finding": "bump", "colour": "pink"}, right)
+    assert captions.is_true({"finding": "polyp", "place": "left"}, left)
+    assert not captions.is_true({"finding": "polyp", "place": "left"}, right)
+    assert not captions.is_true({"finding": "tumor"}, left)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_sentence_has_every_word_of_its_claim_and_no_other_place(name):
+    rng = np.random.default_rng(1)
+    other = {"top": "upper", "bottom": "lower", "center": "middle"}
+    for said in described(name) * 10:
+        claim = captions.claim_of(rng, said)
+        text = captions.wording(rng, claim)
+        for key, word in claim.items():
+            if key == "modality" and claim["finding"] == "normal":
+                continue
+            stems = [part for part in word.split() if key != "place"] or []
+            assert all(stem in text for stem in stems), (claim, text)
+        if "place" in claim:
+            words = claim["place"].split()
+            assert all(word in text or other.get(word, word) in text for word in words), (claim, text)
+        if not {"place", "side", "across"} & set(claim):
+            assert "left" not in text, (claim, text)
+            assert "right" not in text.replace("bright", ""), (claim, text)
+
+
+def test_sentences_vary_from_a_word_to_a_long_one():
+    rng = np.random.default_rng(2)
+    said = polyp(rectangle(2, 12, 2, 7))
+    texts = [captions.wording(rng, captions.claim_of(rng, said)) for _ in range(400)]
+    lengths = [len(text.split()) for text in texts]
+    assert len(set(texts)) > 250
+    assert min(lengths) <= 2
+    assert max(lengths) >= 12
+
+
+@pytest.mark.parametrize(
+    ("claim", "texts"),
+    [
+        ({"finding": "polyp"}, {"a polyp", "polyp"}),
+        ({"finding": "normal", "modality": "skin"}, {"normal skin"}),
+        ({"finding": "no tumor"}, {"no tumor", "no tumor is seen", "there is no tumor"}),
+        ({"finding": "lung mass", "number": "two"}, {"two lung masses"}),
+        ({"finding": "polyp", "colour": "orange"}, {"an orange polyp", "polyp, orange"}),
+    ],
+)
+def test_short_sentences(claim, texts):
+    rng = np.random.default_rng(3)
+    assert {captions.wording(rng, claim) for _ in range(100)} == texts
