@@ -44,6 +44,15 @@ def test_images_are_encoded_once_however_many_prompts_are_asked(clipseg, dataset
     assert asked == [len(dataset)]
 
 
+def test_kept_features_are_the_encoders(clipseg, dataset):
+    images = PromptedImages.of(clipseg, dataset)
+    pixels = torch.from_numpy(dataset.images[[3, 1]]).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        expected = clipseg.encode_images(pixels)
+    for kept, computed in zip(images.features([3, 1]), expected, strict=True):
+        torch.testing.assert_close(kept, computed, atol=1e-5, rtol=0)
+
+
 def test_an_average_of_prompts_serves_all_images(clipseg, dataset):
     images = PromptedImages.of(clipseg, dataset)
     mean = average_prompts(clipseg, ["polyp", "a pink bump"])

@@ -11,7 +11,7 @@ from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.evaluation import at_size, score_image
 from vlsm_helpers.metrics import overlap
-from vlsm_helpers.models.segmenter import Segmenter, as_prompts
+from vlsm_helpers.models.segmenter import Features, Segmenter, as_prompts
 
 BATCH = 16
 
@@ -48,6 +48,10 @@ class PromptedImages:
         with torch.no_grad():
             return self.segmenter.encode_text(as_prompts(prompts, len(self)))
 
+    def features(self, numbers: Sequence[int]) -> Features:
+        """What the image encoder says of the images `numbers`, on the segmenter's device."""
+        return tuple(feature[list(numbers)].to(self._device) for feature in self._features)
+
     def decode(self, text: Tensor, numbers: Sequence[int] | None = None) -> Tensor:
         """Logits float32 (n, S, S), on the CPU, of the images `numbers` (all of them by default).
 
@@ -58,10 +62,11 @@ class PromptedImages:
         parts = []
         for start in range(0, len(numbers), BATCH):
             some = numbers[start : start + BATCH]
-            features = tuple(feature[some].to(self._device) for feature in self._features)
             pixels = self._pixels(some)
             with torch.no_grad():
-                logits = self.segmenter.decode(features, text[start : start + BATCH], pixels, pixels.shape[-2:])
+                logits = self.segmenter.decode(
+                    self.features(some), text[start : start + BATCH], pixels, pixels.shape[-2:]
+                )
             parts.append(logits[:, 0].float().cpu())
         return torch.cat(parts)
 
@@ -87,7 +92,7 @@ class PromptedImages:
         triples = zip(self.ids, logits, self.masks, strict=True)
         return pd.DataFrame([{"id": name} | score_image(one, mask, threshold) for name, one, mask in triples])
 
-    def _encode(self) -> tuple[Tensor, ...]:
+    def _encode(self) -> Features:
         batches = []
         for start in range(0, len(self), BATCH):
             with torch.no_grad():
