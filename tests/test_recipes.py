@@ -1,6 +1,6 @@
 import pytest
 
-from vlsm_helpers.recipes import FEATURES, FINETUNE, OURS, PUBLISHED, RECIPES
+from vlsm_helpers.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, PUBLISHED, RECIPES
 
 
 def test_the_published_recipe_is_what_the_authors_code_does():
@@ -28,9 +28,9 @@ def test_the_cosine_warms_up_then_falls():
 def test_what_is_better():
     assert OURS.higher_is_better
     assert not PUBLISHED.higher_is_better
-    assert set(RECIPES) == {"ours", "published", "features", "finetune"}
+    assert set(RECIPES) == {"ours", "published", "features", "finetune", "finetune_gently"}
 
 
 def test_pretrained_encoders_learn_more_slowly_than_the_decoder():
-    assert 0 < FINETUNE.encoder_rate < 1
+    assert 0 < FINETUNE_GENTLY.encoder_rate < FINETUNE.encoder_rate < 1
     assert {recipe.encoder_rate for recipe in (OURS, PUBLISHED, FEATURES)} == {1.0}

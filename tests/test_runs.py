@@ -53,7 +53,7 @@ def test_a_limit_takes_the_first_images(toy):
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones(toy):
-    with pytest.raises(SettingsError, match="ours, published, features, finetune"):
+    with pytest.raises(SettingsError, match="ours, published, features, finetune, finetune_gently"):
         train_member("unet_d", "toy", recipe="theirs")
 
 
@@ -90,12 +90,10 @@ def test_a_decoder_learns_from_cached_features(toy, tiny_profile, capsys):
     assert "caching" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("train", ["encoders", "lora"])
-def test_encoders_learn_without_a_cache(toy, tiny_profile, capsys, train):
-    if train == "lora":
-        pytest.importorskip("peft")
+@pytest.mark.parametrize(("train", "recipe"), [("encoders", "finetune_gently"), ("lora", "finetune")])
+def test_encoders_learn_without_a_cache(toy, tiny_profile, capsys, train, recipe):
     run = train_member("clipseg", "toy", train=train, **VLSM)
-    assert run.name == f"toy-clipseg-{train}-finetune-32px-seed0"
+    assert run.name == f"toy-clipseg-{train}-{recipe}-32px-seed0"
     assert "caching" not in capsys.readouterr().out
     assert read_settings(run)["views"] is None
     assert any("clip." in name for name in load_file(run / "best.safetensors"))
@@ -110,7 +108,7 @@ def test_biomedclipsegs_decoder_starts_from_clipsegs_unless_told_otherwise(toy, 
         train_member("biomedclipseg", "toy", warm_start=False, **options)
     fresh = train_member("biomedclipseg", "toy", warm_start=False, train="encoders", **options)
     assert read_settings(fresh)["started_from"] is None
-    assert read_settings(fresh)["recipe"]["name"] == "finetune"
+    assert read_settings(fresh)["recipe"]["name"] == "finetune_gently"
     with pytest.raises(SettingsError, match="no-warm-start"):
         train_member("biomedclipseg", "toy", reduce_dim=32, run="other", **VLSM)
 

@@ -16,7 +16,7 @@ from vlsm_helpers.models import members
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.segmenter import Segmenter
-from vlsm_helpers.recipes import FEATURES, FINETUNE, OURS, RECIPES
+from vlsm_helpers.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, RECIPES
 from vlsm_helpers.training import BEST, fit
 
 PER_IMAGE = "per_image.csv"
@@ -40,12 +40,12 @@ def train_member(
 ) -> Path:
     """Train a member on a dataset's train split and choose its best epoch on val; the run's folder.
 
-    `recipe`: by default "ours" for a CNN, "features" for a decoder on frozen encoders (whose features are cached) and
-    "finetune" where encoders train; `epochs` and `batch_size` replace the recipe's. `size`: pixels a side of the training
-    images, by default the profile's; `limit`: at most so many of them. `options`: the member's own (`train`, `weights`,
-    `width` ...), over what the profile says. `warm_start`: whether BiomedCLIPSeg's decoder starts from the one of the
-    profile's CLIPSeg; it does unless told otherwise. An unfinished run of the same name and settings goes on. Raises
-    SettingsError for a recipe, a member or an option that there is not.
+    `recipe`: by default "ours" for a CNN, "features" for a decoder on frozen encoders (whose features are cached),
+    "finetune" where encoders train, and "finetune_gently" where all of large ones do; `epochs` and `batch_size` replace the
+    recipe's. `size`: pixels a side of the training images, by default the profile's; `limit`: at most so many of them.
+    `options`: the member's own (`train`, `weights`, `width` ...), over what the profile says. `warm_start`: whether
+    BiomedCLIPSeg's decoder starts from the one of the profile's CLIPSeg; it does unless told otherwise. An unfinished run
+    of the same name and settings goes on. Raises SettingsError for a recipe, a member or an option that there is not.
     """
     if recipe is not None and recipe not in RECIPES:
         raise SettingsError(f"There is no recipe {recipe!r}.", mend=f"use one of {', '.join(RECIPES)}.")
@@ -82,7 +82,10 @@ def _start(segmenter: Segmenter, warm: bool | None, profile: settings.Profile) -
 def _fitting_recipe(segmenter: Segmenter) -> str:
     if not segmenter.encoders():
         return OURS.name
-    return FINETUNE.name if segmenter.trains_encoders else FEATURES.name
+    if not segmenter.trains_encoders:
+        return FEATURES.name
+    knows_much = segmenter.config["weights"] != settings.TINY_WEIGHTS and segmenter.config["train"] == "encoders"
+    return FINETUNE_GENTLY.name if knows_much else FINETUNE.name
 
 
 def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> pd.DataFrame:
