@@ -1,0 +1,54 @@
+"""The miniature BiomedCLIP's vision tower starts from the miniature CLIPSeg's, which knows drawn things and no medicine.
+
+As large models do not begin with noise but with what was learned of everyday pictures: contrastive learning from noise
+stands still for longer than a laptop has.
+"""
+
+import torch
+from torch import Tensor, nn
+
+# What timm must be told, so that its ViT is wired like CLIP's: a norm before the blocks, a patch embedding without bias.
+LIKE_CLIP = {"pre_norm": True, "act_layer": "quick_gelu"}
+
+
+@torch.no_grad()
+def start_from(trunk: nn.Module, vision: nn.Module) -> None:
+    """Copy the CLIPSeg vision tower `vision` (transformers) into the ViT `trunk` (timm, LIKE_CLIP, as wide).
+
+    Blocks that only `trunk` has, the last ones, begin as the identity. Raises RuntimeError for towers of other widths.
+    """
+    theirs = vision.state_dict()
+    own = {
+        "cls_token": theirs["embeddings.class_embedding"].view(1, 1, -1),
+        "pos_embed": theirs["embeddings.position_embedding.weight"].unsqueeze(0),
+        "patch_embed.proj.weight": theirs["embeddings.patch_embedding.weight"],
+        "norm_pre.weight": theirs["pre_layrnorm.weight"],
+        "norm_pre.bias": theirs["pre_layrnorm.bias"],
+    }
+    for number in range(len(vision.encoder.layers)):
+        own |= _block(theirs, f"encoder.layers.{number}.", f"blocks.{number}.")
+    given = trunk.state_dict()
+    for name, value in own.items():
+        if given[name].shape != value.shape:
+            raise RuntimeError(f"{name} is {tuple(given[name].shape)} here and {tuple(value.shape)} there")
+    trunk.load_state_dict(given | own)
+    for block in trunk.blocks[len(vision.encoder.layers) :]:
+        for last in (block.attn.proj, block.mlp.fc2):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+
+def _block(theirs: dict[str, Tensor], there: str, here: str) -> dict[str, Tensor]:
+    own = {}
+    for kind in ("weight", "bias"):
+        parts = [theirs[f"{there}self_attn.{part}_proj.{kind}"] for part in "qkv"]
+        own[f"{here}attn.qkv.{kind}"] = torch.cat(parts)
+        for name, their_name in {
+            "norm1": "layer_norm1",
+            "attn.proj": "self_attn.out_proj",
+            "norm2": "layer_norm2",
+            "mlp.fc1": "mlp.fc1",
+            "mlp.fc2": "mlp.fc2",
+        }.items():
+            own[f"{here}{name}.{kind}"] = theirs[f"{there}{their_name}.{kind}"]
+    return own
