@@ -158,8 +158,8 @@ def write_card(folder: Path) -> None:
         "model": f"ViT (128 px, patches of 16, width 128, 8 blocks) and BERT (width 128, 2 layers), {facts['parameters']:,} "
         "parameters, float16",
         "data": f"{facts['pictures']:,} captioned pictures of {len(MODALITIES)} modalities: {plan['phantoms']:,} phantoms of "
-        f"each, {VIEWS} views of each phantom, of seeds that no dataset of the course takes; captions say finding, kind, size, shape, "
-        "colour, number, place or absence, and are written from the truth; the masks themselves are no target of any loss",
+        f"each, {VIEWS} views of each phantom, of seeds that no dataset of the course takes; captions say finding, kind, size, "
+        "shape, colour, number, place or absence, and are written from the truth; the masks themselves are no target of any loss",
         "loss": "contrastive within a modality, with several true captions a picture, one altered by a word, and a few of other "
         "modalities; of the class token, and of the patches that fit a caption best; an anchor for each word",
         "start": "the vision tower from the miniature CLIPSeg's (drawn things of every kind, nothing medical; learned from "
