@@ -33,7 +33,7 @@ from vlsm_helpers.models.frozen import fingerprint, frozen_state
 from vlsm_helpers.models.segmenter import Segmenter
 
 FORMAT = 1  # counts up when the files' meaning changes, so that older ones are not read
-VIEWS = 4  # of an augmented image
+VIEWS = 4  # of an augmented image: on 400 images of Kvasir-SEG, one overfitted, and eight were no better
 LIMIT, DEFAULT_LIMIT = "VLSM_FEATURES_GB", 4.0
 BATCH = 16
 
