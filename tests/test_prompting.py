@@ -6,6 +6,7 @@ import torch
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.evaluation import score_split
+from vlsm_helpers.metrics import score
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.models.vision_language import average_prompts
@@ -80,6 +81,15 @@ def test_dice_is_measured_at_the_masks_own_size():
     mask = np.zeros((4, 8), bool)
     mask[:, :4] = True
     np.testing.assert_allclose(dice_curve(logits, mask, [0.5]), [1.0])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_curve_is_the_rulers_dice_at_each_threshold(share):
+    generator = np.random.default_rng(0)
+    logits, mask = torch.from_numpy(generator.normal(size=(9, 9))).float(), generator.random((9, 9)) < share
+    thresholds = [0.9999, 0.2, 0.5, 0.8]  # in any order
+    expected = [score((torch.sigmoid(logits) > cut).numpy(), mask)["dice"] for cut in thresholds]
+    np.testing.assert_allclose(dice_curve(logits, mask, thresholds), expected, atol=1e-6)
 
 
 def test_nothing_marked_where_nothing_is_counts_one():

@@ -10,7 +10,6 @@ from torch import Tensor
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.evaluation import at_size, score_image
-from vlsm_helpers.metrics import overlap
 from vlsm_helpers.models.segmenter import Features, Segmenter, as_prompts
 
 BATCH = 16
@@ -107,9 +106,13 @@ class PromptedImages:
 
 
 def dice_curve(logits: Tensor, mask: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
-    """Dice (T,) of logits (S, S) resized to `mask`, bool (H, W), and cut at T probabilities."""
+    """Dice (T,) of logits (S, S) resized to `mask`, bool (H, W), and cut at T probabilities.
+
+    What `metrics.overlap` gives, empty masks included, counted for all thresholds at once: a curve asks for many.
+    """
     probability = torch.sigmoid(at_size(logits, mask.shape))
-    cuts = torch.as_tensor(thresholds, dtype=probability.dtype).view(-1, 1, 1, 1)
-    predictions = probability[None, None] > cuts
-    truths = torch.from_numpy(np.asarray(mask, bool)).expand_as(predictions)
-    return overlap(predictions, truths)[0].numpy()
+    truth = torch.from_numpy(np.asarray(mask, bool))
+    predictions = probability > torch.as_tensor(thresholds, dtype=probability.dtype).view(-1, 1, 1)
+    shared = predictions[:, truth].sum(dim=1)
+    sizes = predictions.sum(dim=(1, 2)) + truth.sum()
+    return torch.where(sizes > 0, 2 * shared / sizes.clamp_min(1), 1.0).numpy()
