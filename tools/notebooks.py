@@ -179,15 +179,15 @@ def _cleaned_output(output: NotebookNode, replacements: dict[str, str]) -> dict:
 
 
 def _smaller(png: str, width: int) -> dict[str, str]:
-    """A PNG, in base64, as mime type and base64: at most `width` pixels wide; a JPEG where that is far smaller (photos)."""
+    """A PNG, in base64, as mime type and base64: at most `width` pixels wide, in 256 colours; photos, far smaller so, a JPEG."""
     image = Image.open(BytesIO(base64.b64decode(png))).convert("RGBA")
     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     image.thumbnail((width, image.height))
-    lossless, photo = BytesIO(), BytesIO()
-    image.save(lossless, "PNG", optimize=True)
-    image.save(photo, "JPEG", quality=80, subsampling=0, optimize=True)
-    is_photo = photo.tell() < 0.6 * lossless.tell()
-    kind, file = ("image/jpeg", photo) if is_photo else ("image/png", lossless)
+    photo, drawing = BytesIO(), BytesIO()
+    image.save(photo, "JPEG", quality=70, subsampling="4:2:2", optimize=True)
+    image.quantize(256, dither=Image.Dither.NONE).save(drawing, "PNG", optimize=True)
+    is_photo = photo.tell() < 0.6 * drawing.tell()
+    kind, file = ("image/jpeg", photo) if is_photo else ("image/png", drawing)
     return {kind: base64.b64encode(file.getvalue()).decode()}
 
 

@@ -89,7 +89,7 @@ def training_curves(histories: Mapping[str, pd.DataFrame], mean_mask: float | No
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         left.set(xlabel="epoch", ylabel="loss on train (Dice + cross-entropy)", ylim=(0, None))
         right.set(xlabel="epoch", ylabel="Dice on validation", ylim=(0, 1))
-        right.legend(frameon=False, loc="lower right")
+        left.legend(frameon=False, loc="lower left")  # a loss starts high
         figure.tight_layout()
     return figure
 
@@ -150,7 +150,7 @@ def channel_weights(weights: Sequence[np.ndarray], names: Sequence[str]) -> Figu
 
 def similarity_matrix(images: Sequence[np.ndarray], captions: Sequence[str], cosines: np.ndarray) -> Figure:
     """Cosines (N, M) of N images (H, W, 3), across, and M captions, down; each image's closest caption is framed."""
-    cell, text = 0.52, 2.6  # inches: of a cell, and for the captions
+    cell, text = 0.46, 2.6  # inches: of a cell, and for the captions
     width, height = text + cell * len(images), cell * (1 + len(captions))
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(width, height))
@@ -179,7 +179,7 @@ def probability_maps(
     """
     with plt.rc_context(STYLE):
         shape = (1 + len(maps), len(images))
-        figure, grid = plt.subplots(*shape, figsize=(1.1 + 1.5 * shape[1], 1.5 * shape[0]), squeeze=False)
+        figure, grid = plt.subplots(*shape, figsize=(0.4 + 1.3 * shape[1], 1.3 * shape[0]), squeeze=False)
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)

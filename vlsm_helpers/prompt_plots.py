@@ -15,7 +15,7 @@ def patches(image: np.ndarray, side: int) -> Figure:
     gap = max(1, side // 8)
     apart = np.full((rows * (side + gap) - gap, columns * (side + gap) - gap, 3), 255, np.uint8)
     with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.7))
+        figure, (left, right) = plt.subplots(1, 2, figsize=(5.6, 2.9))
         left.imshow(image)
         for number, (row, column) in enumerate(np.ndindex(rows, columns), start=1):
             top, start = row * (side + gap), column * (side + gap)
@@ -51,7 +51,7 @@ def panels(rows: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     columns = max(len(row) for row in rows.values())
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
-            len(rows), columns, figsize=(1.55 * columns + 0.5, 1.7 * len(rows) + 0.2), squeeze=False
+            len(rows), columns, figsize=(1.08 * columns + 0.5, 1.16 * len(rows) + 0.2), squeeze=False
         )
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
@@ -78,9 +78,8 @@ def answers(
     `probabilities`: by prompt, (N, S, S) in [0, 1], for N images (S, S, 3) with masks bool (S, S).
     """
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(
-            len(images), len(probabilities), figsize=(1.7 * len(probabilities), 1.75 * len(images) + 0.2), squeeze=False
-        )
+        shape = len(images), len(probabilities)
+        figure, grid = plt.subplots(*shape, figsize=(1.15 * shape[1], 1.2 * shape[0] + 0.2), squeeze=False)
         for column, (prompt, maps) in enumerate(probabilities.items()):
             for axes, image, mask, probability in zip(grid[:, column], images, masks, maps, strict=True):
                 axes.imshow(image / 255 * (0.4 + 0.6 * probability[..., None]))
