@@ -50,7 +50,9 @@ def test_a_short_run_writes_a_folder_that_loads(trained):
     assert tokenizer.model_max_length == biomedclip_folder.CONTEXT
     assert len(model.visual.trunk.blocks) == 8
     state = model.state_dict()
-    moved = {name.split(".")[0] for name, tensor in before.items() if not torch.equal(state[name], tensor.half().float())}
+    moved = {
+        name.split(".")[0] for name, tensor in before.items() if not torch.equal(state[name], tensor.half().float())
+    }
     assert {"visual", "text"} <= moved
     assert model.visual.trunk.blocks[7].mlp.fc2.weight.any()  # it began as nothing
     segmenter = BiomedCLIPSeg(folder, mlp_dim=256)

@@ -1,0 +1,162 @@
+"""What the vision-language members reach: `python benchmarks/vision_language.py [DATASET ...]`.
+
+Writes vision_language.csv and .md: for each dataset the floor that never looks, CLIPSeg's zero-shot answers (the right prompt
+chosen on val, unsuitable prompts, no prompt), and members trained as `vlsm train` trains them. Phantoms: three seeds, each with
+training and validation images of its own draw and the same test images. Real datasets: one seed. Runs are kept in VLSM_RUNS: a
+second call goes on where the first was stopped.
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import pandas as pd
+
+from vlsm_helpers import settings
+from vlsm_helpers.data import phantoms, registry
+from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.data.segmentation import SegmentationDataset
+from vlsm_helpers.evaluation import score_split
+from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.mean_mask import MeanMask
+from vlsm_helpers.prompting import PromptedImages
+from vlsm_helpers.runs import PER_IMAGE, evaluate_run, train_member
+from vlsm_helpers.statistics import bootstrap_mean
+from vlsm_helpers.training import METRICS
+
+HERE = Path(__file__).parent
+SEEDS = (0, 1, 2)
+KEYS = ["dataset", "model", "prompt", "seed"]
+RIGHT = {  # what a layman may call the target; the best is chosen on val
+    "colonoscopy": (
+        "polyp",
+        "a bump",
+        "a pink bump",
+        "a red bump",
+        "a round bump",
+        "a pink lump",
+        "a mound",
+        "an oval",
+    ),
+    "breast ultrasound": ("tumor", "a dark patch", "a black oval", "a dark oval", "a dark blob", "a black spot"),
+    "dermoscopy": ("skin lesion", "a brown patch", "a dark patch", "a brown blob", "a brown spot", "a stain"),
+    "chest X-ray": (
+        "finding",
+        "a white patch",
+        "a bright patch",
+        "a bright blob",
+        "a white oval",
+        "a bump",
+        "a grey patch",
+    ),
+}
+UNSUITABLE = ("a white star", "a blue square", "a green ring", "a yellow triangle", "the background")
+MEMBERS = {  # what is trained, and how; `vlsm train` takes the same options
+    "CLIPSeg, decoder": ("clipseg", {"train": "decoder"}),
+    "CLIPSeg, encoders too": ("clipseg", {"train": "encoders"}),
+    "BiomedCLIPSeg, decoder": ("biomedclipseg", {"train": "decoder"}),
+    "BiomedCLIPSeg, encoders too": ("biomedclipseg", {"train": "encoders"}),
+}
+
+
+def zero_shot(dataset: str) -> Iterator[dict]:
+    """Rows of what needs no training, on the test images."""
+    profile, _ = settings.choose_profile()
+    splits = {
+        split: SegmentationDataset(load_split(dataset, split), profile.image_size) for split in ("train", "val", "test")
+    }
+    yield _row(
+        dataset, "mean of the training masks", "", score_split(MeanMask(splits["train"].masks), splits["test"])["dice"]
+    )
+    segmenter = CLIPSeg(profile.clipseg_weights)
+    val, test = (PromptedImages.of(segmenter, splits[split]) for split in ("val", "test"))
+    right = RIGHT[registry.find(dataset).modality]
+    best = max(right, key=lambda prompt: val.dice(val.logits(prompt)).mean())
+    for kind, prompts in {
+        "the noun alone": [right[0]],
+        "right, chosen on val": [best],
+        "unsuitable": UNSUITABLE,
+        "empty": [""],
+    }.items():
+        for prompt in prompts:
+            logits = test.logits(prompt)
+            nearly_empty = float((test.marked(logits) < 0.01).mean())
+            yield _row(dataset, f"CLIPSeg, zero-shot: {kind}", prompt, test.dice(logits), nearly_empty=nearly_empty)
+
+
+def trained(dataset: str, label: str, seeds: Sequence[int], budget: dict) -> Iterator[dict]:
+    """A row a seed: a member trained on its own draw of the dataset, scored on test."""
+    member, options = MEMBERS[label]
+    for seed in seeds:
+        name = _draw(dataset, seed)
+        run = train_member(member, name, seed=seed, **options, **budget)
+        evaluate_run(run)
+        rows = pd.read_csv(run / PER_IMAGE).query("split == 'test'")
+        yield _row(dataset, label, "p1", rows["dice"], seed=seed, epochs=len(pd.read_csv(run / METRICS)))
+
+
+def _draw(dataset: str, seed: int) -> str:
+    """The name of the dataset as this seed sees it: phantoms get training and validation images of their own."""
+    if seed == 0 or not registry.find(dataset).is_phantom:
+        return dataset
+    return phantoms.ensure(dataset, settings.data_folder(), draw=seed).name
+
+
+def _row(dataset: str, model: str, prompt: str, dice: Iterable[float], seed: int = 0, **more) -> dict:
+    mean, low, high, n = bootstrap_mean(list(dice))
+    row = {
+        "dataset": dataset,
+        "model": model,
+        "prompt": prompt,
+        "seed": seed,
+        "dice": mean,
+        "low": low,
+        "high": high,
+        "n": n,
+    }
+    return row | more
+
+
+def table(rows: pd.DataFrame) -> str:
+    """Markdown: a line a dataset and model; over several seeds the mean and the standard deviation of their means."""
+    lines = ["| dataset | model | prompt | Dice on test, % | seeds |", "|---|---|---|---|---|"]
+    for (dataset, model, prompt), group in rows.groupby(["dataset", "model", "prompt"], sort=False):
+        dice, first = 100 * group["dice"], 100 * group.iloc[0][["low", "high"]]
+        spread = f"± {dice.std():.1f}" if len(group) > 1 else f"({first['low']:.1f} to {first['high']:.1f})"
+        lines.append(f"| {dataset} | {model} | {prompt} | {dice.mean():.1f} {spread} | {len(group)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is asked for; both files are written after every row, and rows of other datasets in them are kept."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    drawn = [card.name for card in registry.DATASETS.values() if card.is_phantom]
+    parser.add_argument("datasets", nargs="*", default=drawn)
+    parser.add_argument("--members", nargs="*", default=list(MEMBERS)[::2], choices=list(MEMBERS))
+    parser.add_argument("--epochs", type=int, help="of each training, in place of the recipe's")
+    parser.add_argument("--out", type=Path, default=HERE / "vision_language.csv")
+    given = parser.parse_args()
+    for dataset in given.datasets:
+        seeds = SEEDS if registry.find(dataset).is_phantom else SEEDS[:1]
+        budget = {} if given.epochs is None else {"epochs": given.epochs}
+        parts = [zero_shot(dataset)]
+        parts += [trained(dataset, label, seeds, budget) for label in given.members]
+        for row in chain.from_iterable(parts):
+            keep(row, given.out)
+            print(row["dataset"], row["model"], repr(row["prompt"]), f"{row['dice']:.3f}", flush=True)
+
+
+def keep(row: dict, path: Path) -> None:
+    """Put a row into the CSV file, in place of an older one of the same dataset, model, prompt and seed, and make the table."""
+    rows = pd.DataFrame([row | {"hardware": settings.hardware()}])
+    if path.exists():
+        older = pd.read_csv(path, keep_default_na=False, na_values={"nearly_empty": "", "epochs": ""})
+        same = (older[KEYS].astype(str) == rows[KEYS].astype(str).iloc[0]).all(axis=1)
+        rows = pd.concat([older[~same], rows])
+    rows.to_csv(path, index=False)
+    path.with_suffix(".md").write_text(table(rows) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
