@@ -31,7 +31,7 @@ def test_a_row_measured_again_replaces_the_older_one_and_no_other(tmp_path):
     assert not rows.duplicated(KEYS).any()
     assert len(rows) == 3
     assert rows.query("seed == 0 and prompt == 'p1'")["dice"].item() == 0.9
-    assert "90.0" in path.with_suffix(".md").read_text()
+    assert "70.0 ± 28.3" in path.with_suffix(".md").read_text()  # of 90 and 50
 
 
 def test_every_modality_that_is_measured_has_words_and_every_member_says_what_trains():
