@@ -23,9 +23,8 @@ def patches(image: np.ndarray, side: int) -> Figure:
             apart[top : top + side, start : start + side] = cut
             if number in (1, 2, columns, columns + 1, rows * columns):
                 middle = side / 2
-                right.text(
-                    start + middle, top + middle, str(number), color="white", ha="center", va="center", fontsize=8
-                )
+                place, small = (start + middle, top + middle), max(4.5, min(8, 64 / columns))
+                right.text(*place, str(number), color="white", ha="center", va="center", fontsize=small)
         right.imshow(apart)
         left.set_title(f"{image.shape[0]} × {image.shape[1]} pixels")
         right.set_title(f"{rows} × {columns} patches of {side} × {side} pixels")
