@@ -189,7 +189,7 @@ def test_doctor_reports_what_a_bug_report_needs(vlsm, monkeypatch, tmp_path):
         "device ",
         "threads ",
         "GB free",
-        "not in the cache (603 MB)",
+        "hub's cache (603 MB)",
         "auto picks",
     ):
         assert part in "\n".join(lines)
