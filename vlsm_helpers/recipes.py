@@ -80,19 +80,7 @@ FEATURES = Recipe(
 
 # Encoders that train, too, at half the decoder's rate: the shipped miniatures have little to forget and much to learn, and
 # low-rank updates begin at nothing.
-FINETUNE = Recipe(
-    "finetune",
-    learning_rate=1e-3,
-    weight_decay=1e-2,
-    batch_size=16,
-    epochs=60,
-    patience=20,
-    monitor="val_dice",
-    clip=1.0,
-    schedule="cosine",
-    augment=True,
-    encoder_rate=0.5,
-)
+FINETUNE = replace(FEATURES, name="finetune", epochs=60, encoder_rate=0.5)
 
 # All of the published encoders: a hundred times slower than the decoder, so that they do not forget what they know.
 FINETUNE_GENTLY = replace(FINETUNE, name="finetune_gently", epochs=40, encoder_rate=0.01)
