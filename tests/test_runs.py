@@ -8,7 +8,9 @@ from safetensors.torch import load_file
 from tests.conftest import write_toy
 from vlsm_helpers.caching import VIEWS
 from vlsm_helpers.errors import SettingsError, TrainingError
-from vlsm_helpers.runs import evaluate_run, train_member
+from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.recipes import FEATURES, FINETUNE
+from vlsm_helpers.runs import evaluate_run, fitting_recipe, train_member
 from vlsm_helpers.settings import PROFILES
 
 VLSM = {"size": 32, "epochs": 2, "batch_size": 4}
@@ -88,6 +90,11 @@ def test_a_decoder_learns_from_cached_features(toy, tiny_profile, capsys):
     assert evaluate_run(run).set_index("metric").loc["dice", "n"] == 5
     assert train_member("clipseg", "toy", **VLSM) == run
     assert "caching" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("train", "recipe"), [("decoder", FEATURES), ("encoders", FINETUNE), ("lora", FINETUNE)])
+def test_the_shipped_miniatures_need_not_be_gentle_with_their_encoders(train, recipe):
+    assert fitting_recipe(CLIPSeg("tiny", train=train)) is recipe
 
 
 @pytest.mark.parametrize(("train", "recipe"), [("encoders", "finetune_gently"), ("lora", "finetune")])

@@ -16,7 +16,7 @@ from vlsm_helpers.models import members
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.segmenter import Segmenter
-from vlsm_helpers.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, RECIPES
+from vlsm_helpers.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, RECIPES, Recipe
 from vlsm_helpers.training import BEST, fit
 
 PER_IMAGE = "per_image.csv"
@@ -54,18 +54,28 @@ def train_member(
     settings.seed_everything(seed)
     segmenter = members.build(member, **(members.profile_options(member, profile) | options))
     _start(segmenter, warm_start, profile)
-    recipe = recipe or _fitting_recipe(segmenter)
     changes = {key: value for key, value in {"epochs": epochs, "batch_size": batch_size}.items() if value is not None}
-    chosen = replace(RECIPES[recipe], **changes)
+    chosen = replace(RECIPES[recipe] if recipe else fitting_recipe(segmenter), **changes)
     samples = load_split(dataset, "train")[:limit]
     training = SegmentationDataset(samples, size, prompt=prompt, augment=chosen.augment, seed=seed)
     validation = SegmentationDataset(load_split(dataset, "val"), size, prompt=prompt)
     if has_frozen_encoders(segmenter):
         training, validation = cached(segmenter, training), cached(segmenter, validation)
-    what = "-".join(filter(None, (member, segmenter.config.get("train"), recipe)))
+    what = "-".join(filter(None, (member, segmenter.config.get("train"), chosen.name)))
     folder = settings.runs_folder() / (run or f"{dataset}-{what}-{size}px-seed{seed}")
     fit(segmenter, training, validation, folder, chosen, seed=seed)
     return folder
+
+
+def fitting_recipe(segmenter: Segmenter) -> Recipe:
+    """The recipe for what of a segmenter trains: OURS for a CNN, FEATURES for a decoder on frozen encoders, FINETUNE where
+    encoders train, too, and FINETUNE_GENTLY where those are not the shipped miniatures and all of them trains."""
+    if not segmenter.encoders():
+        return OURS
+    if not segmenter.trains_encoders:
+        return FEATURES
+    knows_much = segmenter.config["weights"] != settings.TINY_WEIGHTS and segmenter.config["train"] == "encoders"
+    return FINETUNE_GENTLY if knows_much else FINETUNE
 
 
 def _start(segmenter: Segmenter, warm: bool | None, profile: settings.Profile) -> None:
@@ -77,15 +87,6 @@ def _start(segmenter: Segmenter, warm: bool | None, profile: settings.Profile) -
         raise SettingsError(
             "Only the decoder of biomedclipseg can start from another one.", mend="leave warm_start out."
         )
-
-
-def _fitting_recipe(segmenter: Segmenter) -> str:
-    if not segmenter.encoders():
-        return OURS.name
-    if not segmenter.trains_encoders:
-        return FEATURES.name
-    knows_much = segmenter.config["weights"] != settings.TINY_WEIGHTS and segmenter.config["train"] == "encoders"
-    return FINETUNE_GENTLY.name if knows_much else FINETUNE.name
 
 
 def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> pd.DataFrame:
