@@ -173,10 +173,11 @@ def _vessels(rng: np.random.Generator, chest: Chest) -> np.ndarray:
     root = chest.base[1] - 0.52
     for side in (-1, 1):
         hilum = root + rng.uniform(-0.03, 0.03), side * 0.19
+        distance = np.sqrt((chest.v - hilum[0]) ** 2 + (chest.u - hilum[1]) ** 2)
         for angle in np.linspace(-1.25, 1.25, 7) + rng.uniform(-0.12, 0.12, 7):
             reach = rng.uniform(0.3, 0.5)
             tip = hilum[0] + reach * np.sin(angle), hilum[1] + side * reach * np.cos(angle)
-            away = np.hypot(chest.v - hilum[0], chest.u - hilum[1]) / reach
+            away = distance / reach
             across = stroke((chest.v, chest.u), hilum, tip, rng.uniform(-0.06, 0.06))
             width = 0.030 * np.clip(1 - 0.75 * away, 0.25, 1)
             dense = np.maximum(dense, np.exp(-((across / width) ** 2)) * np.clip(1.1 - 0.8 * away, 0.2, 1))
