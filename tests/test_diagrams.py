@@ -7,6 +7,7 @@ import pytest
 
 from vlsm_helpers import diagrams
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.ensembles import EnsembleA
 from vlsm_helpers.models.unet_d import UNetD
 
 
@@ -34,5 +35,14 @@ def test_the_drawing_of_clipseg_says_the_networks_own_sizes(tiny_weights):
     figure = diagrams.clipseg(CLIPSeg(tiny_weights / "clipseg", image_size=96))
     labels = [text.get_text() for text in figure.axes[0].texts]
     for words in ("96 × 96", "6 × 6 patches,\n1 for the class", "10 blocks,\nwidth 48", "at most 24", "taps 3, 6, 9"):
+        assert words in labels
+    plt.close(figure)
+
+
+def test_the_drawing_of_ensemble_a_says_the_networks_own_sizes():
+    network = EnsembleA("tiny", width=0.125)
+    figure = diagrams.ensemble_a(network)
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    for words in ("128 × 128", "a map, 8 × 8,\n16 channels", "16 + 64\nchannels", "tap 2", "1 × 1, 3 numbers"):
         assert words in labels
     plt.close(figure)

@@ -123,5 +123,5 @@ def test_biomedclipsegs_decoder_starts_from_clipsegs_unless_told_otherwise(toy, 
 def test_an_option_that_the_member_does_not_have_is_refused(toy, tiny_profile):
     with pytest.raises(SettingsError, match="clipseg has no option 'width'"):
         train_member("clipseg", "toy", width=1.0)
-    with pytest.raises(SettingsError, match="Only the decoder of biomedclipseg"):
+    with pytest.raises(SettingsError, match="Only a decoder of biomedclipseg"):
         train_member("clipseg", "toy", warm_start=True)

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlsm_helpers.models.unet_d import EfficientChannelAttention, UNetD, receptive_field
+from vlsm_helpers.models.segmenter import trainable_parameters
+from vlsm_helpers.models.unet_d import EfficientChannelAttention, UNetD, receptive_field, width_for
 
 IMAGE_SIDES = st.integers(min_value=1, max_value=70)
 
@@ -86,3 +87,13 @@ def test_the_receptive_field_is_what_gradients_show():
     maps[0, :, 5, 5].sum().backward()
     rows = images.grad.abs().sum(dim=(0, 1, 3)).nonzero()
     assert int(rows.max() - rows.min()) + 1 == receptive_field() == 76
+
+
+@pytest.mark.parametrize("parameters", [50_000, 185_689, 11_833_593])
+def test_a_cnn_can_be_made_as_large_as_another_network(parameters):
+    width = width_for(parameters)
+    assert trainable_parameters(UNetD(width)) == pytest.approx(parameters, rel=0.02)
+
+
+def test_the_published_width_is_found_again():
+    assert width_for(11_833_593) == 1.0

@@ -5,6 +5,7 @@ without a hub. 1.4 GB, or 2 MB with --tiny. Their logits mean nothing.
 """
 
 import argparse
+import copy
 import gzip
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import BertConfig, BertTokenizer, CLIPSegConfig, CLIPSegForImageSegmentation
 
-from vlsm_helpers.models.biomedclip import build_biomedclip
+from vlsm_helpers.models.biomedclip import CONFIG, PUBLISHED_CONFIG, build_biomedclip
 from vlsm_helpers.models.biomedclipseg import reset_decoder
 
 WORDS = (
@@ -24,12 +25,7 @@ WORDS = (
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 PUBLISHED_MERGES = 49152 - 256 - 2  # of the vocabulary's file, CLIP uses so many
 IMAGENET_STATISTICS = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-CLIP_STATISTICS = {
-    "mean": [0.48145466, 0.4578275, 0.40821073],
-    "std": [0.26862954, 0.26130258, 0.27577711],
-}
-BIOMEDBERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
-CONTEXTS = {"clip": 77, "bert": 256}
+CLIP_CONTEXT = 77
 
 # As deep as the published encoders, so that taps keep their numbers.
 TINY_SIZE, TINY_CONTEXT = 128, 24
@@ -44,7 +40,7 @@ def write_clipseg(folder: Path, tiny: bool = False, vocabulary: Path | None = No
     """A CLIPSeg like rd64-refined; `vocabulary`: CLIP's file of merges (gzipped), else some are made from WORDS."""
     folder.mkdir(parents=True, exist_ok=True)
     merges = _published_merges(vocabulary) if vocabulary else _merges_of_words()
-    entries = write_clip_tokenizer(folder, merges, context=TINY_CONTEXT if tiny else CONTEXTS["clip"])
+    entries = write_clip_tokenizer(folder, merges, context=TINY_CONTEXT if tiny else CLIP_CONTEXT)
     ids = {"bos_token_id": entries - 2, "eos_token_id": entries - 1}
     config = CLIPSegConfig(
         text_config=ids | (TINY_CLIP_TEXT | {"vocab_size": entries} if tiny else {}),
@@ -76,21 +72,17 @@ def write_biomedclip_config(folder: Path, tiny: bool = False, vocabulary: Path |
     folder.mkdir(parents=True, exist_ok=True)
     pieces = vocabulary.read_text(encoding="utf-8").splitlines() if vocabulary else _pieces_of_words()
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
-    context = TINY_CONTEXT if tiny else CONTEXTS["bert"]
-    numbers = {piece: number for number, piece in enumerate(pieces)}
-    BertTokenizer(vocab=numbers, model_max_length=context).save_pretrained(folder)
-    vision = {"timm_model_name": "vit_base_patch16_224", "timm_model_pretrained": False, "image_size": 224}
-    vision |= {"timm_pool": "", "timm_proj": "linear"}
-    text = {"hf_model_name": BIOMEDBERT, "hf_tokenizer_name": BIOMEDBERT, "context_length": context}
-    text |= {"hf_proj_type": "mlp", "hf_pooler_type": "cls_last_hidden_state_pooler"}
-    model = {"embed_dim": 512, "vision_cfg": vision, "text_cfg": text}
-    config = {"model_cfg": model, "preprocess_cfg": CLIP_STATISTICS}
+    config = copy.deepcopy(PUBLISHED_CONFIG)
+    model = config["model_cfg"]
     if tiny:
-        vision |= {"timm_model_name": "vit_random_patch16_128", "image_size": TINY_SIZE}
-        model |= {"embed_dim": TINY_DECODER["projection_dim"]}
-        config |= {"timm_model_args": TINY_VIT}
+        model["embed_dim"] = TINY_DECODER["projection_dim"]
+        model["vision_cfg"] |= {"timm_model_name": "vit_random_patch16_128", "image_size": TINY_SIZE}
+        model["text_cfg"]["context_length"] = TINY_CONTEXT
+        config["timm_model_args"] = TINY_VIT
         BertConfig(vocab_size=len(pieces), max_position_embeddings=32, **TINY_TEXT).save_pretrained(folder)
-    _write(folder / "open_clip_config.json", config)
+    numbers = {piece: number for number, piece in enumerate(pieces)}
+    BertTokenizer(vocab=numbers, model_max_length=model["text_cfg"]["context_length"]).save_pretrained(folder)
+    _write(folder / CONFIG, config)
 
 
 def write_clip_tokenizer(folder: Path, merges: list[str], context: int) -> int:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.ensembles import EnsembleA
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.plots import BLUE, GREEN, ORANGE, PURPLE, STYLE
 
@@ -124,6 +125,65 @@ def clipseg(network: CLIPSeg) -> Figure:
         axes.axis("off")
         figure.tight_layout(pad=0.3)
     return figure
+
+
+def ensemble_a(network: EnsembleA) -> Figure:
+    """Ensemble A as three rows, the reader, the adapter and the CNN, and the two fusions of their logits; sizes are its own."""
+    vlsm, size = network.vlsm, network.vlsm.image_size
+    channels, bottleneck = network.adapter.reduce.out_features, network.cnn.widen
+    side = size // vlsm.clip.visual.trunk.patch_embed.patch_size[0]
+    rows = {
+        4: [
+            ("image", f"{size} × {size}"),
+            ("BiomedCLIP", "frozen"),
+            ("decoder", "as in chapter 2"),
+            ("logits", "of the reader"),
+        ],
+        2: [
+            ("prompt", "any words"),
+            ("text encoder", "frozen"),
+            ("adapter", f"a map, {side} × {side},\n{channels} channels"),
+            ("mask head", "logits of\nthe adapter"),
+        ],
+        0: [
+            ("image", "any size"),
+            ("UNet-D, down", "as in chapter 3"),
+            ("bottleneck", f"{channels} + {bottleneck.in_channels - channels}\nchannels"),
+            ("UNet-D, up", "logits of\nthe CNN"),
+        ],
+    }
+    colours = {4: BLUE, 2: GREEN, 0: PURPLE}
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(10.5, 4.6))
+        for height, row in rows.items():
+            for column, entry in enumerate(row):
+                _box(axes, 2.2 * column, height, colours[height], *entry)
+                if column and (height, column) != (2, 2):
+                    _arrow(axes, (2.2 * column - 0.6, height + 0.5), (2.2 * column, height + 0.5))
+        _box(axes, 8.8, 1, ORANGE, "fusion", f"1 × 1, {_count(network.fuse_cnn)} numbers")
+        _box(axes, 8.8, 3, ORANGE, "fusion", f"1 × 1, {_count(network.fuse)} numbers")
+        for start, end in (
+            ((8.2, 2.4), (8.8, 1.7)),
+            ((8.2, 0.6), (8.8, 1.3)),
+            ((8.2, 4.4), (8.8, 3.7)),
+            ((9.6, 2), (9.6, 3)),
+        ):
+            _arrow(axes, start, end)
+        _arrow(axes, (3.6, 4), (4.5, 3), colour=BLUE)
+        axes.text(3.75, 3.45, f"tap {vlsm.taps[0]}", ha="right", color=BLUE, fontsize=8)
+        _arrow(axes, (3.8, 2.5), (4.4, 2.5), colour=GREEN)
+        _arrow(axes, (3.8, 2.8), (4.9, 4), colour=GREEN)
+        axes.text(4.66, 3.5, "FiLM", color=GREEN, fontsize=8)
+        _arrow(axes, (5.2, 2), (5.2, 1), colour=GREEN)
+        axes.text(5.3, 1.45, "the map, beside the CNN's own", color=GREEN, fontsize=8, va="center")
+        axes.set(xlim=(-0.1, 10.5), ylim=(-0.1, 5.1))
+        axes.axis("off")
+        figure.tight_layout(pad=0.3)
+    return figure
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _box(axes: plt.Axes, left: float, bottom: float, colour: str, name: str, facts: str) -> float:

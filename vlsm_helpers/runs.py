@@ -43,9 +43,10 @@ def train_member(
     `recipe`: by default "ours" for a CNN, "features" for a decoder on frozen encoders (whose features are cached),
     "finetune" where encoders train, and "finetune_gently" where all of large ones do; `epochs` and `batch_size` replace the
     recipe's. `size`: pixels a side of the training images, by default the profile's; `limit`: at most so many of them.
-    `options`: the member's own (`train`, `weights`, `width` ...), over what the profile says. `warm_start`: whether
-    BiomedCLIPSeg's decoder starts from the one of the profile's CLIPSeg; it does unless told otherwise. An unfinished run
-    of the same name and settings goes on. Raises SettingsError for a recipe, a member or an option that there is not.
+    `options`: the member's own (`train`, `weights`, `width` ...), over what the profile says. `warm_start`: whether the
+    decoder of BiomedCLIPSeg, an ensemble's too, starts from the one of the profile's CLIPSeg; it does unless told otherwise.
+    An unfinished run of the same name and settings goes on. Raises SettingsError for a recipe, a member or an option that
+    there is not.
     """
     if recipe is not None and recipe not in RECIPES:
         raise SettingsError(f"There is no recipe {recipe!r}.", mend=f"use one of {', '.join(RECIPES)}.")
@@ -79,14 +80,16 @@ def fitting_recipe(segmenter: Segmenter) -> Recipe:
 
 
 def _start(segmenter: Segmenter, warm: bool | None, profile: settings.Profile) -> None:
-    """Give BiomedCLIPSeg the decoder of the profile's CLIPSeg, unless `warm` is False. Raises SettingsError."""
-    if isinstance(segmenter, BiomedCLIPSeg):
-        if warm is not False:
-            warm_start(segmenter, CLIPSeg(profile.clipseg_weights))
-    elif warm:
+    """Give each BiomedCLIPSeg in it the decoder of the profile's CLIPSeg, unless `warm` is False. Raises SettingsError."""
+    parts = [module for module in segmenter.modules() if isinstance(module, BiomedCLIPSeg)]
+    if warm and not parts:
         raise SettingsError(
-            "Only the decoder of biomedclipseg can start from another one.", mend="leave warm_start out."
+            "Only a decoder of biomedclipseg, or of an ensemble with it, can start from another one.",
+            mend="leave warm_start out.",
         )
+    for part in parts if warm is not False else []:
+        warm_start(part, CLIPSeg(profile.clipseg_weights))
+        segmenter.started_from = part.started_from
 
 
 def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> pd.DataFrame:

@@ -8,16 +8,42 @@ import json
 import logging
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from vlsm_helpers.models.vision_language import Preprocessing
 from vlsm_helpers.settings import BIOMEDCLIP_WEIGHTS, PUBLISHED_WEIGHTS
 
+CONFIG = "open_clip_config.json"
+_BERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
+PUBLISHED_CONFIG = {  # what the published folder's CONFIG says
+    "model_cfg": {
+        "embed_dim": 512,
+        "vision_cfg": {
+            "timm_model_name": "vit_base_patch16_224",
+            "timm_model_pretrained": False,
+            "image_size": 224,
+            "timm_pool": "",
+            "timm_proj": "linear",
+        },
+        "text_cfg": {
+            "hf_model_name": _BERT,
+            "hf_tokenizer_name": _BERT,
+            "context_length": 256,
+            "hf_proj_type": "mlp",
+            "hf_pooler_type": "cls_last_hidden_state_pooler",
+        },
+    },
+    "preprocess_cfg": {
+        "mean": [0.48145466, 0.4578275, 0.40821073],
+        "std": [0.26862954, 0.26130258, 0.27577711],
+    },
+}
 # A buffer that old releases of the library saved, the published checkpoint's among them, and that today's makes itself.
 OLD_KEY = "text.transformer.embeddings.position_ids"
 
@@ -31,7 +57,40 @@ def build_biomedclip(folder: Path, load_weights: bool):
     import open_clip
     from transformers import AutoTokenizer
 
-    published = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
+    model, text = _network(folder)
+    if load_weights:
+        _load(model, folder / PUBLISHED_WEIGHTS[BIOMEDCLIP_WEIGHTS].tensors)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    view = open_clip.get_model_preprocess_cfg(model)
+    size = view["size"] if isinstance(view["size"], int) else view["size"][0]
+    return model, tokenizer, text["context_length"], Preprocessing(size, tuple(view["mean"]), tuple(view["std"]))
+
+
+def build_published() -> nn.Module:
+    """A BiomedCLIP as large as the published one, with random weights; it needs no file and no network."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / CONFIG).write_text(json.dumps(PUBLISHED_CONFIG), encoding="utf-8")
+        return _network(Path(folder))[0]
+
+
+def tap(clip: nn.Module, pixels: Tensor, taps: Sequence[int]) -> tuple[Tensor, ...]:
+    """Hidden states (B, 1 + tokens, D) after the vision blocks `taps`, before the final norm; later blocks are not run."""
+    states = clip.visual.trunk.forward_intermediates(
+        pixels,
+        indices=list(taps),
+        return_prefix_tokens=True,
+        output_fmt="NLC",
+        stop_early=True,
+        intermediates_only=True,
+    )
+    return tuple(torch.cat([prefix, tokens], dim=1) for tokens, prefix in states)
+
+
+def _network(folder: Path) -> tuple[nn.Module, dict]:
+    """The model with random weights, as the folder's configs say, and the text tower's settings."""
+    import open_clip
+
+    published = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     text, vision = published["model_cfg"]["text_cfg"], published["model_cfg"]["vision_cfg"]
     vit = _known_to_timm(vision["timm_model_name"], published.get("timm_model_args"))
     with _text_tower(folder) as text_tower, _no_warnings_logged():
@@ -41,12 +100,7 @@ def build_biomedclip(folder: Path, load_weights: bool):
             vision_cfg=dict(vision, timm_model_name=vit, timm_model_pretrained=False),
             text_cfg=dict(text, hf_model_name=str(text_tower), hf_model_pretrained=False),
         )
-    if load_weights:
-        _load(model, folder / PUBLISHED_WEIGHTS[BIOMEDCLIP_WEIGHTS].tensors)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    view = open_clip.get_model_preprocess_cfg(model)
-    size = view["size"] if isinstance(view["size"], int) else view["size"][0]
-    return model, tokenizer, text["context_length"], Preprocessing(size, tuple(view["mean"]), tuple(view["std"]))
+    return model, text
 
 
 def _load(model: nn.Module, path: Path) -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.models.biomedclip import tap
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.segmenter import Features
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter, check_taps
@@ -61,15 +61,7 @@ class BiomedCLIPSeg(VisionLanguageSegmenter):
 
     def tap(self, pixels: Tensor, taps: Sequence[int]) -> Features:
         """Hidden states (B, 1 + tokens, D) after the blocks `taps`, before the final norm."""
-        states = self.clip.visual.trunk.forward_intermediates(
-            pixels,
-            indices=list(taps),
-            return_prefix_tokens=True,
-            output_fmt="NLC",
-            stop_early=True,
-            intermediates_only=True,
-        )
-        return tuple(torch.cat([prefix, tokens], dim=1) for tokens, prefix in states)
+        return tap(self.clip, pixels, taps)
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Embeddings (B, 512) of token ids (B, L); the text tower makes the mask itself, from the padding's id."""

@@ -48,12 +48,7 @@ class CLIPSeg(VisionLanguageSegmenter):
 
     def tap(self, pixels: Tensor, taps: Sequence[int]) -> Features:
         """Hidden states (B, 1 + tokens, D) after the blocks `taps`: the library's `hidden_states[i + 1]`."""
-        vision = self.clip.vision_model
-        hidden = vision.pre_layrnorm(vision.embeddings(pixels, interpolate_pos_encoding=True))
-        tapped = {}
-        for number, block in enumerate(vision.encoder.layers[: max(taps) + 1]):
-            hidden = tapped[number] = block(hidden, None)
-        return tuple(tapped[number] for number in taps)
+        return tap(self.clip, pixels, taps)
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Embeddings (B, projection_dim) of token ids (B, L)."""
@@ -64,6 +59,16 @@ class CLIPSeg(VisionLanguageSegmenter):
         vision = self.clip.vision_model
         blocks = vision.encoder.layers[: self.taps[-1] + 1]
         return [vision.embeddings, vision.pre_layrnorm, *blocks, self.clip.text_model, self.clip.text_projection]
+
+
+def tap(clip: nn.Module, pixels: Tensor, taps: Sequence[int]) -> Features:
+    """Hidden states (B, 1 + tokens, D) after the vision blocks `taps`, before the final norm; later blocks are not run."""
+    vision = clip.vision_model
+    hidden = vision.pre_layrnorm(vision.embeddings(pixels, interpolate_pos_encoding=True))
+    tapped = {}
+    for number, block in enumerate(vision.encoder.layers[: max(taps) + 1]):
+        hidden = tapped[number] = block(hidden, None)
+    return tuple(tapped[number] for number in taps)
 
 
 def _add_lora(clip: nn.Module, last_tap: int) -> None:

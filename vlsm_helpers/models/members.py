@@ -8,12 +8,21 @@ from vlsm_helpers.checkpoints import load_checkpoint
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.ensembles import EnsembleA, EnsembleAWithoutCNN, EnsembleB, EnsembleC
 from vlsm_helpers.models.frozen import frozen_hash, load_own_state
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings import Profile
 
-MEMBERS: dict[str, type[Segmenter]] = {"unet_d": UNetD, "clipseg": CLIPSeg, "biomedclipseg": BiomedCLIPSeg}
+MEMBERS: dict[str, type[Segmenter]] = {
+    "unet_d": UNetD,
+    "clipseg": CLIPSeg,
+    "biomedclipseg": BiomedCLIPSeg,
+    "ensemble_a": EnsembleA,
+    "ensemble_a_no_cnn": EnsembleAWithoutCNN,
+    "ensemble_b": EnsembleB,
+    "ensemble_c": EnsembleC,
+}
 
 
 def build(name: str, **options) -> Segmenter:
@@ -33,10 +42,17 @@ def build(name: str, **options) -> Segmenter:
 
 def profile_options(name: str, profile: Profile) -> dict:
     """The options of the member `name` that differ between profiles: sizes and weights."""
+    width = {"width": profile.unet_width}
+    clipseg = {"weights": profile.clipseg_weights}
+    biomedclipseg = {"weights": profile.biomedclip_weights, "mlp_dim": profile.decoder_mlp_dim}
     options = {
-        "unet_d": {"width": profile.unet_width},
-        "clipseg": {"weights": profile.clipseg_weights},
-        "biomedclipseg": {"weights": profile.biomedclip_weights, "mlp_dim": profile.decoder_mlp_dim},
+        "unet_d": width,
+        "clipseg": clipseg,
+        "biomedclipseg": biomedclipseg,
+        "ensemble_a": biomedclipseg | width,
+        "ensemble_a_no_cnn": biomedclipseg | width,
+        "ensemble_b": clipseg | width,
+        "ensemble_c": biomedclipseg | width | {"clipseg_weights": profile.clipseg_weights},
     }
     return options.get(name, {})
 

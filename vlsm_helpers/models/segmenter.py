@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 Features = tuple[Tensor, ...]  # what frozen encoders compute once; empty for a CNN
 
@@ -78,6 +79,13 @@ def as_prompts(prompts: str | Sequence[str], batch: int) -> list[str]:
     if len(prompts) != batch:
         raise ValueError(f"{len(prompts)} prompts for {batch} images: give one for all, or one an image")
     return list(prompts)
+
+
+def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps or logits (B, C, h, w) at another size (height, width), by bilinear interpolation; the same ones if they have it."""
+    if maps.shape[-2:] == tuple(size):
+        return maps
+    return functional.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def trainable_parameters(module: nn.Module) -> int:

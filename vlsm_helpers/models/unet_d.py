@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlsm_helpers.models.segmenter import Features, Segmenter, no_text
+from vlsm_helpers.models.segmenter import Features, Segmenter, no_text, resized
 
 ENCODER_CHANNELS = (64, 128, 256, 512)
 BOTTLENECK_CHANNELS = 1240
@@ -55,22 +55,44 @@ class UNetD(Segmenter):
         return no_text(prompts, self)
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B, 1, *size) from images (B, 3, H, W) in [0, 1], of any size: edges are repeated up to multiples of 16."""
+        """Logits (B, 1, *size) from images (B, 3, H, W) in [0, 1]."""
+        return resized(self.draw(images), size)
+
+    def draw(self, images: Tensor) -> Tensor:
+        """Logits (B, 1, H, W) from images (B, 3, H, W) of any size."""
+        maps = self.down(images)
+        return self.up(maps[-1], maps, images.shape[-2:])
+
+    def down(self, images: Tensor) -> list[Tensor]:
+        """The maps (B, C, H/2, W/2) ... of the four levels; edges are repeated up to multiples of 16."""
         height, width = images.shape[-2:]
-        maps = functional.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
-        skips = []
+        maps = [functional.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")]
         for level in self.encoder:
-            maps = level(maps)
-            skips.append(maps)
-        maps = self.attention(self.widen(maps))
+            maps.append(level(maps[-1]))
+        return maps[1:]
+
+    def up(self, deepest: Tensor, skips: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """Logits (B, 1, *size) from what enters the bottleneck and the maps of all levels."""
+        maps = self.attention(self.widen(deepest))
         for level, skip in zip(self.decoder, [*skips[-2::-1], None], strict=True):
             maps = level(maps)
             if skip is not None:
                 maps = torch.cat([maps, skip], dim=1)
-        logits = self.head(maps)[..., :height, :width]
-        if (height, width) == tuple(size):
-            return logits
-        return functional.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+        return self.head(maps)[..., : size[0], : size[1]]
+
+
+class ConditionedUNetD(UNetD):
+    """UNet-D whose bottleneck reads a map of `channels`, laid before its own: the CNN of the ensembles A, B and C."""
+
+    def __init__(self, channels: int, width: float = 1.0, dropout: float | None = None):
+        super().__init__(width, dropout)
+        self.widen = nn.Conv2d(channels + self.widen.in_channels, self.widen.out_channels, 1)
+
+    def draw(self, images: Tensor, condition: Tensor) -> Tensor:
+        """Logits (B, 1, H, W) from images (B, 3, H, W) and the map (B, channels, h, w), brought to the bottleneck's size."""
+        maps = self.down(images)
+        condition = resized(condition, maps[-1].shape[-2:])
+        return self.up(torch.cat([condition, maps[-1]], dim=1), maps, images.shape[-2:])
 
 
 class EncoderLevel(nn.Module):
@@ -132,3 +154,14 @@ def receptive_field(levels: int = len(ENCODER_CHANNELS)) -> int:
         field += step  # the 2x2 pooling
         step *= 2
     return field
+
+
+def width_for(parameters: int) -> float:
+    """The width at which UNet-D has about so many parameters, to three digits: for a CNN as large as another network."""
+    low, high = 0.0, 8.0
+    while high - low > 5e-4:
+        middle = (low + high) / 2
+        with torch.device("meta"):
+            size = sum(parameter.numel() for parameter in UNetD(middle).parameters())
+        low, high = (middle, high) if size < parameters else (low, middle)
+    return round(high, 3)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.models.segmenter import Features, Segmenter
+from vlsm_helpers.models.segmenter import Features, Segmenter, resized
 
 
 class Preprocessing(NamedTuple):
@@ -98,10 +98,7 @@ class VisionLanguageSegmenter(Segmenter):
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, 1, *size) from hidden states and text embeddings (B, D); the pixels are not looked at."""
-        logits = self.decoder(features, text).logits.unsqueeze(1)
-        if logits.shape[-2:] == tuple(size):
-            return logits
-        return functional.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+        return resized(self.decoder(features, text).logits.unsqueeze(1), size)
 
     def _encoder_gradients(self) -> torch.set_grad_enabled:
         # Never inference_mode: a decoder that trains must be able to save frozen features for its backward pass.
