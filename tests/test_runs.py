@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 from tests.conftest import write_toy
 from vlsm_helpers.caching import VIEWS
 from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.models import members
 from vlsm_helpers.models.clipseg import CLIPSeg
-from vlsm_helpers.recipes import FEATURES, FINETUNE
+from vlsm_helpers.recipes import FEATURES, FINETUNE, OURS
 from vlsm_helpers.runs import evaluate_run, fitting_recipe, train_member
 from vlsm_helpers.settings import PROFILES
 
@@ -95,6 +96,13 @@ def test_a_decoder_learns_from_cached_features(toy, tiny_profile, capsys):
 @pytest.mark.parametrize(("train", "recipe"), [("decoder", FEATURES), ("encoders", FINETUNE), ("lora", FINETUNE)])
 def test_the_shipped_miniatures_need_not_be_gentle_with_their_encoders(train, recipe):
     assert fitting_recipe(CLIPSeg("tiny", train=train)) is recipe
+
+
+def test_an_ensemble_is_trained_as_the_cnn_in_it():
+    options = {"weights": "tiny", "width": 1 / 16}
+    assert fitting_recipe(members.build("ensemble_b", **options)) is OURS
+    assert fitting_recipe(members.build("ensemble_b", train="encoders", **options)) is FINETUNE
+    assert fitting_recipe(members.build("ensemble_a_no_cnn", **options)) is FEATURES
 
 
 @pytest.mark.parametrize(("train", "recipe"), [("encoders", "finetune_gently"), ("lora", "finetune")])

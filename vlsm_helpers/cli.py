@@ -221,6 +221,25 @@ def evaluate(
     typer.echo(readable(evaluate_run(folder, split=split, dataset=dataset)).to_string(index=False))
 
 
+@app.command()
+def predict(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name in VLSM_RUNS, or its folder.")],
+    split: Annotated[list[str] | None, typer.Option(help="Give it for each split.", show_default="val, test")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another dataset.", show_default="its own")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the member is called when it is fused.", show_default="as it was built")
+    ] = None,
+) -> None:
+    """Write a trained run's logits to its folder, so that fusing it with others loads no network."""
+    folder = _run_folder(run)
+    from vlsm_helpers.runs import predict_run
+
+    for one in split or ["val", "test"]:
+        typer.echo(predict_run(folder, one, dataset, name))
+
+
 @app.command("doctor")
 def examine() -> None:
     """Show what this machine offers: versions, device, folders, datasets, weights, and the profile `auto` picks."""

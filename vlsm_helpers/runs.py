@@ -6,20 +6,24 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from vlsm_helpers import settings
+from vlsm_helpers import settings, store
 from vlsm_helpers.caching import cached, has_frozen_encoders
+from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.evaluation import score_split, summarise
+from vlsm_helpers.evaluation import predict, score_split, summarise
 from vlsm_helpers.models import members
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.frozen import fingerprint, own_state
 from vlsm_helpers.models.segmenter import Segmenter
+from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, RECIPES, Recipe
 from vlsm_helpers.training import BEST, fit
 
 PER_IMAGE = "per_image.csv"
+LOGITS = "logits"  # the folder of the run's predictions
 DEFAULT_PROMPT = "p1"  # the class name alone: it says nothing of this image's mask
 
 
@@ -40,13 +44,12 @@ def train_member(
 ) -> Path:
     """Train a member on a dataset's train split and choose its best epoch on val; the run's folder.
 
-    `recipe`: by default "ours" for a CNN, "features" for a decoder on frozen encoders (whose features are cached),
-    "finetune" where encoders train, and "finetune_gently" where all of large ones do; `epochs` and `batch_size` replace the
-    recipe's. `size`: pixels a side of the training images, by default the profile's; `limit`: at most so many of them.
-    `options`: the member's own (`train`, `weights`, `width` ...), over what the profile says. `warm_start`: whether the
-    decoder of BiomedCLIPSeg, an ensemble's too, starts from the one of the profile's CLIPSeg; it does unless told otherwise.
-    An unfinished run of the same name and settings goes on. Raises SettingsError for a recipe, a member or an option that
-    there is not.
+    `recipe`: by default what fits the member (see `fitting_recipe`); features of frozen encoders are cached. `epochs` and
+    `batch_size` replace the recipe's. `size`: pixels a side of the training images, by default the profile's; `limit`: at
+    most so many of them. `options`: the member's own (`train`, `weights`, `width` ...), over what the profile says.
+    `warm_start`: whether the decoder of BiomedCLIPSeg, an ensemble's too, starts from the one of the profile's CLIPSeg; it
+    does unless told otherwise. An unfinished run of the same name and settings goes on. Raises SettingsError for a recipe, a
+    member or an option that there is not.
     """
     if recipe is not None and recipe not in RECIPES:
         raise SettingsError(f"There is no recipe {recipe!r}.", mend=f"use one of {', '.join(RECIPES)}.")
@@ -69,12 +72,11 @@ def train_member(
 
 
 def fitting_recipe(segmenter: Segmenter) -> Recipe:
-    """The recipe for what of a segmenter trains: OURS for a CNN, FEATURES for a decoder on frozen encoders, FINETUNE where
-    encoders train, too, and FINETUNE_GENTLY where those are not the shipped miniatures and all of them trains."""
-    if not segmenter.encoders():
-        return OURS
+    """The recipe for what of a segmenter trains: OURS for a CNN, an ensemble's too, FEATURES for a decoder on frozen encoders,
+    FINETUNE where encoders train, and FINETUNE_GENTLY where those are not the shipped miniatures and all of them trains."""
     if not segmenter.trains_encoders:
-        return FEATURES
+        has_cnn = any(isinstance(module, UNetD) for module in segmenter.modules())
+        return OURS if has_cnn or not segmenter.encoders() else FEATURES
     knows_much = segmenter.config["weights"] != settings.TINY_WEIGHTS and segmenter.config["train"] == "encoders"
     return FINETUNE_GENTLY if knows_much else FINETUNE
 
@@ -107,6 +109,33 @@ def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> 
     _keep(run / PER_IMAGE, table.assign(dataset=label, split=split))
     summary = summarise(table, model=facts["member"]["name"], split=split)
     return summary.assign(dataset=label)
+
+
+def predict_run(run: Path, split: str, dataset: str | None = None, name: str | None = None) -> Path:
+    """Write the logits of the run's best weights on a split, of its own dataset or another; the prediction's folder.
+
+    It lies in the run's logits/. `name`: what the member is called there, by default as it was built. Raises SettingsError for
+    a run of several datasets, unless one is named.
+    """
+    run = Path(run)
+    segmenter, facts = members.load(run / BEST)
+    if dataset is None and len(facts["dataset"]) > 1:
+        raise SettingsError("The run was trained on several datasets.", where=run, mend="name one of them.")
+    dataset = dataset or facts["dataset"][0]
+    samples = load_split(dataset, split)
+    segmenter.to(settings.device(), memory_format=torch.channels_last)
+    index = store.Index(
+        member=name or facts["member"]["name"],
+        dataset=dataset,
+        split=split,
+        ids=tuple(sample.id for sample in samples),
+        sizes=tuple(read_mask(sample.mask).shape for sample in samples),
+        weights=fingerprint(own_state(segmenter)),
+    )
+    images = SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"])
+    folder = settings.writable(run / LOGITS) / f"{dataset}-{split}"
+    store.write(folder, index, (logits.numpy() for _, logits in predict(segmenter, images)))
+    return folder
 
 
 def _keep(path: Path, rows: pd.DataFrame) -> None:

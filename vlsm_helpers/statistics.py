@@ -1,6 +1,6 @@
-"""Intervals: how sure a mean over images is."""
+"""How sure a mean over images is, and whether one model is better than another on the same images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,3 +38,77 @@ def bootstrap_mean(values: Sequence[float], *, level: float = 0.95, resamples: i
     )
     low, high = result.confidence_interval
     return Interval(float(values.mean()), float(low), float(high), len(values))
+
+
+def paired_difference(
+    first: Sequence[float],
+    second: Sequence[float],
+    *,
+    clusters: Sequence[object] | None = None,
+    level: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+) -> Interval:
+    """The mean of `first` minus `second`, scores of the same images in the same order, with its percentile bootstrap interval.
+
+    Images are resampled, or, where `clusters` says which belong together (frames of one video, slices of one patient), whole
+    clusters: `n` is the number of what was resampled. Pairs with a NaN do not count. Raises ValueError for lists of different
+    lengths.
+    """
+    differences = np.asarray(first, float) - np.asarray(second, float)
+    groups = np.arange(len(differences)) if clusters is None else np.asarray(clusters)
+    if len(groups) != len(differences):
+        raise ValueError(f"{len(differences)} images and {len(groups)} clusters: name the cluster of each image")
+    known = ~np.isnan(differences)
+    _, members = np.unique(groups[known], return_inverse=True)
+    sums, counts = np.bincount(members, differences[known]), np.bincount(members)
+    if len(sums) < 2:
+        return Interval(float(sums.sum() / counts.sum()) if len(sums) else float("nan"), *[float("nan")] * 2, len(sums))
+    result = stats.bootstrap(
+        (sums, counts),
+        lambda total, count, axis: total.sum(axis) / count.sum(axis),
+        paired=True,
+        vectorized=True,
+        confidence_level=level,
+        n_resamples=resamples,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+        batch=1000,
+    )
+    low, high = result.confidence_interval
+    return Interval(float(sums.sum() / counts.sum()), float(low), float(high), len(sums))
+
+
+def bootstrap_seeds(scores: np.ndarray, *, level: float = 0.95, resamples: int = 9999, seed: int = 0) -> Interval:
+    """The mean of scores (K seeds, N images) with an interval in which both seeds and images are drawn anew.
+
+    Seeds are a level of their own: of three runs on the same images, the images' interval alone is too narrow. `n` is N.
+    Raises ValueError for scores of another shape or with a NaN.
+    """
+    scores = np.asarray(scores, float)
+    if scores.ndim != 2 or np.isnan(scores).any():
+        raise ValueError(f"scores must be (seeds, images) without NaN, not {scores.shape}")
+    rng, (seeds, images) = np.random.default_rng(seed), scores.shape
+    means = [
+        scores[np.ix_(rng.integers(seeds, size=seeds), rng.integers(images, size=images))].mean()
+        for _ in range(resamples)
+    ]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(scores.mean()), float(low), float(high), images)
+
+
+def wilcoxon_holm(differences: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """p of Wilcoxon's signed-rank test for each list of paired differences, corrected for their number by Holm's method.
+
+    Where all differences are 0, p is 1.
+    """
+    raw = {}
+    for name, values in differences.items():
+        values = np.asarray(values, float)
+        values = values[~np.isnan(values)]
+        raw[name] = float(stats.wilcoxon(values).pvalue) if values.any() else 1.0
+    adjusted, largest = {}, 0.0
+    for rank, name in enumerate(sorted(raw, key=raw.get)):
+        largest = max(largest, min(1.0, (len(raw) - rank) * raw[name]))
+        adjusted[name] = largest
+    return {name: adjusted[name] for name in differences}

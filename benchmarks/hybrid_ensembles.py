@@ -1,0 +1,116 @@
+"""Members, ensembles A, B, C and their controls on the same images: `python benchmarks/hybrid_ensembles.py [DATASET ...]`.
+
+Writes hybrid_ensembles.csv (Dice of each test image) and .md (means, and each ensemble against its best member, paired by image).
+Everything is trained as `vlsm train` trains it. Phantoms: three seeds, each with training and validation images of its own draw
+and the same test images; real datasets: three seeds of training. Runs are kept in VLSM_RUNS: a second call goes on.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.vision_language import draw_of
+from vlsm_helpers import settings
+from vlsm_helpers.data import registry
+from vlsm_helpers.models import members
+from vlsm_helpers.models.segmenter import trainable_parameters
+from vlsm_helpers.models.unet_d import width_for
+from vlsm_helpers.runs import PER_IMAGE, evaluate_run, train_member
+from vlsm_helpers.statistics import bootstrap_seeds
+from vlsm_helpers.training import METRICS
+
+HERE = Path(__file__).parent
+SEEDS = (0, 1, 2)
+MEMBERS = {"BiomedCLIPSeg": "biomedclipseg", "CLIPSeg": "clipseg", "UNet-D": "unet_d"}
+ENSEMBLES = {"A": "ensemble_a", "B": "ensemble_b", "C": "ensemble_c"}
+JOINED = {
+    "A": ("BiomedCLIPSeg", "UNet-D"),
+    "B": ("CLIPSeg", "UNet-D"),
+    "C": tuple(MEMBERS),
+}  # what each ensemble is made of
+CONTROLS = {"A without the CNN": "ensemble_a_no_cnn", "a CNN as large as A": "unet_d"}
+ENTRANTS = MEMBERS | ENSEMBLES | CONTROLS
+
+
+def options(label: str) -> dict:
+    """The options that `train_member` takes beyond the profile's."""
+    if label != "a CNN as large as A":
+        return {}
+    profile, _ = settings.choose_profile()
+    ensemble = members.build("ensemble_a", **members.profile_options("ensemble_a", profile))
+    return {"width": width_for(trainable_parameters(ensemble))}
+
+
+def measure(dataset: str, label: str, seed: int, budget: dict) -> pd.DataFrame:
+    """A row a test image: dataset, model, seed, id, dice, and the run's best Dice on validation."""
+    name = draw_of(dataset, seed)
+    what = label.lower().replace(" ", "-")
+    run = train_member(
+        ENTRANTS[label], name, run=f"hybrid-{name}-{what}-seed{seed}", seed=seed, **options(label), **budget
+    )
+    evaluate_run(run)
+    rows = pd.read_csv(run / PER_IMAGE, dtype={"id": str}).query("split == 'test'")[["id", "dice"]]
+    validated = pd.read_csv(run / METRICS)["val_dice"].max()
+    return rows.assign(dataset=dataset, model=label, seed=seed, val_dice=validated).round(5)
+
+
+def table(rows: pd.DataFrame) -> str:
+    """Markdown: means over seeds and images; for an ensemble the difference to its best member, chosen on validation."""
+    lines = ["| dataset | model | Dice on test, % | seeds | against its best member, points |", "|---|---|---|---|---|"]
+    for dataset, of_dataset in rows.groupby("dataset", sort=False):
+        scores = {
+            model: group.pivot(index="seed", columns="id", values="dice")
+            for model, group in of_dataset.groupby("model")
+        }
+        validated = of_dataset.groupby("model")["val_dice"].mean()
+        for model in [label for label in ENTRANTS if label in scores]:
+            by_seed = 100 * scores[model].mean(axis=1)
+            spread = f" ± {by_seed.std():.1f}" if len(by_seed) > 1 else ""
+            against = _against(model, scores, validated)
+            lines.append(f"| {dataset} | {model} | {by_seed.mean():.1f}{spread} | {len(by_seed)} | {against} |")
+    return "\n".join(lines)
+
+
+def _against(model: str, scores: dict[str, pd.DataFrame], validated: pd.Series) -> str:
+    """The mean difference of an ensemble to its best member on the same images and seeds, with a 95 % interval."""
+    rivals = [name for name in JOINED.get(model, ()) if name in scores]
+    if not rivals:
+        return ""
+    best = max(rivals, key=validated.get)
+    difference = (scores[model] - scores[best]).dropna()
+    mean, low, high, _ = bootstrap_seeds(100 * np.asarray(difference), resamples=2000)
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f}) v {best}"
+
+
+def main() -> None:
+    """Measure what is asked for; both files are written after every run, and rows of other runs in them are kept."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    drawn = [card.name for card in registry.DATASETS.values() if card.is_phantom]
+    parser.add_argument("datasets", nargs="*", default=drawn)
+    parser.add_argument("--models", nargs="*", default=list(ENTRANTS), choices=list(ENTRANTS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
+    parser.add_argument("--epochs", type=int, help="of each training, in place of the recipe's")
+    parser.add_argument("--out", type=Path, default=HERE / "hybrid_ensembles.csv")
+    given = parser.parse_args()
+    budget = {} if given.epochs is None else {"epochs": given.epochs}
+    for dataset in given.datasets:
+        for seed in given.seeds:
+            for label in given.models:
+                keep(measure(dataset, label, seed, budget), given.out)
+
+
+def keep(rows: pd.DataFrame, path: Path) -> None:
+    """Put the rows of one run into the CSV file, in place of older ones of it, and make the table."""
+    if path.exists():
+        older = pd.read_csv(path, dtype={"id": str})
+        keys = ["dataset", "model", "seed"]
+        same = (older[keys].astype(str) == rows[keys].astype(str).iloc[0]).all(axis=1)
+        rows = pd.concat([older[~same], rows])
+    rows.to_csv(path, index=False)
+    path.with_suffix(".md").write_text(table(rows) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Whether probabilities mean what they say, and whether doubt points at the images that go wrong."""
+
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+BINS = 15
+
+
+class Reliability(NamedTuple):
+    """Pixels sorted into bins of equal width by their probability; arrays (bins,), NaN where a bin is empty."""
+
+    said: np.ndarray  # the mean probability in each bin
+    true: np.ndarray  # the share of foreground in it
+    share: np.ndarray  # of all pixels
+    ece: float  # expected calibration error: the mean of |said - true|, weighted by share
+    brier: float  # the mean squared difference between probability and truth
+
+
+def reliability(probabilities: Tensor, masks: Tensor, bins: int = BINS) -> Reliability:
+    """Of probabilities (N, S, S) in [0, 1] against masks bool (N, S, S), over all pixels (Naeini et al., AAAI 2015)."""
+    said, true = probabilities.flatten().double().numpy(), masks.flatten().double().numpy()
+    place = np.minimum((said * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        mean_said, mean_true = (np.bincount(place, values, bins) / count for values in (said, true))
+    share = count / count.sum()
+    ece = float(np.nansum(share * np.abs(mean_said - mean_true)))
+    return Reliability(mean_said, mean_true, share, ece, float(np.mean((said - true) ** 2)))
+
+
+def disagreement(logits: Tensor) -> np.ndarray:
+    """How much members disagree on each image (N,): the mean over pixels of the spread of their probabilities.
+
+    Of logits (M, N, S, S), counted where any member marks something, for empty background is no agreement worth the name; 0
+    where none does.
+    """
+    probabilities = logits.sigmoid()
+    spread, marked = probabilities.std(0, correction=0), (probabilities > 0.5).any(0)
+    return ((spread * marked).flatten(1).sum(1) / marked.flatten(1).sum(1).clamp(min=1)).numpy()
+
+
+def risk_coverage(doubt: np.ndarray, dice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coverage and risk (N,): the mean of 1 - Dice over the share of images that are kept when the most doubtful are left out."""
+    order = np.argsort(doubt, kind="stable")
+    kept = np.arange(1, len(order) + 1)
+    return kept / len(order), np.cumsum(1 - np.asarray(dice, float)[order]) / kept

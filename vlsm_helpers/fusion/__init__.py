@@ -1,0 +1,34 @@
+"""Late fusion: members trained apart, their logits brought together by a rule that is fit on validation and judged on test."""
+
+from vlsm_helpers.fusion.learned import PixelGate, Stacking, TemperatureMean
+from vlsm_helpers.fusion.rule import Rule, Validation
+from vlsm_helpers.fusion.search import WeightedMean
+from vlsm_helpers.fusion.simple import And, BestSingle, EntropyWeighted, MajorityVote, MeanLogit, MeanProbability, Or
+
+RULES: tuple[Rule, ...] = (
+    BestSingle(),
+    MeanProbability(),
+    MeanLogit(),
+    WeightedMean(),
+    WeightedMean(of_logits=True),
+    TemperatureMean(),
+    Stacking(),
+    PixelGate(),
+    EntropyWeighted(),
+    MajorityVote(),
+    And(),
+    Or(),
+)
+
+__all__ = [
+    "RULES",
+    "And",
+    "BestSingle",
+    "EntropyWeighted",
+    "MajorityVote",
+    "MeanLogit",
+    "MeanProbability",
+    "Rule",
+    "Validation",
+]
+__all__ += ["Or", "PixelGate", "Stacking", "TemperatureMean", "WeightedMean"]

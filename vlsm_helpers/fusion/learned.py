@@ -1,0 +1,162 @@
+"""Rules with parameters that are trained on validation: temperatures, stacking by a 1x1 convolution, and a per-pixel gate."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vlsm_helpers.fusion.rule import Rule, Validation, best_threshold, check, mask_dice
+from vlsm_helpers.fusion.simple import MeanProbability, entropy
+
+COOLEST, HOTTEST = 0.05, 20.0  # temperatures that are tried
+PIXELS = 400_000  # that temperatures and stacking are fitted on: more change the third digit of nothing
+FOLDS = 5
+GATE_CHANNELS, GATE_STEPS, GATE_BATCH, GATE_RATE = 8, 150, 8, 5e-3
+
+
+@dataclass(frozen=True)
+class TemperatureMean(Rule):
+    """Each member's logits divided by a temperature of its own (Guo et al., ICML 2017), then the mean of probabilities."""
+
+    temperatures: tuple[float, ...] = ()
+    threshold: float = 0.5
+    name = "temperature, then mean"
+
+    def fit(self, validation: Validation) -> "TemperatureMean":
+        """For each member the temperature with the least cross-entropy; then the threshold."""
+        check(validation)
+        pixels, truth = _some_pixels(validation)
+        fitted = replace(self, temperatures=tuple(temperature(one, truth) for one in pixels))
+        return replace(fitted, threshold=best_threshold(fitted(validation.logits), validation.masks)[0])
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Probabilities (B, S, S)."""
+        return MeanProbability()(logits / torch.tensor(self.temperatures).view(-1, 1, 1, 1))
+
+
+def temperature(logits: Tensor, truth: Tensor) -> float:
+    """The temperature, from 0.05 to 20, at which logits (P,) have the least cross-entropy with truth (P,) of 0 and 1."""
+
+    def cost(log_temperature: float) -> float:
+        return functional.binary_cross_entropy_with_logits(logits / np.exp(log_temperature), truth).item()
+
+    found = minimize_scalar(cost, bounds=(np.log(COOLEST), np.log(HOTTEST)), method="bounded")
+    return float(np.exp(found.x))
+
+
+@dataclass(frozen=True)
+class Stacking(Rule):
+    """The paper's fusion, fitted afterwards: a 1x1 convolution over the members' logits, one weight each and a bias.
+
+    It is a logistic regression over pixels, so it has one best answer. `folds_dice` is its mean Dice on images of validation
+    that it was not fitted on (five folds).
+    """
+
+    weights: tuple[float, ...] = ()
+    bias: float = 0.0
+    threshold: float = 0.5
+    folds_dice: float = float("nan")
+    name = "stacking, 1x1"
+
+    def fit(self, validation: Validation) -> "Stacking":
+        """Fit on all images, after five folds have said what it gives on others."""
+        check(validation)
+        fitted = self._fit(validation)
+        folds = torch.arange(len(validation.masks)) % min(FOLDS, len(validation.masks))
+        if folds.max() == 0:
+            return fitted
+        found = []
+        for fold in folds.unique():
+            rest, held = folds != fold, folds == fold
+            part = Validation(validation.logits[:, rest], validation.masks[rest], validation.names)
+            if not part.masks.any():
+                continue
+            rule = self._fit(part)
+            found.append(mask_dice(rule(validation.logits[:, held]) > rule.threshold, validation.masks[held]))
+        return replace(fitted, folds_dice=torch.cat(found).mean().item() if found else float("nan"))
+
+    def _fit(self, validation: Validation) -> "Stacking":
+        pixels, truth = _some_pixels(validation)
+        layer = nn.Linear(len(pixels), 1).double()
+        nn.init.constant_(layer.weight, 1 / len(pixels))
+        nn.init.zeros_(layer.bias)
+        inputs, truth = pixels.T.double(), truth.double()
+        optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = functional.binary_cross_entropy_with_logits(layer(inputs)[:, 0], truth)
+            loss = loss + 1e-4 * layer.weight.square().sum()  # separable pixels would have no best answer
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        fitted = replace(self, weights=tuple(layer.weight[0].tolist()), bias=layer.bias.item())
+        return replace(fitted, threshold=best_threshold(fitted(validation.logits), validation.masks)[0])
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Probabilities (B, S, S)."""
+        weights = torch.tensor(self.weights, dtype=logits.dtype).view(-1, 1, 1, 1)
+        return torch.sigmoid((weights * logits).sum(0) + self.bias)
+
+
+@dataclass(frozen=True)
+class PixelGate(Rule):
+    """At each pixel another weighted mean: a small convolutional network reads logits, entropies and disagreement."""
+
+    seed: int = 0
+    threshold: float = 0.5
+    gate: nn.Module | None = field(default=None, repr=False, compare=False)
+    name = "per-pixel gate"
+
+    def fit(self, validation: Validation) -> "PixelGate":
+        """Train the gate by cross-entropy for 150 steps; then the threshold."""
+        check(validation)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            gate = _gate(len(validation.logits))
+            optimizer = torch.optim.Adam(gate.parameters(), lr=GATE_RATE)
+            for _ in range(GATE_STEPS):
+                some = torch.randint(len(validation.masks), (GATE_BATCH,))
+                fused = _gated(gate, validation.logits[:, some]).clamp(1e-6, 1 - 1e-6)
+                loss = functional.binary_cross_entropy(fused, validation.masks[some].float())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        fitted = replace(self, gate=gate.eval())
+        return replace(fitted, threshold=best_threshold(fitted(validation.logits), validation.masks)[0])
+
+    @torch.no_grad()
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Probabilities (B, S, S). Raises ValueError before `fit`."""
+        if self.gate is None:
+            raise ValueError("the gate is not trained yet: fit the rule first")
+        parts = logits.split(GATE_BATCH, dim=1)
+        return torch.cat([_gated(self.gate, part) for part in parts])
+
+
+def _gate(members: int) -> nn.Module:
+    layers = [nn.Conv2d(2 * members + 1, GATE_CHANNELS, 3, padding=1), nn.ReLU()]
+    last = nn.Conv2d(GATE_CHANNELS, members, 3, padding=1)
+    nn.init.zeros_(last.weight)  # begin with the plain mean
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers, last)
+
+
+def _gated(gate: nn.Module, logits: Tensor) -> Tensor:
+    """Probabilities (B, S, S) of logits (M, B, S, S), weighted at each pixel as `gate` says."""
+    probabilities, members = torch.sigmoid(logits), logits.transpose(0, 1)
+    seen = [members.clamp(-10, 10) / 5, entropy(members), probabilities.std(0, correction=0).unsqueeze(1)]
+    weights = gate(torch.cat(seen, dim=1)).softmax(1).transpose(0, 1)
+    return (weights * probabilities).sum(0)
+
+
+def _some_pixels(validation: Validation) -> tuple[Tensor, Tensor]:
+    """Logits (M, P) and truth (P,) of 0 and 1, of evenly spaced pixels of all images."""
+    logits, truth = validation.logits.flatten(1), validation.masks.flatten().float()
+    step = max(1, truth.numel() // PIXELS)
+    step += 1 - step % 2  # odd: an even step would keep to the same columns
+    return logits[:, ::step], truth[::step]

@@ -1,0 +1,77 @@
+"""A fusion rule: logits of M members in, one probability map out; what it has to learn, it learns on validation."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vlsm_helpers.errors import DataError
+
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+
+
+class Validation(NamedTuple):
+    """What rules are fit on."""
+
+    logits: Tensor  # float (M, N, S, S), finite
+    masks: Tensor  # bool (N, S, S)
+    names: tuple[str, ...]  # of the M members
+
+
+class Rule(ABC):
+    """`fit(validation)` gives a fitted rule, and the rule maps logits (M, B, S, S) to probabilities (B, S, S) in [0, 1].
+
+    `threshold` is what the mask is cut at, chosen on validation with the rest; 0.5 before that. A rule knows nothing of the
+    images' names or numbers, so it can be applied to any.
+    """
+
+    name: str  # in tables
+    threshold: float = 0.5
+
+    @abstractmethod
+    def fit(self, validation: Validation) -> "Rule":
+        """The rule, fitted. Raises DataError for a validation that nothing can be learned from (see `check`)."""
+
+    @abstractmethod
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Probabilities (B, S, S) from logits (M, B, S, S)."""
+
+
+def check(validation: Validation) -> None:
+    """Raise DataError unless there are members and images, finite logits, and foreground in at least one mask."""
+    logits, masks, names = validation
+    if logits.ndim != 4 or masks.shape != logits.shape[1:] or len(names) != len(logits):
+        raise DataError(f"Logits {tuple(logits.shape)}, masks {tuple(masks.shape)} and {len(names)} names do not fit.")
+    if not len(masks):
+        raise DataError("The validation split is empty.", mend="fit on a split with images.")
+    for name, one in zip(names, logits, strict=True):
+        if not torch.isfinite(one).all():
+            raise DataError("A logit is NaN or infinite.", where=name, mend="predict again with that member.")
+    if not masks.any():
+        raise DataError("All masks are empty: nothing can be learned from them.", mend="fit on images with a lesion.")
+
+
+def dice_of(counts_true: Tensor, counts_marked: Tensor, counts_shared: Tensor) -> Tensor:
+    """Dice from counts of pixels, of one broadcast shape; nothing marked where nothing is counts 1."""
+    total = counts_true + counts_marked
+    return torch.where(total > 0, 2 * counts_shared / total.clamp(min=1), 1.0)
+
+
+def dice_by_threshold(probabilities: Tensor, masks: Tensor) -> Tensor:
+    """Dice (len(THRESHOLDS), N) of probabilities (N, S, S) against masks bool (N, S, S)."""
+    return torch.stack([mask_dice(probabilities > threshold, masks) for threshold in THRESHOLDS])
+
+
+def mask_dice(marked: Tensor, masks: Tensor) -> Tensor:
+    """Dice (N,) of masks bool (N, S, S)."""
+    counts = (part.flatten(1).sum(1).double() for part in (masks, marked, marked & masks))
+    return dice_of(*counts)
+
+
+def best_threshold(probabilities: Tensor, masks: Tensor) -> tuple[float, float]:
+    """The threshold with the best mean Dice, and that Dice; of equals the one nearest to 0.5."""
+    means = dice_by_threshold(probabilities, masks).mean(1)
+    best = means.max().item()
+    equal = [threshold for threshold, mean in zip(THRESHOLDS, means.tolist(), strict=True) if mean >= best - 1e-12]
+    return min(equal, key=lambda threshold: abs(threshold - 0.5)), best
