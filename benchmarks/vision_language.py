@@ -38,11 +38,26 @@ RIGHT = {  # what a layman may call the target; the best is chosen on val
         "a pink lump",
         "a mound",
         "an oval",
+        "a ball",
+        "a round blob",
     ),
-    "breast ultrasound": ("tumor", "a dark patch", "a black oval", "a dark oval", "a dark blob", "a black spot"),
+    "breast ultrasound": (
+        "tumor",
+        "a dark patch",
+        "a black oval",
+        "a dark oval",
+        "a dark blob",
+        "a black spot",
+        "a disc",
+        "a round disc",
+        "an oval",
+    ),
     "dermoscopy": ("skin lesion", "a brown patch", "a dark patch", "a brown blob", "a brown spot", "a stain"),
     "chest X-ray": (
         "finding",
+        "a patch",
+        "a round patch",
+        "an irregular patch",
         "a white patch",
         "a bright patch",
         "a bright blob",
@@ -89,14 +104,14 @@ def trained(dataset: str, label: str, seeds: Sequence[int], budget: dict) -> Ite
     """A row a seed: a member trained on its own draw of the dataset, scored on test."""
     member, options = MEMBERS[label]
     for seed in seeds:
-        name = _draw(dataset, seed)
+        name = draw_of(dataset, seed)
         run = train_member(member, name, seed=seed, **options, **budget)
         evaluate_run(run)
         rows = pd.read_csv(run / PER_IMAGE).query("split == 'test'")
         yield _row(dataset, label, "p1", rows["dice"], seed=seed, epochs=len(pd.read_csv(run / METRICS)))
 
 
-def _draw(dataset: str, seed: int) -> str:
+def draw_of(dataset: str, seed: int) -> str:
     """The name of the dataset as this seed sees it: phantoms get training and validation images of their own."""
     if seed == 0 or not registry.find(dataset).is_phantom:
         return dataset

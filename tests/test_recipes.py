@@ -1,6 +1,6 @@
 import pytest
 
-from vlsm_helpers.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, PUBLISHED, RECIPES
+from vlsm_helpers.recipes import FINETUNE, FINETUNE_GENTLY, OURS, PUBLISHED, RECIPES
 
 
 def test_the_published_recipe_is_what_the_authors_code_does():
@@ -32,5 +32,4 @@ def test_what_is_better():
 
 
 def test_pretrained_encoders_learn_more_slowly_than_the_decoder():
-    assert 0 < FINETUNE_GENTLY.encoder_rate < FINETUNE.encoder_rate < 1
-    assert {recipe.encoder_rate for recipe in (OURS, PUBLISHED, FEATURES)} == {1.0}
+    assert 0 < FINETUNE_GENTLY.encoder_rate < FINETUNE.encoder_rate == 1

@@ -78,9 +78,9 @@ FEATURES = Recipe(
     augment=True,
 )
 
-# Encoders that train, too, at half the decoder's rate: the shipped miniatures have little to forget and much to learn, and
+# Encoders that train, too, at the decoder's rate: the shipped miniatures have little to forget and much to learn, and
 # low-rank updates begin at nothing.
-FINETUNE = replace(FEATURES, name="finetune", epochs=60, encoder_rate=0.5)
+FINETUNE = replace(FEATURES, name="finetune", epochs=60)
 
 # All of the published encoders: a hundred times slower than the decoder, so that they do not forget what they know.
 FINETUNE_GENTLY = replace(FINETUNE, name="finetune_gently", epochs=40, encoder_rate=0.01)
