@@ -78,12 +78,30 @@ def test_the_full_profiles_size():
     assert phantom.mask.shape == (352, 352)
 
 
+YARDSTICK = (
+    0.022  # seconds that `least_time(fixed_work)` takes on a quiet core of the machine where 50 ms were measured
+)
+
+
+def least_time(work, times=8):
+    """The least processor time of several runs, in seconds: a busy machine stretches the others."""
+    spent = []
+    for number in range(times):
+        before = time.process_time()
+        work(number)
+        spent.append(time.process_time() - before)
+    return min(spent)
+
+
+def fixed_work(_):
+    field = np.linspace(0, 1, 1 << 18).reshape(512, 512)
+    for _ in range(4):
+        np.exp(-np.sqrt(field**2 + field.T**2)).sum()
+
+
 @pytest.mark.parametrize("name", TEST_SPLITS)
 def test_a_picture_takes_less_than_50_ms(name):
-    spent = []
-    for seed in range(8):
-        before = time.process_time()
-        render(name, seed)
-        spent.append(time.process_time() - before)
-    print(f"{name}: {1000 * min(spent):.0f} ms of processor time a picture")
-    assert min(spent) < 0.05  # the least: a busy machine slows the others
+    slower = max(1, least_time(fixed_work) / YARDSTICK)  # a slow machine, or one that shares its cores, may take longer
+    spent = least_time(lambda seed: render(name, seed))
+    print(f"{name}: {1000 * spent:.0f} ms of processor time a picture, on a machine {slower:.1f} times slower")
+    assert spent < 0.05 * slower
