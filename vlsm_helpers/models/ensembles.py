@@ -57,33 +57,11 @@ class HybridEnsemble(Segmenter):
         return self.vlsm.encode_text(prompts)
 
 
-class EnsembleA(HybridEnsemble):
-    """BiomedCLIPSeg and UNet-D, with a mask head on the adapter as a third voice ("BiomedCLIPSeg-A", the paper's Fig. 1).
-
-    `weights`, `mlp_dim` and `train` are BiomedCLIPSeg's; `width` multiplies the channels of UNet-D and of the adapter.
-    """
-
-    def __init__(
-        self, weights: str | Path = BIOMEDCLIP_WEIGHTS, mlp_dim: int = 2048, width: float = 1.0, train: str = "decoder"
-    ):
-        super().__init__(BiomedCLIPSeg(weights, mlp_dim=mlp_dim, train=train))
-        name = self.vlsm.config["weights"]
-        self.config = {"name": "ensemble_a", "weights": name, "mlp_dim": mlp_dim, "width": width, "train": train}
-        channels = adapter_channels(width)
-        self.adapter = Adapter(self.vision_dim, self.text_dim, channels)
-        self.head = MaskHead(channels, self.vlsm.clip.visual.trunk.patch_embed.patch_size[0])
-        self.cnn = ConditionedUNetD(channels, width)
-        self.fuse_cnn, self.fuse = Fusion(2), Fusion(2)
-
-    def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B, 1, *size) from hidden states, text embeddings and the pixels (B, 3, H, W) in [0, 1] of the same view."""
-        maps = self.adapter(features, text)
-        cnn = self.fuse_cnn(resized(self.head(maps), size), resized(self.cnn.draw(images, maps), size))
-        return self.fuse(self.vlsm.decode(features, text, images, size), cnn)
-
-
 class EnsembleAWithoutCNN(HybridEnsemble):
-    """The control for ensemble A: the same network without the CNN, so BiomedCLIPSeg fused with the mask head on the adapter."""
+    """The control for ensemble A: the same network without the CNN, so BiomedCLIPSeg fused with a mask head on the adapter.
+
+    `weights`, `mlp_dim` and `train` are BiomedCLIPSeg's; `width` multiplies the channels of the adapter.
+    """
 
     def __init__(
         self, weights: str | Path = BIOMEDCLIP_WEIGHTS, mlp_dim: int = 2048, width: float = 1.0, train: str = "decoder"
@@ -100,6 +78,27 @@ class EnsembleAWithoutCNN(HybridEnsemble):
         """Logits (B, 1, *size); the pixels are not looked at."""
         head = resized(self.head(self.adapter(features, text)), size)
         return self.fuse(self.vlsm.decode(features, text, images, size), head)
+
+
+class EnsembleA(EnsembleAWithoutCNN):
+    """BiomedCLIPSeg and UNet-D, with a mask head on the adapter as a third voice (the authors call it BiomedCLIPSeg-A).
+
+    `weights`, `mlp_dim` and `train` are BiomedCLIPSeg's; `width` multiplies the channels of UNet-D and of the adapter.
+    """
+
+    def __init__(
+        self, weights: str | Path = BIOMEDCLIP_WEIGHTS, mlp_dim: int = 2048, width: float = 1.0, train: str = "decoder"
+    ):
+        super().__init__(weights, mlp_dim, width, train)
+        self.config["name"] = "ensemble_a"
+        self.cnn = ConditionedUNetD(adapter_channels(width), width)
+        self.fuse_cnn = Fusion(2)
+
+    def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (B, 1, *size) from hidden states, text embeddings and the pixels (B, 3, H, W) in [0, 1] of the same view."""
+        maps = self.adapter(features, text)
+        cnn = self.fuse_cnn(resized(self.head(maps), size), resized(self.cnn.draw(images, maps), size))
+        return self.fuse(self.vlsm.decode(features, text, images, size), cnn)
 
 
 class EnsembleB(HybridEnsemble):
