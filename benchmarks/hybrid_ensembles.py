@@ -1,8 +1,9 @@
 """Members, ensembles A, B, C and their controls on the same images: `python benchmarks/hybrid_ensembles.py [DATASET ...]`.
 
 Writes hybrid_ensembles.csv (Dice of each test image) and .md (means, and each ensemble against its best member, paired by image).
-Everything is trained as `vlsm train` trains it. Phantoms: three seeds, each with training and validation images of its own draw
-and the same test images; real datasets: three seeds of training. Runs are kept in VLSM_RUNS: a second call goes on.
+Everything is trained as `vlsm train` trains it, on at most as many images as the profile's notebooks take; what has no CNN trains
+from cached features for the 40 epochs of its recipe. Phantoms: three seeds, each with training and validation images of its own
+draw and the same test images; real datasets: three seeds of training. Runs are kept in VLSM_RUNS: a second call goes on.
 """
 
 import argparse
@@ -32,23 +33,29 @@ JOINED = {
 }  # what each ensemble is made of
 CONTROLS = {"A without the CNN": "ensemble_a_no_cnn", "a CNN as large as A": "unet_d"}
 ENTRANTS = MEMBERS | ENSEMBLES | CONTROLS
+WITHOUT_CNN = ("BiomedCLIPSeg", "CLIPSeg", "A without the CNN")
 
 
-def options(label: str) -> dict:
+def options(label: str, profile: settings.Profile) -> dict:
     """The options that `train_member` takes beyond the profile's."""
     if label != "a CNN as large as A":
         return {}
-    profile, _ = settings.choose_profile()
     ensemble = members.build("ensemble_a", **members.profile_options("ensemble_a", profile))
     return {"width": width_for(trainable_parameters(ensemble))}
 
 
-def measure(dataset: str, label: str, seed: int, budget: dict) -> pd.DataFrame:
+def measure(dataset: str, label: str, seed: int, cnn_epochs: int) -> pd.DataFrame:
     """A row a test image: dataset, model, seed, id, dice, and the run's best Dice on validation."""
-    name = draw_of(dataset, seed)
+    name, (profile, _) = draw_of(dataset, seed), settings.choose_profile()
     what = label.lower().replace(" ", "-")
     run = train_member(
-        ENTRANTS[label], name, run=f"hybrid-{name}-{what}-seed{seed}", seed=seed, **options(label), **budget
+        ENTRANTS[label],
+        name,
+        run=f"hybrid-{name}-{what}-seed{seed}",
+        seed=seed,
+        limit=profile.max_train_images,
+        epochs=None if label in WITHOUT_CNN else cnn_epochs,
+        **options(label, profile),
     )
     evaluate_run(run)
     rows = pd.read_csv(run / PER_IMAGE, dtype={"id": str}).query("split == 'test'")[["id", "dice"]]
@@ -91,14 +98,13 @@ def main() -> None:
     parser.add_argument("datasets", nargs="*", default=drawn)
     parser.add_argument("--models", nargs="*", default=list(ENTRANTS), choices=list(ENTRANTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
-    parser.add_argument("--epochs", type=int, help="of each training, in place of the recipe's")
+    parser.add_argument("--cnn-epochs", type=int, default=20, help="of each training of a network with a CNN")
     parser.add_argument("--out", type=Path, default=HERE / "hybrid_ensembles.csv")
     given = parser.parse_args()
-    budget = {} if given.epochs is None else {"epochs": given.epochs}
     for dataset in given.datasets:
         for seed in given.seeds:
             for label in given.models:
-                keep(measure(dataset, label, seed, budget), given.out)
+                keep(measure(dataset, label, seed, given.cnn_epochs), given.out)
 
 
 def keep(rows: pd.DataFrame, path: Path) -> None:

@@ -2,8 +2,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import hybrid_ensembles
-from benchmarks.hybrid_ensembles import ENTRANTS, JOINED, MEMBERS, keep, table
+from benchmarks.hybrid_ensembles import ENTRANTS, JOINED, MEMBERS, WITHOUT_CNN, keep, table
+from vlsm_helpers import settings
 from vlsm_helpers.models import members
+from vlsm_helpers.models.unet_d import UNetD
 
 
 def rows(model, dice, seed=0, val_dice=0.5, dataset="phantom_skin"):
@@ -38,6 +40,14 @@ def test_everything_that_is_measured_exists_and_the_large_cnn_is_as_large(monkey
     assert set(ENTRANTS.values()) <= set(members.MEMBERS)
     assert all(set(parts) <= set(MEMBERS) for parts in JOINED.values())
     monkeypatch.setenv("VLSM_PROFILE", "tiny")
-    width = hybrid_ensembles.options("a CNN as large as A")["width"]
-    assert 0.125 < width < 0.3
-    assert hybrid_ensembles.options("A") == {}
+    profile, _ = settings.choose_profile()
+    assert 0.125 < hybrid_ensembles.options("a CNN as large as A", profile)["width"] < 0.3
+    assert hybrid_ensembles.options("A", profile) == {}
+
+
+def test_what_is_said_to_have_no_cnn_has_none(monkeypatch):
+    monkeypatch.setenv("VLSM_PROFILE", "tiny")
+    profile, _ = settings.choose_profile()
+    for label, name in ENTRANTS.items():
+        network = members.build(name, **members.profile_options(name, profile))
+        assert any(isinstance(module, UNetD) for module in network.modules()) == (label not in WITHOUT_CNN)
