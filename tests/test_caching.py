@@ -20,6 +20,7 @@ from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.recipes import OURS
+from vlsm_helpers.settings import PROFILES
 from vlsm_helpers.training import BEST, LAST, METRICS, fit
 
 SIZE = 32
@@ -134,6 +135,17 @@ def test_a_cache_is_read_again_without_the_encoder(toy, clipseg, monkeypatch, ca
     second = cached(clipseg, dataset(), views=2)
     assert (second.folder, counts, capsys.readouterr().out) == (first.folder, [], "")
     assert all(isinstance(array, np.memmap) for array in (second._images, second._masks, *second._features))
+
+
+def test_an_ensemble_reads_the_cache_of_the_segmenter_that_it_is_built_around(toy, monkeypatch):
+    torch.manual_seed(0)
+    options = {name: members.profile_options(name, PROFILES["tiny"]) for name in ("biomedclipseg", "ensemble_a")}
+    alone, ensemble = (members.build(name, **given).eval() for name, given in options.items())
+    first = cached(alone, dataset(), views=2)
+    counts = watch(ensemble, monkeypatch, "encode_images")
+    assert (cached(ensemble, dataset(), views=2).folder, counts) == (first.folder, [])
+    both = members.build("ensemble_c", **members.profile_options("ensemble_c", PROFILES["tiny"])).eval()
+    assert cached(both, dataset(), views=2).folder != first.folder
 
 
 @pytest.mark.parametrize("folder", ["images", "masks"])

@@ -198,7 +198,8 @@ def _require_frozen_encoders(segmenter: Segmenter) -> None:
 
 def _identity(segmenter: Segmenter) -> str:
     """A hash of all that features follow from on the segmenter's side."""
-    facts = [type(segmenter).__name__, fingerprint(frozen_state(segmenter)), segmenter.encoding()]
+    source = segmenter.feature_source()
+    facts = [type(source).__name__, fingerprint(frozen_state(source)), source.encoding()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

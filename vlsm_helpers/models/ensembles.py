@@ -44,6 +44,10 @@ class HybridEnsemble(Segmenter):
         """The segmenter's."""
         return self.vlsm.encoders()
 
+    def feature_source(self) -> Segmenter:
+        """The segmenter."""
+        return self.vlsm
+
     def encoding(self) -> dict:
         """The segmenter's taps, size and statistics."""
         return self.vlsm.encoding()

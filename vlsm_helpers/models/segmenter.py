@@ -44,6 +44,10 @@ class Segmenter(nn.Module):
         """The pretrained modules that `encode_images` and `encode_text` run; a CNN has none."""
         return ()
 
+    def feature_source(self) -> "Segmenter":
+        """The segmenter whose encoders compute the features: an ensemble around one names it, so that both share a cache."""
+        return self
+
     def encoding(self) -> dict:
         """The JSON-able facts, besides the encoders' weights, that features follow from: taps, size, statistics."""
         return {}
