@@ -66,7 +66,11 @@ def score_split(
 
 def score_image(logits: Tensor, mask: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
     """One row of `score_split` but for its id, from logits (S, S) and the true mask, bool (H, W), at its original size."""
-    prediction = (torch.sigmoid(at_size(logits, mask.shape)) > threshold).numpy()
+    return score_mask((torch.sigmoid(at_size(logits, mask.shape)) > threshold).numpy(), mask)
+
+
+def score_mask(prediction: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """One row of `score_split` but for its id, from a predicted mask and the true one, both bool (H, W)."""
     return score(prediction, mask) | {"foreground": mask.mean(), "predicted": prediction.mean()}
 
 

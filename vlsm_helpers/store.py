@@ -5,6 +5,7 @@ member's name, the dataset, the split, the images' ids and original sizes, and t
 write such a folder (`write`) is a member, a network of one's own among them.
 """
 
+import difflib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -100,17 +101,22 @@ class Store:
         return len(self.ids)
 
     def of(self, names: Sequence[str]) -> "Store":
-        """The store of some of its members, in this order. Raises DataError for a name there is not."""
+        """The store of some of its members, in this order. Raises DataError, with the nearest name, for one there is not."""
         by_name = dict(zip(self.names, self._predictions, strict=True))
         if unknown := [name for name in names if name not in by_name]:
-            raise DataError(f"There is no member {unknown[0]!r} here.", mend=f"choose among {', '.join(self.names)}.")
+            nearest = difflib.get_close_matches(unknown[0], self.names, n=1, cutoff=0.3)
+            meant = f"did you mean {nearest[0]}? " if nearest else ""
+            raise DataError(
+                f"There is no member {unknown[0]!r} here.", mend=f"{meant}Members: {', '.join(self.names)}."
+            )
         return Store([by_name[name] for name in names], self._samples)
 
-    def logits(self, size: int, images: Sequence[int] | None = None) -> Tensor:
-        """Logits float32 (M, n, size, size) of the images `images` (all by default), by bilinear interpolation."""
+    def logits(self, size: int | tuple[int, int], images: Sequence[int] | None = None) -> Tensor:
+        """Logits float32 (M, n, size, size), or of `size` = (H, W), of the images `images` (all by default), bilinear."""
+        shape = (size, size) if isinstance(size, int) else size
         chosen = slice(None) if images is None else list(images)
         each = [torch.from_numpy(np.array(one.logits[chosen], np.float32)) for one in self._predictions]
-        return torch.stack([resized(one.unsqueeze(1), (size, size)).squeeze(1) for one in each])
+        return torch.stack([resized(one.unsqueeze(1), shape).squeeze(1) for one in each])
 
     def probabilities(self, size: int, images: Sequence[int] | None = None) -> Tensor:
         """Probabilities float32 (M, n, size, size)."""

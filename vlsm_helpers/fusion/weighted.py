@@ -1,0 +1,132 @@
+"""A weighted fusion as a person sets it, and as it is kept: a few numbers in a JSON file, applied to any store.
+
+What `WeightedMean` searches is here a setting: weights by the members' names, so that a file fits its members in any order.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from numbers import Real
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from vlsm_helpers.errors import CourseError, SettingsError
+from vlsm_helpers.evaluation import score_mask
+from vlsm_helpers.fusion.learned import COOLEST, HOTTEST
+from vlsm_helpers.fusion.search import WeightedMean
+from vlsm_helpers.store import Store
+
+MEANS = ("probabilities", "logits")  # what is averaged
+SUM_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class WeightedFusion:
+    """Weights of members by name, 0 or more and 1 in sum; what is averaged; a temperature, from 0.05 to 20, that every member's
+    logits are divided by; and the threshold, between 0 and 1, above which a probability is foreground.
+
+    Raises SettingsError for anything else.
+    """
+
+    weights: dict[str, float]
+    mean_of: str = "probabilities"
+    temperature: float = 1.0
+    threshold: float = 0.5
+
+    def __post_init__(self):
+        _check(self)
+
+    @classmethod
+    def equal(cls, names: Sequence[str]) -> "WeightedFusion":
+        """The plain mean of the members `names`."""
+        return cls(dict.fromkeys(names, 1 / len(names)))
+
+    @classmethod
+    def load(cls, path: Path) -> "WeightedFusion":
+        """The fusion that `save` wrote. Raises SettingsError, naming the file, for one that holds no such settings."""
+        try:
+            facts = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls(**facts)
+        except CourseError as error:
+            raise SettingsError(error.what, where=path, mend=error.mend) from error
+        except (OSError, ValueError, TypeError) as error:
+            mend = "give a JSON file that FusionExplorer exports or WeightedFusion.save writes."
+            raise SettingsError(f"This file holds no weighted fusion ({error}).", where=path, mend=mend) from error
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON. Raises SettingsError where it cannot be written."""
+        try:
+            Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(
+                f"The weights cannot be written ({error.strerror}).", where=path, mend="name a file in another folder."
+            ) from error
+
+    def moved(self, name: str, weight: float) -> "WeightedFusion":
+        """With `weight`, in [0, 1], for the member `name`; the others share the rest in the proportions they had.
+
+        Where they had nothing, they share it equally. The only member there is keeps all of it.
+        """
+        others = {other: value for other, value in self.weights.items() if other != name}
+        if not others:
+            return self
+        total = sum(others.values())
+        shares = {other: value / total if total > 0 else 1 / len(others) for other, value in others.items()}
+        scaled = {other: (1 - weight) * share for other, share in shares.items()} | {name: weight}
+        return replace(self, weights={other: scaled[other] for other in self.weights})
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Probabilities (B, S, S) from logits (M, B, S, S) of the members, in the order of `weights`."""
+        rule = WeightedMean(self.mean_of == "logits", tuple(self.weights.values()))
+        return rule(logits / self.temperature)
+
+    def probabilities(self, store: Store, size: int | tuple[int, int], images: Sequence[int] | None = None) -> Tensor:
+        """Probabilities float32 (n, *size) of the images `images` of a store, all by default.
+
+        Raises DataError, with the nearest name, where a weight belongs to no member of the store; members without a weight
+        are left out.
+        """
+        return self(store.of(list(self.weights)).logits(size, images))
+
+    def score(self, store: Store) -> pd.DataFrame:
+        """A row an image, as `evaluation.score_split` gives: members are resized to the true mask's original size, then fused.
+
+        Raises DataError as `probabilities` does, and where an image is missing from the dataset.
+        """
+        members = store.of(list(self.weights))
+        rows = []
+        for number, mask in enumerate(store.true_masks()):
+            marked = self.probabilities(members, mask.shape, [number])[0] > self.threshold
+            rows.append({"id": store.ids[number]} | score_mask(marked.numpy(), mask))
+        return pd.DataFrame(rows)
+
+
+def _check(fusion: WeightedFusion) -> None:
+    weights = fusion.weights
+    if not isinstance(weights, dict) or not weights or not all(isinstance(name, str) for name in weights):
+        raise SettingsError(
+            f"The weights are {weights!r}, not numbers by member.",
+            mend='write them as {"unet_d": 0.4, "clipseg": 0.6}.',
+        )
+    for name, weight in weights.items():
+        if not _is_number(weight) or weight < 0:
+            raise SettingsError(f"The weight of {name!r} is {weight!r}.", mend="give numbers that are 0 or more.")
+    total = sum(weights.values())
+    if abs(total - 1) > SUM_TOLERANCE:
+        scale = f"divide each by {total:g}" if total > 0 else "give one of them more than 0"
+        raise SettingsError(f"The weights sum to {total:g}, not to 1.", mend=f"{scale}.")
+    if fusion.mean_of not in MEANS:
+        raise SettingsError(f"There is no mean of {fusion.mean_of!r}.", mend=f"average one of {', '.join(MEANS)}.")
+    if not _is_number(fusion.temperature) or not COOLEST <= fusion.temperature <= HOTTEST:
+        raise SettingsError(
+            f"The temperature is {fusion.temperature!r}.", mend=f"give a number from {COOLEST:g} to {HOTTEST:g}."
+        )
+    if not _is_number(fusion.threshold) or not 0 < fusion.threshold < 1:
+        raise SettingsError(f"The threshold is {fusion.threshold!r}.", mend="give a number between 0 and 1.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
