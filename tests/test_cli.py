@@ -12,6 +12,7 @@ from vlsm_helpers import doctor, settings
 from vlsm_helpers.cli import app
 from vlsm_helpers.data.registry import DATASETS
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.fusion.weighted import WeightedFusion
 
 
 @pytest.fixture
@@ -151,6 +152,29 @@ def test_evaluate_takes_a_name_or_a_folder(vlsm, called, monkeypatch, tmp_path):
         ((tmp_path / "mine",), {"split": "test", "dataset": "busi"}),
         ((tmp_path / "mine",), {"split": "test", "dataset": None}),
     ]
+
+
+def test_evaluate_scores_members_fused_by_a_file_of_weights(vlsm, toy, monkeypatch, tmp_path):
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+    sized = ["--size", "32", "--width", "0.03125", "--epochs", "1"]
+    vlsm("train", "unet_d", "toy", "--run", "mine", *sized)
+    folders = [tmp_path / "runs" / run / "logits" / "toy-test" for run in ("mine", "other")]
+    vlsm("train", "unet_d", "toy", "--run", "other", "--seed", "1", *sized)
+    vlsm("predict", "mine", "--split", "test")
+    vlsm("predict", "other", "--split", "test", "--name", "twin")
+    weights = tmp_path / "fusion.json"
+    WeightedFusion({"twin": 0.0, "unet_d": 1.0}).save(weights)
+    outcome = vlsm("evaluate", weights, *folders)
+    fused = next(line for line in outcome.stdout.splitlines() if " dice " in line)
+    alone = next(line for line in vlsm("evaluate", "mine").stdout.splitlines() if " dice " in line)
+    assert fused.split()[0] == "fusion"
+    assert fused.split()[1:] == alone.split()[1:], "with all the weight it scores as the member alone"
+    assert len(pd.read_csv(tmp_path / "fusion.csv")) == 5
+    assert "no member 'unet_d'" in vlsm("evaluate", weights, folders[1]).stderr
+    assert "no prediction to fuse.\n  to mend: make some first: `vlsm predict RUN`" in vlsm("evaluate", weights).stderr
+    outcome = vlsm("evaluate", weights, *folders, "--split", "val")
+    assert outcome.exit_code == 1
+    assert "leave --split and --dataset out" in outcome.stderr
 
 
 def test_evaluating_a_run_that_is_not_there_names_those_that_are(vlsm, monkeypatch, tmp_path):

@@ -207,18 +207,37 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name in VLSM_RUNS, or its folder.")],
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run's name in VLSM_RUNS, or its folder; or a file of fusion weights."),
+    ],
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="PREDICTION",
+            help="After a file of weights: the folders that `vlsm predict` wrote.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test.", show_default="test")] = None,
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Score another dataset.", show_default="its own")
     ] = None,
 ) -> None:
-    """Score a trained run on a split: means over images with 95 % bootstrap intervals."""
-    folder = _run_folder(run)
-    from vlsm_helpers.results import readable
-    from vlsm_helpers.runs import evaluate_run
+    """Score a trained run on a split: means over images with 95 % bootstrap intervals.
 
-    typer.echo(readable(evaluate_run(folder, split=split, dataset=dataset)).to_string(index=False))
+    `vlsm evaluate fusion.json PREDICTION PREDICTION` scores members' predictions fused by the weights in fusion.json.
+    """
+    from vlsm_helpers.results import readable
+
+    if predictions or run.endswith(".json"):
+        table = _evaluated_fusion(Path(run), predictions or [], split or dataset)
+    else:
+        folder = _run_folder(run)
+        from vlsm_helpers.runs import evaluate_run
+
+        table = evaluate_run(folder, split=split or "test", dataset=dataset)
+    typer.echo(readable(table).to_string(index=False))
 
 
 @app.command()
@@ -253,6 +272,16 @@ def examine() -> None:
         console.print(f"[red]✗[/] {problem}")
     if problems:
         raise typer.Exit(1)
+
+
+def _evaluated_fusion(weights: Path, predictions: list[Path], chosen: str | None):
+    """The table of a fusion. Raises CourseError for a split or a dataset, which the predictions have already."""
+    if chosen:
+        mend = "leave --split and --dataset out, and name the predictions of that split."
+        raise CourseError(f"{chosen!r} cannot be chosen: predictions are of one dataset and one split.", mend=mend)
+    from vlsm_helpers.fusion.weighted import evaluate_fusion
+
+    return evaluate_fusion(weights, predictions)
 
 
 def _run_folder(run: str) -> Path:

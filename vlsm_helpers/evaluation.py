@@ -1,6 +1,7 @@
 """Scoring a split: a row an image at the image's original size, then means with intervals."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,15 @@ def summarise(per_image: pd.DataFrame, *, model: str, split: str, seed: int = 0)
                 }
             )
     return pd.DataFrame(rows)
+
+
+def keep(path: Path, rows: pd.DataFrame) -> None:
+    """Add rows of images, of one `dataset` and one `split`, to the table at `path`, in place of older ones of the same."""
+    if path.exists():
+        older = pd.read_csv(path, dtype={"id": str})
+        same = (older["dataset"] == rows["dataset"].iloc[0]) & (older["split"] == rows["split"].iloc[0])
+        rows = pd.concat([older[~same], rows])
+    rows.to_csv(path, index=False)
 
 
 def worst_and_best(per_image: pd.DataFrame, count: int = 3) -> pd.DataFrame:

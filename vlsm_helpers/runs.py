@@ -12,7 +12,7 @@ from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.evaluation import predict, score_split, summarise
+from vlsm_helpers.evaluation import keep, predict, score_split, summarise
 from vlsm_helpers.models import members
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
@@ -106,7 +106,7 @@ def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> 
     segmenter.to(settings.device(), memory_format=torch.channels_last)
     table = score_split(segmenter, SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"]))
     label = "+".join(names)
-    _keep(run / PER_IMAGE, table.assign(dataset=label, split=split))
+    keep(run / PER_IMAGE, table.assign(dataset=label, split=split))
     summary = summarise(table, model=facts["member"]["name"], split=split)
     return summary.assign(dataset=label)
 
@@ -136,11 +136,3 @@ def predict_run(run: Path, split: str, dataset: str | None = None, name: str | N
     folder = settings.writable(run / LOGITS) / f"{dataset}-{split}"
     store.write(folder, index, (logits.numpy() for _, logits in predict(segmenter, images)))
     return folder
-
-
-def _keep(path: Path, rows: pd.DataFrame) -> None:
-    if path.exists():
-        older = pd.read_csv(path, dtype={"id": str})
-        same = (older["dataset"] == rows["dataset"].iloc[0]) & (older["split"] == rows["split"].iloc[0])
-        rows = pd.concat([older[~same], rows])
-    rows.to_csv(path, index=False)

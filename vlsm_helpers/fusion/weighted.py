@@ -14,7 +14,7 @@ import pandas as pd
 from torch import Tensor
 
 from vlsm_helpers.errors import CourseError, SettingsError
-from vlsm_helpers.evaluation import score_mask
+from vlsm_helpers.evaluation import keep, score_mask, summarise
 from vlsm_helpers.fusion.learned import COOLEST, HOTTEST
 from vlsm_helpers.fusion.search import WeightedMean
 from vlsm_helpers.store import Store
@@ -102,6 +102,21 @@ class WeightedFusion:
             marked = self.probabilities(members, mask.shape, [number])[0] > self.threshold
             rows.append({"id": store.ids[number]} | score_mask(marked.numpy(), mask))
         return pd.DataFrame(rows)
+
+
+def evaluate_fusion(weights: Path, predictions: Sequence[Path]) -> pd.DataFrame:
+    """Score the fusion in the file `weights` on the members' predictions in these folders; the table of `evaluation.summarise`.
+
+    The rows of each image go to a table beside the file, with its name and the ending .csv, in place of older ones of the same
+    dataset and split. Raises SettingsError for a file of something else, and DataError for predictions that do not belong
+    together or lack a member.
+    """
+    weights = Path(weights)
+    fusion = WeightedFusion.load(weights)
+    store = Store.open(predictions)
+    table = fusion.score(store)
+    keep(weights.with_suffix(".csv"), table.assign(dataset=store.dataset, split=store.split))
+    return summarise(table, model=weights.stem, split=store.split).assign(dataset=store.dataset)
 
 
 def _check(fusion: WeightedFusion) -> None:
