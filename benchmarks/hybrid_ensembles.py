@@ -1,4 +1,4 @@
-"""Members, ensembles A, B, C and their controls on the same images: `python benchmarks/hybrid_ensembles.py [DATASET ...]`.
+"""Members, ensembles A, B, C and their controls on the same images: `python -m benchmarks.hybrid_ensembles [DATASET ...]`.
 
 Writes hybrid_ensembles.csv (Dice of each test image) and .md (means, and each ensemble against its best member, paired by image).
 Everything is trained as `vlsm train` trains it, on at most as many images as the profile's notebooks take; what has no CNN trains
@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.vision_language import draw_of
+from benchmarks.bench import DRAWN, HERE, SEEDS, draw_of, keep
 from vlsm_helpers import settings
-from vlsm_helpers.data import registry
 from vlsm_helpers.models import members
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.unet_d import width_for
@@ -22,8 +21,7 @@ from vlsm_helpers.runs import PER_IMAGE, evaluate_run, train_member
 from vlsm_helpers.statistics import bootstrap_seeds
 from vlsm_helpers.training import METRICS
 
-HERE = Path(__file__).parent
-SEEDS = (0, 1, 2)
+KEYS = ["dataset", "model", "seed"]
 MEMBERS = {"BiomedCLIPSeg": "biomedclipseg", "CLIPSeg": "clipseg", "UNet-D": "unet_d"}
 ENSEMBLES = {"A": "ensemble_a", "B": "ensemble_b", "C": "ensemble_c"}
 JOINED = {
@@ -34,6 +32,7 @@ JOINED = {
 CONTROLS = {"A without the CNN": "ensemble_a_no_cnn", "a CNN as large as A": "unet_d"}
 ENTRANTS = MEMBERS | ENSEMBLES | CONTROLS
 WITHOUT_CNN = ("BiomedCLIPSeg", "CLIPSeg", "A without the CNN")
+CNN_EPOCHS = 20  # of each training of a network with a CNN
 
 
 def options(label: str, profile: settings.Profile) -> dict:
@@ -44,11 +43,11 @@ def options(label: str, profile: settings.Profile) -> dict:
     return {"width": width_for(trainable_parameters(ensemble))}
 
 
-def measure(dataset: str, label: str, seed: int, cnn_epochs: int) -> pd.DataFrame:
-    """A row a test image: dataset, model, seed, id, dice, and the run's best Dice on validation."""
+def trained(dataset: str, label: str, seed: int, cnn_epochs: int = CNN_EPOCHS) -> Path:
+    """The run of an entrant on its seed's draw of the dataset; trained, unless it is finished already."""
     name, (profile, _) = draw_of(dataset, seed), settings.choose_profile()
     what = label.lower().replace(" ", "-")
-    run = train_member(
+    return train_member(
         ENTRANTS[label],
         name,
         run=f"hybrid-{name}-{what}-seed{seed}",
@@ -57,6 +56,11 @@ def measure(dataset: str, label: str, seed: int, cnn_epochs: int) -> pd.DataFram
         epochs=None if label in WITHOUT_CNN else cnn_epochs,
         **options(label, profile),
     )
+
+
+def measure(dataset: str, label: str, seed: int, cnn_epochs: int) -> pd.DataFrame:
+    """A row a test image: dataset, model, seed, id, dice, and the run's best Dice on validation."""
+    run = trained(dataset, label, seed, cnn_epochs)
     evaluate_run(run)
     rows = pd.read_csv(run / PER_IMAGE, dtype={"id": str}).query("split == 'test'")[["id", "dice"]]
     validated = pd.read_csv(run / METRICS)["val_dice"].max()
@@ -94,28 +98,16 @@ def _against(model: str, scores: dict[str, pd.DataFrame], validated: pd.Series) 
 def main() -> None:
     """Measure what is asked for; both files are written after every run, and rows of other runs in them are kept."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    drawn = [card.name for card in registry.DATASETS.values() if card.is_phantom]
-    parser.add_argument("datasets", nargs="*", default=drawn)
+    parser.add_argument("datasets", nargs="*", default=DRAWN)
     parser.add_argument("--models", nargs="*", default=list(ENTRANTS), choices=list(ENTRANTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
-    parser.add_argument("--cnn-epochs", type=int, default=20, help="of each training of a network with a CNN")
+    parser.add_argument("--cnn-epochs", type=int, default=CNN_EPOCHS, help="of each training of a network with a CNN")
     parser.add_argument("--out", type=Path, default=HERE / "hybrid_ensembles.csv")
     given = parser.parse_args()
     for dataset in given.datasets:
         for seed in given.seeds:
             for label in given.models:
-                keep(measure(dataset, label, seed, given.cnn_epochs), given.out)
-
-
-def keep(rows: pd.DataFrame, path: Path) -> None:
-    """Put the rows of one run into the CSV file, in place of older ones of it, and make the table."""
-    if path.exists():
-        older = pd.read_csv(path, dtype={"id": str})
-        keys = ["dataset", "model", "seed"]
-        same = (older[keys].astype(str) == rows[keys].astype(str).iloc[0]).all(axis=1)
-        rows = pd.concat([older[~same], rows])
-    rows.to_csv(path, index=False)
-    path.with_suffix(".md").write_text(table(rows) + "\n", encoding="utf-8")
+                keep(measure(dataset, label, seed, given.cnn_epochs), given.out, KEYS, table)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the vision-language members reach: `python benchmarks/vision_language.py [DATASET ...]`.
+"""What the vision-language members reach: `python -m benchmarks.vision_language [DATASET ...]`.
 
 Writes vision_language.csv and .md: for each dataset the floor that never looks, CLIPSeg's zero-shot answers (the right prompt
 chosen on val, unsuitable prompts, no prompt), and members trained as `vlsm train` trains them. Phantoms: three seeds, each with
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.bench import DRAWN, HERE, SEEDS, draw_of, keep
 from vlsm_helpers import settings
-from vlsm_helpers.data import phantoms, registry
+from vlsm_helpers.data import registry
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.evaluation import score_split
@@ -25,8 +26,6 @@ from vlsm_helpers.runs import PER_IMAGE, evaluate_run, train_member
 from vlsm_helpers.statistics import bootstrap_mean
 from vlsm_helpers.training import METRICS
 
-HERE = Path(__file__).parent
-SEEDS = (0, 1, 2)
 KEYS = ["dataset", "model", "prompt", "seed"]
 RIGHT = {  # what a layman may call the target; the best is chosen on val
     "colonoscopy": (
@@ -111,13 +110,6 @@ def trained(dataset: str, label: str, seeds: Sequence[int], budget: dict) -> Ite
         yield _row(dataset, label, "p1", rows["dice"], seed=seed, epochs=len(pd.read_csv(run / METRICS)))
 
 
-def draw_of(dataset: str, seed: int) -> str:
-    """The name of the dataset as this seed sees it: phantoms get training and validation images of their own."""
-    if seed == 0 or not registry.find(dataset).is_phantom:
-        return dataset
-    return phantoms.ensure(dataset, settings.data_folder(), draw=seed).name
-
-
 def _row(dataset: str, model: str, prompt: str, dice: Iterable[float], seed: int = 0, **more) -> dict:
     mean, low, high, n = bootstrap_mean(list(dice))
     row = {
@@ -130,7 +122,7 @@ def _row(dataset: str, model: str, prompt: str, dice: Iterable[float], seed: int
         "high": high,
         "n": n,
     }
-    return row | more
+    return row | more | {"hardware": settings.hardware()}
 
 
 def table(rows: pd.DataFrame) -> str:
@@ -146,8 +138,7 @@ def table(rows: pd.DataFrame) -> str:
 def main() -> None:
     """Measure what is asked for; both files are written after every row, and rows of other datasets in them are kept."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    drawn = [card.name for card in registry.DATASETS.values() if card.is_phantom]
-    parser.add_argument("datasets", nargs="*", default=drawn)
+    parser.add_argument("datasets", nargs="*", default=DRAWN)
     parser.add_argument("--members", nargs="*", default=list(MEMBERS)[::2], choices=list(MEMBERS))
     parser.add_argument("--epochs", type=int, help="of each training, in place of the recipe's")
     parser.add_argument("--out", type=Path, default=HERE / "vision_language.csv")
@@ -158,19 +149,8 @@ def main() -> None:
         parts = [zero_shot(dataset)]
         parts += [trained(dataset, label, seeds, budget) for label in given.members]
         for row in chain.from_iterable(parts):
-            keep(row, given.out)
+            keep(pd.DataFrame([row]), given.out, KEYS, table)
             print(row["dataset"], row["model"], repr(row["prompt"]), f"{row['dice']:.3f}", flush=True)
-
-
-def keep(row: dict, path: Path) -> None:
-    """Put a row into the CSV file, in place of an older one of the same dataset, model, prompt and seed, and make the table."""
-    rows = pd.DataFrame([row | {"hardware": settings.hardware()}])
-    if path.exists():
-        older = pd.read_csv(path, keep_default_na=False, na_values={"nearly_empty": "", "epochs": ""})
-        same = (older[KEYS].astype(str) == rows[KEYS].astype(str).iloc[0]).all(axis=1)
-        rows = pd.concat([older[~same], rows])
-    rows.to_csv(path, index=False)
-    path.with_suffix(".md").write_text(table(rows) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import hybrid_ensembles
-from benchmarks.hybrid_ensembles import ENTRANTS, JOINED, MEMBERS, WITHOUT_CNN, keep, table
+from benchmarks.hybrid_ensembles import ENTRANTS, JOINED, MEMBERS, WITHOUT_CNN, table
 from vlsm_helpers import settings
 from vlsm_helpers.models import members
 from vlsm_helpers.models.unet_d import UNetD
@@ -24,16 +24,6 @@ def test_an_ensemble_is_compared_image_by_image_with_the_member_that_validation_
     lines = table(pd.concat(parts)).splitlines()
     assert lines[-1] == "| phantom_skin | A | 60.0 ± 0.0 | 2 | +5.0 (+5.0 to +5.0) v UNet-D |"
     assert "| phantom_skin | UNet-D | 55.0 ± 0.0 | 2 |  |" in lines
-
-
-def test_a_run_measured_again_replaces_the_older_one_and_no_other(tmp_path):
-    path = tmp_path / "rows.csv"
-    for one in (rows("A", [0.1, 0.2]), rows("A", [0.3, 0.3], seed=1), rows("B", [0.5, 0.5]), rows("A", [0.9, 0.7])):
-        keep(one, path)
-    found = pd.read_csv(path)
-    assert len(found) == 6
-    assert found.query("model == 'A' and seed == 0")["dice"].tolist() == [0.9, 0.7]
-    assert "| phantom_skin | B | 50.0 | 1 |" in path.with_suffix(".md").read_text()
 
 
 def test_everything_that_is_measured_exists_and_the_large_cnn_is_as_large(monkeypatch):

@@ -1,0 +1,52 @@
+import gzip
+
+import pandas as pd
+
+from benchmarks.bench import draw_of, keep
+
+KEYS = ["model", "prompt", "seed"]
+
+
+def rows(model="A", seed=0, dice=(0.5, 0.7), prompt="p1", ids=("007", "8")):
+    return pd.DataFrame({"id": ids, "model": model, "prompt": prompt, "seed": seed, "dice": dice})
+
+
+def table(found):
+    return f"{len(found)} rows, {found['dice'].sum():.1f} in sum"
+
+
+def test_a_measurement_made_again_replaces_the_older_one_and_no_other(tmp_path):
+    path = tmp_path / "rows.csv"
+    for one in (rows(), rows(seed=1), rows(prompt=""), rows("B"), rows(dice=(0.9, 0.1)), rows(prompt="", dice=(0, 1))):
+        keep(one, path, KEYS, table)
+    found = pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
+    assert len(found) == 8
+    assert set(found["id"]) == {"007", "8"}
+    assert found.query("model == 'A' and seed == 0 and prompt == 'p1'")["dice"].tolist() == [0.9, 0.1]
+    assert path.with_suffix(".md").read_text() == "8 rows, 4.4 in sum\n"
+
+
+def test_columns_that_only_some_measurements_have_are_empty_in_the_others(tmp_path):
+    path = tmp_path / "rows.csv"
+    keep(rows(), path, KEYS, table)
+    keep(rows("B").assign(epochs=3), path, KEYS, table)
+    assert pd.read_csv(path)["epochs"].isna().tolist() == [True, True, False, False]
+
+
+def test_a_packed_table_is_the_same_file_whenever_it_is_written(tmp_path):
+    paths = [tmp_path / name / "rows.csv.gz" for name in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir()
+        for one in (rows(), rows("B")):
+            keep(one, path, KEYS, table)
+    assert gzip.decompress(paths[0].read_bytes()).startswith(b"id,model")
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert (tmp_path / "one" / "rows.md").read_text() == "4 rows, 2.4 in sum\n"
+
+
+def test_a_seed_of_real_images_sees_the_same_ones_and_a_seed_of_phantoms_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLSM_DATA", str(tmp_path))
+    monkeypatch.setattr("benchmarks.bench.phantoms.ensure", lambda name, folder, draw: folder / f"{name}_draw{draw}")
+    assert draw_of("busi", 2) == "busi"
+    assert draw_of("phantom_skin", 0) == "phantom_skin"
+    assert draw_of("phantom_skin", 2) == "phantom_skin_draw2"
