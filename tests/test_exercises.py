@@ -19,6 +19,12 @@ RIGHT = {
     "check_convolution_parameters": 1168,
     "check_fifth_level": 156,
     "check_soft_dice": lambda p, m: (2 * (p * m).sum() + 1e-6) / (p.sum() + m.sum() + 1e-6),
+    "check_fusion_parameters": 4,
+    "check_token_mixing": 485 * 484 + 484,
+    "check_as_map": lambda s: s[:, 1:].transpose(1, 2).unflatten(2, (4, 4)),
+    "check_depends_on_neighbours": lambda m, i, c: (
+        ((m(torch.cat([i[None], c]))[:1] > 0) != (m(i[None]) > 0)).float().mean()
+    ),
 }
 WRONG = {
     "check_foreground_share": 4,
@@ -34,6 +40,10 @@ WRONG = {
     "check_convolution_parameters": 1152,
     "check_fifth_level": 76,
     "check_soft_dice": lambda p, m: 2 * ((p > 0.5) * m).sum() / ((p > 0.5).sum() + m.sum()),
+    "check_fusion_parameters": 3,
+    "check_token_mixing": 485 * 484,
+    "check_as_map": lambda s: s[:, 1:].reshape(2, 3, 4, 4),
+    "check_depends_on_neighbours": lambda m, i, c: (m(torch.cat([i[None], c]))[:1] != m(i[None])).float().mean(),
 }
 CHECKS = [name for name, _ in inspect.getmembers(exercises, inspect.isfunction) if name.startswith("check_")]
 

@@ -16,6 +16,17 @@ TABLE = pd.DataFrame({"model": ["a", "b"], "value": [0.5, 0.7], "low": [0.4, 0.6
 PER_IMAGE = pd.DataFrame({"foreground": [0.0, 0.1, 0.3], "dice": [1.0, 0.5, 0.9]})
 
 
+DIFFERENCES = pd.DataFrame(
+    {
+        "dataset": ["skin", "skin", "xray"],
+        "ensemble": ["A", "B", "A"],
+        "value": [2.0, -1.0, 3.0],
+        "low": [1.0, -2.0, 1.0],
+        "high": [3.0, 0.0, 5.0],
+    }
+)
+
+
 @pytest.mark.parametrize(
     "figure",
     [
@@ -24,6 +35,7 @@ PER_IMAGE = pd.DataFrame({"foreground": [0.0, 0.1, 0.3], "dice": [1.0, 0.5, 0.9]
         lambda: plots.training_curves({"ours": HISTORY, "published": HISTORY}, mean_mask=0.3),
         lambda: plots.interval_dots(TABLE),
         lambda: plots.dice_by_size(PER_IMAGE),
+        lambda: plots.paired_differences(DIFFERENCES, "dataset", "ensemble", "points of Dice"),
         lambda: plots.nested_squares(IMAGE, {"level 1": 5, "level 2": 12}),
         lambda: plots.channel_weights([np.linspace(0, 1, 9)], ["an image"]),
         lambda: plots.similarity_matrix([IMAGE, IMAGE], ["a square", "a star", "nothing"], np.eye(2, 3)),
@@ -68,6 +80,15 @@ def test_a_figure_is_shown_once_with_words_for_those_who_do_not_see_it(monkeypat
     plots.show(figure, "two dots")
     assert shown == [{"image/png": {"alt": "two dots"}}]
     assert not plots.plt.fignum_exists(figure.number)
+
+
+def test_differences_of_one_dataset_stand_together_and_have_a_colour_each():
+    axes = plots.paired_differences(DIFFERENCES, "dataset", "ensemble", "points of Dice").axes[0]
+    dots = {tuple(line.get_xydata()[0]): line.get_color() for line in axes.lines if len(line.get_xydata()) == 1}
+    assert sorted(round(y) for _, y in dots) == [0, 0, 1]
+    colours = [colour for _, colour in sorted(dots.items())]  # by value: -1 of B, 2 of A, 3 of A
+    assert colours[1] == colours[2] != colours[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["skin", "xray"]
 
 
 def test_the_closest_caption_of_each_image_is_framed():

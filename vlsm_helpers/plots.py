@@ -108,6 +108,24 @@ def interval_dots(table: pd.DataFrame, label: str = "model", xlabel: str = "Dice
     return figure
 
 
+def paired_differences(table: pd.DataFrame, group: str, label: str, xlabel: str) -> Figure:
+    """Mean differences around a line at 0: `group` down the side, a colour for each `label`; `value`, `low`, `high` in points."""
+    groups, labels = list(dict.fromkeys(table[group])), list(dict.fromkeys(table[label]))
+    colours = dict(zip(labels, COLOURS, strict=False))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 0.8 + (0.15 + 0.17 * len(labels)) * len(groups)))
+        axes.axvline(0, color="0.6", linewidth=1)
+        for row in table.to_dict("records"):
+            place = groups.index(row[group]) + 0.7 * (labels.index(row[label]) + 0.5) / len(labels) - 0.35
+            axes.hlines(place, row["low"], row["high"], color=colours[row[label]], linewidth=3, alpha=0.4)
+            axes.plot(row["value"], place, "o", color=colours[row[label]], markersize=5)
+        handles = [plt.Line2D([], [], color=colour, marker="o", label=name) for name, colour in colours.items()]
+        axes.legend(handles=handles, frameon=False, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=4)
+        axes.set(yticks=range(len(groups)), yticklabels=groups, ylim=(len(groups) - 0.5, -0.5), xlabel=xlabel)
+        figure.tight_layout()
+    return figure
+
+
 def dice_by_size(per_image: pd.DataFrame) -> Figure:
     """Dice of each image over the share of the image that its lesion covers; images without one are left out."""
     lesions = per_image[per_image["foreground"] > 0]
