@@ -100,6 +100,11 @@ class Store:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def size(self) -> int:
+        """Pixels a side of the largest member's logits."""
+        return max(one.logits.shape[-1] for one in self._predictions)
+
     def of(self, names: Sequence[str]) -> "Store":
         """The store of some of its members, in this order. Raises DataError, with the nearest name, for one there is not."""
         by_name = dict(zip(self.names, self._predictions, strict=True))
@@ -122,8 +127,8 @@ class Store:
         """Probabilities float32 (M, n, size, size)."""
         return torch.sigmoid(self.logits(size, images))
 
-    def true_masks(self) -> list[np.ndarray]:
-        """The true masks, bool (H, W) at their original sizes. Raises DataError where an image is missing from the dataset."""
+    def samples(self) -> list[Sample]:
+        """The images, in the order of `ids`. Raises DataError where one is missing from the dataset."""
         samples = load_split(self.dataset, self.split) if self._samples is None else self._samples
         by_id = {sample.id: sample for sample in samples}
         if missing := [name for name in self.ids if name not in by_id]:
@@ -132,7 +137,11 @@ class Store:
                 where=f"{self.dataset}, {self.split}",
                 mend="predict again with the dataset as it is now.",
             )
-        return [read_mask(by_id[name].mask) for name in self.ids]
+        return [by_id[name] for name in self.ids]
+
+    def true_masks(self) -> list[np.ndarray]:
+        """The true masks, bool (H, W) at their original sizes. Raises DataError as `samples` does."""
+        return [read_mask(sample.mask) for sample in self.samples()]
 
     def masks(self, size: int) -> Tensor:
         """The true masks, bool (N, size, size): a pixel is foreground where at least half of its area is."""

@@ -20,7 +20,7 @@ EXACT = 3  # members up to which every point of the simplex is tried
 STARTS = 8  # of the coordinate search among more members
 LEVELS = len(THRESHOLDS) + 1  # between and beyond the thresholds
 _FIXED_POINT = {False: 1 << 16, True: 1 << 12}  # the integer that stands for a probability, for a logit of 1
-_LARGEST_LOGIT = 16.0  # sure enough: beyond, a logit counts as this much
+LARGEST_LOGIT = 16.0  # sure enough: beyond, a logit counts as this much
 _CHUNK = 1 << 17  # pixels at a time, so that they stay in the processor's cache
 
 Point = tuple[int, ...]  # weights in units of 1/20, which sum to 20
@@ -55,7 +55,7 @@ class WeightedMean(Rule):
             raise ValueError(f"{len(self.weights)} weights for {len(logits)} members: fit the rule to these members")
         weights = torch.tensor(self.weights, dtype=logits.dtype).view(-1, 1, 1, 1)
         if self.of_logits:
-            return torch.sigmoid((weights * logits.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)).sum(0))
+            return torch.sigmoid((weights * logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)).sum(0))
         return (weights * torch.sigmoid(logits)).sum(0)
 
 
@@ -69,7 +69,7 @@ class Counts:
         unit = _FIXED_POINT[of_logits]
         scale = torch.logit(torch.tensor(THRESHOLDS, dtype=torch.float64)) if of_logits else torch.tensor(THRESHOLDS)
         self._boundaries = torch.round(scale.double() * STEPS * unit).int()
-        values = logits.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT) if of_logits else torch.sigmoid(logits)
+        values = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT) if of_logits else torch.sigmoid(logits)
         values = torch.round(values * unit).int().flatten(1)
         levels = torch.bucketize(STEPS * values, self._boundaries, out_int32=True)
         place = (2 * torch.arange(len(masks)).view(-1, 1, 1) + masks).flatten() * LEVELS  # image, and foreground or not
@@ -92,10 +92,10 @@ class Counts:
         return dice_of(self._true[:, None], above.sum(1), shared).mean(0)
 
 
-def simplex(members: int) -> Iterator[Point]:
-    """All weights of `members` members in steps of 1/20: 21 points of two, 231 of three."""
-    for bars in itertools.combinations(range(STEPS + members - 1), members - 1):
-        edges = (-1, *bars, STEPS + members - 1)
+def simplex(members: int, steps: int = STEPS) -> Iterator[Point]:
+    """All weights of `members` members in units of 1/steps: of 1/20, 21 points of two members, 231 of three."""
+    for bars in itertools.combinations(range(steps + members - 1), members - 1):
+        edges = (-1, *bars, steps + members - 1)
         yield tuple(after - before - 1 for before, after in itertools.pairwise(edges))
 
 
