@@ -37,7 +37,7 @@ test: $(INSTALLED) ## run all tests and every notebook; -ra says what was left o
 	env -u VLSM_DATASET -u VLSM_SEED -u VLSM_EPOCHS VLSM_PROFILE=tiny HF_HUB_OFFLINE=1 \
 	  $(BIN)/python -m pytest tests --nbmake notebooks
 
-rehearse: $(INSTALLED) ## run chapters 1 to 3 at full size on random weights: no GPU, no hub, 25 minutes (maintainers)
+rehearse: $(INSTALLED) ## run chapters 1 to 4 at full size on random weights: no GPU, no hub, 25 minutes (maintainers)
 	$(BIN)/python -m tools.rehearse $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
 
 notebooks: $(INSTALLED) ## execute the committed notebooks again and stamp them (maintainers)

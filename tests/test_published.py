@@ -87,14 +87,16 @@ def test_what_the_published_forward_never_uses_is_told(network):
 def test_gradients_reach_the_published_networks_decoders_and_no_encoder(network):
     name, model, _ = network
     inputs, _ = golden_inputs(name)
-    model.forward_tokens(*(part[:1] for part in inputs)).mean().backward()
+    images = 3 if name == "ensemble_b" else 1  # its adapter runs a layer an image, three at most
+    model.forward_tokens(*(part[:images] for part in inputs)).mean().backward()
     reached = {parameter for parameter, value in model.named_parameters() if value.grad is not None}
     model.zero_grad()
     assert not any("clip." in parameter for parameter in reached)
     millions = sum(value.numel() for parameter, value in model.named_parameters() if parameter in reached) / 1e6
     print(f"{name}: {millions:.2f} million parameters receive a gradient")
-    if name == "ensemble_a":
-        assert millions == pytest.approx(13.7, abs=0.05)
+    counted = {"ensemble_a": 13.7, "ensemble_b": 15.6}  # by whoever ran the authors' code
+    if name in counted:
+        assert millions == pytest.approx(counted[name], abs=0.05)
 
 
 def test_an_unknown_network_is_refused():
