@@ -103,7 +103,7 @@ def test_the_best_weights_and_the_order_of_images_by_hand(model):
     assert model.dice_map()[5] == 1
     assert model.points[5].tolist() == [0.5, 0.5]
     assert model.best_member == "a"  # at a threshold of 0.75 it is right on both images
-    assert model.gain().tolist() == [0, 0]
+    assert model.single.tolist() == [1, 1]
 
 
 def test_the_image_that_fusing_helps_most_comes_first(by_hand):
@@ -115,7 +115,8 @@ def test_the_image_that_fusing_helps_most_comes_first(by_hand):
     assert model.best_member == "a"
     assert model.order() == [1, 0, 2]
     assert model.image == 1
-    assert model.gain()[1] > 0
+    assert model.single.tolist() == pytest.approx([1, 2 / 3, 1])
+    assert model.dice()[1] > 2 / 3
 
 
 @settings(max_examples=30, deadline=None)

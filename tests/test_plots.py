@@ -31,6 +31,7 @@ DIFFERENCES = pd.DataFrame(
     "figure",
     [
         lambda: plots.image_grid([IMAGE] * 5, [SQUARE] * 5, list("abcde"), [SQUARE] * 5, columns=3),
+        lambda: plots.in_a_row({"one": IMAGE, "two": np.zeros((8, 9, 4), np.uint8)}),
         lambda: plots.numbers_on_pixels({"mask": SQUARE[:4, :4].astype(float), "p": np.full((4, 4), 0.25)}),
         lambda: plots.training_curves({"ours": HISTORY, "published": HISTORY}, mean_mask=0.3),
         lambda: plots.interval_dots(TABLE),

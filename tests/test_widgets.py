@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from io import BytesIO
+from pathlib import Path
 
 import ipywidgets
 import matplotlib
@@ -12,12 +13,14 @@ from PIL import Image
 
 matplotlib.use("Agg")
 
-from vlsm_helpers import plots, widgets
+from vlsm_helpers import plots
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.prompting import PromptedImages
-from vlsm_helpers.widgets import SIDE, PromptExplorer, PromptModel
+from vlsm_helpers.widgets import PromptExplorer, PromptModel, shown
+from vlsm_helpers.widgets.prompt import SIDE
 
 COLAB_IPYWIDGETS = "7.7.1"
+TESTED = [__file__, str(Path(__file__).with_name("test_widgets_fusion.py"))]
 LONG = "a " * 40 + "<b>bump</b>"
 
 
@@ -44,7 +47,7 @@ def middle(model, prompt, index=0):
     return float(np.median(model.probability(index, prompt)))
 
 
-def shown(explorer):
+def pixels(explorer):
     return np.asarray(Image.open(BytesIO(explorer.image.value)))
 
 
@@ -104,21 +107,21 @@ def test_a_prompt_that_is_too_long_is_told_every_time_it_is_asked(model):
 
 
 def test_typing_another_prompt_changes_the_picture(explorer, model):
-    before = shown(explorer)
+    before = pixels(explorer)
     explorer.prompt.value = "a large dark blob"
-    assert not np.array_equal(shown(explorer), before)
-    np.testing.assert_array_equal(shown(explorer), model.overlay(0, "a large dark blob", explorer.threshold.value))
+    assert not np.array_equal(pixels(explorer), before)
+    np.testing.assert_array_equal(pixels(explorer), model.overlay(0, "a large dark blob", explorer.threshold.value))
 
 
 def test_choosing_another_picture_changes_the_picture(explorer, model):
     explorer.picture.value = 1
-    np.testing.assert_array_equal(shown(explorer), model.overlay(1, "a pink bump", explorer.threshold.value))
+    np.testing.assert_array_equal(pixels(explorer), model.overlay(1, "a pink bump", explorer.threshold.value))
 
 
 def test_moving_the_threshold_changes_picture_and_words(explorer):
-    before, words = shown(explorer), explorer.message.value
+    before, words = pixels(explorer), explorer.message.value
     explorer.threshold.value = 1.0
-    assert not np.array_equal(shown(explorer), before)
+    assert not np.array_equal(pixels(explorer), before)
     assert "Dice <b>0.00</b>, 0.0% of the picture marked" in explorer.message.value != words
 
 
@@ -146,11 +149,11 @@ def test_pictures_have_names(model):
 
 def test_it_displays_the_widget_and_a_sentence_for_pages_without_a_kernel(explorer, monkeypatch):
     displayed = []
-    monkeypatch.setattr(widgets, "display", lambda bundle, raw: displayed.append((bundle, raw)))
+    monkeypatch.setattr(shown, "display", lambda bundle, metadata, raw: displayed.append((bundle, raw)))
     explorer._ipython_display_()
     [(bundle, raw)] = displayed
     assert raw
-    assert bundle[widgets.WIDGET_VIEW]["model_id"] == explorer.box.model_id
+    assert bundle[shown.WIDGET_VIEW]["model_id"] == explorer.box.model_id
     assert "kernel" in bundle["text/plain"]
 
 
@@ -162,7 +165,7 @@ def test_all_of_this_on_the_ipywidgets_of_colab(tmp_path):
     if fetched.returncode:
         pytest.skip(f"pip cannot fetch ipywidgets {COLAB_IPYWIDGETS}: {fetched.stderr.strip().splitlines()[-1]}")
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTED]
     child = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=300)
     assert child.returncode == 0, child.stdout[-3000:]
     assert "passed, 1 skipped" in child.stdout, "the child did not run on the other major version"

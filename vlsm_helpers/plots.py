@@ -59,6 +59,18 @@ def image_grid(
     return figure
 
 
+def in_a_row(pictures: Mapping[str, np.ndarray]) -> Figure:
+    """Pictures uint8 (H, W, 3 or 4), square or nearly so, side by side under their names."""
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(1, len(pictures), figsize=(1.7 * len(pictures), 1.95), squeeze=False)
+        for axes, (name, pixels) in zip(grid.flat, pictures.items(), strict=True):
+            axes.imshow(pixels)
+            axes.set_title(name, fontsize=8)
+            axes.axis("off")
+        figure.tight_layout(pad=0.5)
+    return figure
+
+
 def numbers_on_pixels(panels: Mapping[str, np.ndarray]) -> Figure:
     """Small arrays (H, W) of values in [0, 1] side by side, each pixel with its number written on it."""
     with plt.rc_context(STYLE):

@@ -80,8 +80,9 @@ class FusedDice:
 class FusionModel:
     """The members of a validation split under one weighted fusion: `fusion`, which may be replaced, of the chosen `image`.
 
-    Dice is counted at `size` pixels, and exact there; by default that is the largest network's size, at most 176. `points`,
-    float (P, M), are the weights that are tried: all of the simplex in steps of 1/10.
+    Dice is counted at `size` pixels, and exact there; by default that is the largest network's size, at most 176. `single`:
+    Dice (N,) of the member that is best on the split, `best_member`, at its best threshold. `points`, float (P, M), are the
+    weights that are tried: all of the simplex in steps of 1/10.
     """
 
     def __init__(self, store: Store, size: int | None = None):
@@ -96,7 +97,7 @@ class FusionModel:
         check(validation)
         single = BestSingle().fit(validation)
         self.best_member = self.names[single.member]
-        self._single = mask_dice(single(validation.logits) > single.threshold, validation.masks).numpy()
+        self.single = mask_dice(single(validation.logits) > single.threshold, validation.masks).numpy()
         self._count = FusedDice(validation.logits, validation.masks)
         self._true_masks = store.true_masks()
         self.points = np.array(list(simplex(len(self.names), STEPS))) / STEPS
@@ -119,10 +120,6 @@ class FusionModel:
         """Dice (M, N) of each member with all the weight."""
         return self._alone(self._scale())
 
-    def gain(self) -> np.ndarray:
-        """How much higher each image's Dice (N,) is than that of the member that is best on the split, at its best threshold."""
-        return self.dice() - self._single
-
     def dice_map(self) -> np.ndarray:
         """The mean Dice (P,) at each of `points`, at the present temperature, threshold and kind of mean."""
         return self._mapped(self._scale())
@@ -137,7 +134,7 @@ class FusionModel:
     def order(self) -> list[int]:
         """The images' numbers: first those whose Dice the best weights raise most over the best single member."""
         found = self._count(self._scale(), [list(self.best().weights.values())])[0]
-        return np.argsort(self._single - found, kind="stable").tolist()
+        return np.argsort(self.single - found, kind="stable").tolist()
 
     def pixels(self) -> np.ndarray:
         """The chosen image, uint8 (H, W, 3). Raises DataError where it cannot be read."""

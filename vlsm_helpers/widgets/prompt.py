@@ -1,30 +1,23 @@
-"""Explorers: a model that computes and knows no widget, and a view that only draws it, in core ipywidgets 7.7 and 8."""
+"""The explorer of prompts: what a segmenter makes of an image in any words."""
 
 import html
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from io import BytesIO
 from typing import NamedTuple
 
 import ipywidgets
 import numpy as np
 import torch
-from IPython.display import display
-from matplotlib.colors import to_rgb
-from PIL import Image
-from scipy import ndimage
 from torch import Tensor
 
 from vlsm_helpers.evaluation import at_size
-from vlsm_helpers.plots import PREDICTION, TRUTH
 from vlsm_helpers.prompting import PromptedImages, dice_curve
+from vlsm_helpers.widgets.pictures import overlay, png
+from vlsm_helpers.widgets.shown import show
 
 SIDE = 384  # pixels of the picture, however small the images are
-LINE = 2  # pixels, of the outlines
-TINT = 0.35  # of the prediction's colour over what is marked
 KEPT = 128  # answers that are remembered
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class Reading(NamedTuple):
@@ -63,15 +56,8 @@ class PromptModel:
 
     def overlay(self, index: int, prompt: str, threshold: float) -> np.ndarray:
         """The image, uint8 (SIDE, SIDE, 3): what is marked tinted and outlined in orange, the truth outlined in green."""
-        square = (SIDE, SIDE)
-        picture = Image.fromarray(np.asarray(self.images.images[index])).resize(square, Image.Resampling.BICUBIC)
-        pixels = np.asarray(picture, np.float32) / 255
-        marked = (torch.sigmoid(at_size(self.logits(index, prompt), square)) > threshold).numpy()
-        truth = Image.fromarray(np.asarray(self.images.masks[index], bool)).resize(square, Image.Resampling.NEAREST)
-        pixels[marked] += TINT * (to_rgb(PREDICTION) - pixels[marked])
-        pixels[_edge(marked)] = to_rgb(PREDICTION)
-        pixels[_edge(np.asarray(truth))] = to_rgb(TRUTH)
-        return np.uint8(255 * pixels.clip(0, 1) + 0.5)
+        marked = torch.sigmoid(at_size(self.logits(index, prompt), (SIDE, SIDE))) > threshold
+        return overlay(self.images.images[index], self.images.masks[index], marked.numpy())
 
     def _read(self, prompt: str) -> Reading:
         with warnings.catch_warnings(record=True) as caught, torch.no_grad():
@@ -113,22 +99,13 @@ class PromptExplorer:
     def _draw(self, change: object = None) -> None:
         """Show what the model says now."""
         asked = self.picture.value, self.prompt.value, self.threshold.value
-        file = BytesIO()
-        Image.fromarray(self.model.overlay(*asked)).save(file, "PNG", compress_level=1)
-        self.image.value = file.getvalue()
+        self.image.value = png(self.model.overlay(*asked))
         said = f"Dice <b>{self.model.dice(*asked):.2f}</b>, {self.model.marked(*asked):.1%} of the picture marked"
         warning = html.escape(self.model.warning(self.prompt.value))
         self.message.value = said + (f"<br><b>⚠</b> {warning}" if warning else "")
 
     def _ipython_display_(self) -> None:
-        # Written out, because the two majors of ipywidgets display themselves in different ways.
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
-        display({"text/plain": repr(self), WIDGET_VIEW: view}, raw=True)
+        show(self.box, repr(self))
 
     def __repr__(self) -> str:
         return "[A text box, a picture to choose and a threshold to move stand here while the notebook's kernel runs.]"
-
-
-def _edge(mask: np.ndarray) -> np.ndarray:
-    """The outermost LINE pixels of a mask, bool (H, W)."""
-    return mask & ~ndimage.binary_erosion(mask, iterations=LINE, border_value=1)
