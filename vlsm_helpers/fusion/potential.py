@@ -1,5 +1,7 @@
 """What decides whether fusing can work, before any rule is tried: how good the members are where the others fail."""
 
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,15 +25,24 @@ def potential(validation: Validation, threshold: float = 0.5) -> Potential:
     """The potential of members whose probabilities are cut at `threshold`. Raises DataError as fitting a rule does."""
     check(validation)
     marked = torch.sigmoid(validation.logits) > threshold
-    dice = torch.stack([mask_dice(one, validation.masks) for one in marked])  # (M, N)
+    dice = torch.stack([mask_dice(one, validation.masks) for one in marked])
+    return from_scores(dice, pixel_oracle(marked, validation.masks), validation.names)
+
+
+def pixel_oracle(marked: Tensor, masks: Tensor) -> Tensor:
+    """Dice (N,) of a rule that is right wherever any of the members' masks, bool (M, N, H, W), is as `masks`, bool (N, H, W)."""
+    right = (marked == masks).any(0)
+    return mask_dice(torch.where(right, masks, ~masks), masks)
+
+
+def from_scores(dice: Tensor, right_anywhere: Tensor, names: Sequence[str]) -> Potential:
+    """The potential of members with Dice (M, N) on images of which the pixel oracle has Dice (N,) `right_anywhere`."""
     best = dice == dice.amax(0)
-    right = (marked == validation.masks).any(0)
-    names = validation.names
-    pairs = [(first, second) for first in range(len(names)) for second in range(first + 1, len(names))]
+    pairs = itertools.combinations(range(len(names)), 2)
     return Potential(
         dict(zip(names, dice.mean(1).tolist(), strict=True)),
         dice.amax(0).mean().item(),
-        mask_dice(torch.where(right, validation.masks, ~validation.masks), validation.masks).mean().item(),
+        right_anywhere.mean().item(),
         {(names[first], names[second]): _correlation(dice[first], dice[second]) for first, second in pairs},
         dict(zip(names, (best / best.sum(0)).mean(1).tolist(), strict=True)),
     )
