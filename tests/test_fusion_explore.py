@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.test_fusion_rule import cases
-from tests.test_fusion_search import blurred
 from tests.test_fusion_weighted import toy_store
 from tests.test_phantoms import YARDSTICK, fixed_work, least_time
 from tests.test_store import index
@@ -202,6 +201,12 @@ def test_labels_of_the_test_split_change_nothing_that_is_chosen(toy):
 def test_a_split_that_nothing_can_be_learned_from_is_refused(by_hand):
     with pytest.raises(DataError, match="All masks are empty"):
         FusionModel(by_hand([half(0.9, 0.1)], truths=([[0] * 4] * 4,)))
+
+
+def blurred(masks, shift, softness):
+    """Logits of a member that sees the masks moved and unsharp: as sure far from outlines as members are."""
+    distance = torch.nn.functional.avg_pool2d((2 * masks.float() - 1).unsqueeze(1), 31, 1, 15)[:, 0]
+    return 12 / softness * torch.roll(distance, shift, dims=(1, 2))
 
 
 def test_the_whole_split_is_scored_within_50_ms():

@@ -10,7 +10,7 @@ from PIL import Image
 
 matplotlib.use("Agg")
 
-from tests.test_fusion_search import blurred
+from tests.test_fusion_explore import blurred
 from tests.test_fusion_weighted import toy_store
 from tests.test_phantoms import YARDSTICK, fixed_work, least_time
 from tests.test_store import index
@@ -43,7 +43,7 @@ def test_it_shows_a_picture_the_members_and_a_map(explorer):
     assert opened(explorer.image).size == (SIDE, SIDE)
     assert [opened(member).size for member in explorer.members] == [(SMALL, SMALL)] * 3
     assert opened(explorer.map).size[0] == 2 * MAP
-    assert weights(explorer) == pytest.approx(dict.fromkeys(explorer.model.names, 1 / 3))
+    assert weights(explorer) == dict.fromkeys(explorer.model.names, 0.33)
     assert [caption.value.split()[0] for caption in explorer.captions] == explorer.model.names
 
 
@@ -51,7 +51,7 @@ def test_moving_a_slider_takes_the_others_and_the_pictures_along(explorer):
     before = seen(explorer)
     explorer.weights["clipseg"].value = 0.9
     assert weights(explorer) == pytest.approx({"unet_d": 0.05, "clipseg": 0.9, "biomedclipseg": 0.05})
-    assert explorer.model.fusion.weights == weights(explorer)
+    assert explorer.model.fusion.weights == pytest.approx(weights(explorer))
     words, picture, triangle, *members = seen(explorer)
     assert words != before[0]
     assert picture != before[1]
@@ -66,6 +66,19 @@ def test_sliders_go_to_both_ends_and_back(explorer):
         explorer.weights["unet_d"].value = value
         assert weights(explorer)["unet_d"] == value
         assert sum(weights(explorer).values()) == pytest.approx(1)
+
+
+def test_a_slider_that_follows_moves_nothing_back(explorer):
+    explorer.weights["clipseg"].value = 0.35  # 0.325 is left for each of the others
+    before = explorer.model.fusion
+    for name in ("unet_d", "biomedclipseg"):
+        shown_at = explorer.weights[name].value
+        assert shown_at == round(shown_at, 2), "a browser would round it and send it back"
+        for value in (shown_at + 1e-9, shown_at):
+            explorer.weights[name].value = value
+    assert explorer.model.fusion == before
+    explorer.weights["unet_d"].value = explorer.weights["unet_d"].value + 0.01
+    assert explorer.model.fusion != before
 
 
 @pytest.mark.parametrize(
@@ -98,7 +111,7 @@ def test_a_button_takes_the_best_weights(explorer):
     explorer.take_best.click()
     assert weights(explorer) == best
     assert explorer.model.dice().mean() == pytest.approx(explorer.model.dice_map().max())
-    assert f"Dice of all 4 <b>{explorer.model.dice_map().max():.3f}</b>" in explorer.message.value
+    assert f"all 4 pictures</td><td><b>{explorer.model.dice_map().max():.3f}</b>" in explorer.message.value
 
 
 def test_a_button_exports_what_is_set(explorer, tmp_path):

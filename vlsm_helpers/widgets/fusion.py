@@ -14,13 +14,18 @@ from ipywidgets import HTML, HBox, Layout, VBox
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.fusion.explore import FusionModel
 from vlsm_helpers.fusion.weighted import MEANS
-from vlsm_helpers.plots import in_a_row
+from vlsm_helpers.plots import PREDICTION, TRUTH, in_a_row
 from vlsm_helpers.settings import runs_folder, writable
 from vlsm_helpers.store import Store
 from vlsm_helpers.widgets.pictures import jpeg, overlay, png, probability_map, triangle
 from vlsm_helpers.widgets.shown import show
 
 SIDE, SMALL, MAP = 384, 128, 210  # pixels of the picture, of a member's and of the triangle
+STEP = 0.01  # of the sliders
+KEY = (
+    f"<span style='color:{TRUTH}'>■</span> truth <span style='color:{PREDICTION}'>■</span> prediction<br>"
+    "the pictures that the best weights help most come first"
+)
 CONTROL = {"style": {"description_width": "95px"}, "layout": Layout(width="310px")}
 
 
@@ -40,7 +45,8 @@ class FusionExplorer:
         self.path = runs_folder() / "fusion.json" if path is None else Path(path)
         self._make_controls()
         self._make_pictures()
-        self.box = HBox([VBox(self._controls()), VBox([self.picture, self.message, self.image]), VBox(self._beside())])
+        columns = self._controls(), [self.picture, self.message, self.image, HTML(KEY)], self._beside()
+        self.box = HBox([VBox(column, layout=Layout(margin="0 16px 0 0")) for column in columns])
         for name, slider in self.weights.items():
             slider.observe(partial(self._move, name), names="value")
         for control in (self.temperature, self.threshold, self.mean_of, self.picture):
@@ -53,22 +59,24 @@ class FusionExplorer:
         model, fusion = self.model, self.model.fusion
         alone = len(model.names) == 1  # whose weight cannot be moved
         self.weights = {
-            name: ipywidgets.FloatSlider(weight, min=0, max=1, step=0.01, description=name, disabled=alone, **CONTROL)
-            for name, weight in fusion.weights.items()
+            name: ipywidgets.FloatSlider(
+                self._shown(name), min=0, max=1, step=STEP, description=name, disabled=alone, **CONTROL
+            )
+            for name in model.names
         }
         self.temperature = ipywidgets.FloatLogSlider(
             fusion.temperature, base=2, min=-4, max=4, step=0.25, description="temperature", **CONTROL
         )
         self.threshold = ipywidgets.FloatSlider(
-            fusion.threshold, min=0.01, max=0.99, step=0.01, description="threshold", **CONTROL
+            fusion.threshold, min=STEP, max=1 - STEP, step=STEP, description="threshold", **CONTROL
         )
         self.mean_of = ipywidgets.Dropdown(
             options=[(f"mean of {scale}", scale) for scale in MEANS], description="rule", **CONTROL
         )
         numbered = [(model.ids[number], number) for number in model.order()]
         self.picture = ipywidgets.Dropdown(options=numbered, value=model.image, description="picture")
-        self.take_best = ipywidgets.Button(description="take the best weights")
-        self.export = ipywidgets.Button(description="export")
+        self.take_best = ipywidgets.Button(description="take the best weights", layout=Layout(width="auto"))
+        self.export = ipywidgets.Button(description="export", layout=Layout(width="auto"))
 
     def _make_pictures(self) -> None:
         self.message, self.exported = HTML(), HTML()
@@ -98,8 +106,8 @@ class FusionExplorer:
         return len(self.model.names) == 3
 
     def _move(self, name: str, change: dict) -> None:
-        """A weight was moved by hand; or it followed, then it is where the model has it."""
-        if change["new"] != self.model.fusion.weights[name]:
+        """A weight was moved by hand; a slider that only follows stays within a step of its weight."""
+        if abs(change["new"] - self._shown(name)) > STEP / 2:
             self.model.move(name, change["new"])
             self._follow()
             self._draw()
@@ -131,7 +139,11 @@ class FusionExplorer:
     def _follow(self) -> None:
         """Put the sliders where the weights are."""
         for name, slider in self.weights.items():
-            slider.value = self.model.fusion.weights[name]
+            slider.value = self._shown(name)
+
+    def _shown(self, name: str) -> float:
+        """A weight in steps of its slider: a browser would round any other value, and send that back as if it had been moved."""
+        return round(round(self.model.fusion.weights[name] / STEP) * STEP, 6)
 
     def _draw(self) -> None:
         """Show what the model says now."""
@@ -150,11 +162,15 @@ class FusionExplorer:
             )
 
     def _words(self, dice: np.ndarray) -> str:
+        """Dice of the chosen picture and of the split, beside what the best single member has."""
         single, image = self.model.single, self.model.image
-        rows = {"this picture": (dice[image], single[image]), f"all {len(dice)}": (dice.mean(), single.mean())}
-        said = "<br>".join(f"Dice of {what} <b>{now:.3f}</b>, {now - then:+.3f}" for what, (now, then) in rows.items())
-        best = html.escape(self.model.best_member)
-        return f"{said} to the best single member, {best}<br>at {self.model.size} pixels of the {self.model.store.split} split"
+        rows = {"this picture": (dice[image], single[image]), f"all {len(dice)} pictures": (dice.mean(), single.mean())}
+        cells = "".join(
+            f"<tr><td>{what}</td><td><b>{now:.3f}</b></td><td>{then:.3f}</td></tr>"
+            for what, (now, then) in rows.items()
+        )
+        heads = f"<th>Dice at {self.model.size} pixels</th><th>fused</th><th>{html.escape(self.model.best_member)}</th>"
+        return f"<table style='width:{SIDE}px;line-height:1.5;text-align:left'><tr>{heads}</tr>{cells}</table>"
 
     def _pixels(self) -> list[np.ndarray]:
         """The picture, and those of the members."""

@@ -1,0 +1,112 @@
+"""Servers that show a notebook, and what somebody does with it in a headless Chromium."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tools.notebooks import KERNEL
+
+TOKEN = "only-for-this-test"
+PATIENCE = 90_000  # milliseconds: a kernel that imports torch on a busy machine
+SCREENSHOTS = Path(__file__).parents[2] / "runs" / "browser"  # kept, for whoever has to look
+NOTEBOOK = "explorer.ipynb"
+
+
+def write_notebook(folder: Path, source: str) -> None:
+    """A notebook of one cell in a new `folder`."""
+    folder.mkdir()
+    notebook = new_notebook(cells=[new_code_cell(source.strip())], metadata={"kernelspec": KERNEL})
+    nbformat.write(notebook, folder / NOTEBOOK)
+
+
+@contextmanager
+def jupyter_lab(folder: Path, **environment: str):
+    """A JupyterLab on `folder` at a free port, with settings of its own; the address of its notebook."""
+    own = {name: str(folder.parent / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR")}
+    port = free_port()
+    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
+    options += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
+    with server("jupyterlab", options, folder, port, own | environment):
+        yield f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOK}?token={TOKEN}"
+
+
+@contextmanager
+def voila(folder: Path, **environment: str):
+    """A Voila that shows the outputs of the notebook in `folder` at a free port; its address."""
+    own = {"JUPYTER_CONFIG_DIR": str(folder.parent / "jupyter_config_dir")}
+    port = free_port()
+    options = [NOTEBOOK, "--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0"]
+    with server("voila", [*options, f"--token={TOKEN}"], folder, port, own | environment):
+        yield f"http://127.0.0.1:{port}/?token={TOKEN}"
+
+
+@contextmanager
+def server(module: str, options: list[str], folder: Path, port: int, environment: dict[str, str]):
+    """The server `python -m module`, started in `folder`, from when it listens at `port`."""
+    with (folder.parent / f"{module}.log").open("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *options], cwd=folder, env=os.environ | environment, stdout=log, stderr=log
+        )
+        try:
+            wait_for(port, process, log)
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def wait_for(port: int, process: subprocess.Popen, log) -> None:
+    for _ in range(PATIENCE // 1000):
+        if process.poll() is not None:
+            break
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        except OSError:
+            time.sleep(1)
+    log.seek(0)
+    pytest.fail(f"the server did not start:\n{log.read()[-2000:]}")
+
+
+@contextmanager
+def screenshot(page, name: str):
+    """Whatever comes of this block, a picture of the page is kept."""
+    try:
+        yield
+    finally:
+        page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def run_all_cells(page):
+    """By the menu; what is chosen while JupyterLab still puts the page together is lost, and chosen once more."""
+    prompt = page.locator(".jp-InputArea-prompt").first
+    prompt.wait_for()
+    for _ in range(10):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_timeout(1000)
+        if prompt.inner_text().strip() != "[ ]:":
+            return
+    pytest.fail("JupyterLab did not run the cell")
+
+
+@contextmanager
+def changing(page, picture):
+    """What is done in this block must change the picture."""
+    before = picture.get_attribute("src")
+    yield
+    page.wait_for_function("([shown, old]) => shown.src !== old", arg=[picture.element_handle(), before])

@@ -1,0 +1,83 @@
+"""The explorer of fusions in a real browser: JupyterLab and Voila, a small store on disk, somebody at the keyboard."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tests.browser.lab import changing, jupyter_lab, run_all_cells, screenshot, voila, write_notebook
+from tests.conftest import write_toy
+from vlsm_helpers import store
+from vlsm_helpers.data.images import read_mask
+from vlsm_helpers.data.samples import load_split
+
+SOURCE = """
+from pathlib import Path
+from vlsm_helpers.store import Store
+from vlsm_helpers.widgets import FusionExplorer
+
+FusionExplorer(Store.open(sorted(Path("../predictions").iterdir())), Path("../fusion.json"))
+"""
+MEMBERS = {
+    "biomedclipseg": ((0, -5), 4),
+    "clipseg": ((-4, 3), 3),
+    "unet_d": ((3, 3), 2),
+}  # how far and how badly each sees
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """A folder with the notebook, beside the predictions of three members that see the toys moved and blurred."""
+    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
+    write_toy(tmp_path / "data", entries={"val": 6})
+    samples, rng = load_split("toy", "val"), np.random.default_rng(0)
+    masks = [read_mask(sample.mask) for sample in samples]
+    ids, sizes = tuple(sample.id for sample in samples), tuple(mask.shape for mask in masks)
+    (tmp_path / "predictions").mkdir()
+    for name, (shift, width) in MEMBERS.items():
+        logits = [8 * ndimage.gaussian_filter(np.roll(mask, shift, (0, 1)) - 0.5, width) for mask in masks]
+        spots = [ndimage.gaussian_filter(rng.normal(size=mask.shape), 2) for mask in masks]
+        noisy = [one + 8 * spot for one, spot in zip(logits, spots, strict=True)]
+        store.write(tmp_path / "predictions" / name, store.Index(name, "toy", "val", ids, sizes, "by hand"), noisy)
+    write_notebook(tmp_path / "lab", SOURCE)
+    return tmp_path / "lab"
+
+
+def test_somebody_moves_a_slider_in_jupyterlab(page, lab):
+    with jupyter_lab(lab) as address:
+        page.goto(address)
+        with screenshot(page, "fusion_explorer_jupyterlab"):
+            run_all_cells(page)
+            use_the_explorer(page)
+    weights = json.loads((lab.parent / "fusion.json").read_text())["weights"]
+    assert list(weights) == sorted(MEMBERS)
+
+
+def test_somebody_moves_a_slider_in_voila(page, lab):
+    pytest.importorskip("voila", reason="the package voila is not installed")
+    with voila(lab) as address, screenshot(page, "fusion_explorer_voila"):
+        page.goto(address)
+        use_the_explorer(page)
+
+
+def use_the_explorer(page):
+    words = page.locator(".widget-html-content", has_text="this picture")
+    words.wait_for()
+    # In the order of the page: the map, the picture, the members'.
+    triangle, picture = page.locator("img.widget-image").nth(0), page.locator("img.widget-image").nth(1)
+    before, drawn = words.inner_text(), picture.screenshot()
+    sliders = page.get_by_role("slider")
+    sliders.first.focus()
+    with changing(page, picture), changing(page, triangle):
+        sliders.first.press("End")
+    page.wait_for_function("([shown, old]) => shown.innerText !== old", arg=[words.element_handle(), before])
+    assert [float(one.get_attribute("aria-valuenow")) for one in sliders.all()[:3]] == [1, 0, 0]
+    assert picture.screenshot() != drawn
+    before = words.inner_text()
+    page.get_by_role("button", name="take the best weights").click()
+    page.wait_for_function("([shown, old]) => shown.innerText !== old", arg=[words.element_handle(), before])
+    page.get_by_role("button", name="export").click()
+    page.get_by_text("written to").wait_for()
