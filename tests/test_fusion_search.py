@@ -1,4 +1,5 @@
 import itertools
+import json
 import math
 import time
 
@@ -7,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import weight_search
 from tests.test_fusion_rule import cases
 from vlsm_helpers.fusion import Validation, WeightedMean
 from vlsm_helpers.fusion.rule import THRESHOLDS, mask_dice
-from vlsm_helpers.fusion.search import STEPS, Counts, simplex
+from vlsm_helpers.fusion.search import STEPS, Counts, _everywhere, simplex
 
 
 def test_the_simplex_has_all_its_points():
@@ -42,8 +44,25 @@ def brute_force(validation, of_logits):
 def test_counting_equals_brute_force_at_every_point_and_threshold(of_logits, seed, members):
     validation = cases(members, images=3, size=12, seed=seed)
     counts = Counts(validation.logits, validation.masks, of_logits)
+    everywhere = _everywhere(validation.logits, validation.masks, of_logits)
     for point, expected in brute_force(validation, of_logits).items():
         torch.testing.assert_close(counts.dice(point), expected, atol=1e-9, rtol=0)
+        torch.testing.assert_close(everywhere[point], expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("of_logits", [False, True], ids=["probabilities", "logits"])
+def test_three_members_that_often_agree_are_counted_as_point_by_point(of_logits):
+    """Whole logits, so that many pixels lie on a threshold or have two members alike; images are taken some at a time."""
+    logits, masks, _ = cases(3, images=9, size=140)
+    logits = logits.round()
+    logits[1, :4] = logits[2, :4]
+    logits[0, 6] = -20
+    masks[8] = False
+    counts = Counts(logits, masks, of_logits)
+    everywhere = _everywhere(logits, masks, of_logits)
+    assert set(everywhere) == set(simplex(3))
+    for point, dice in everywhere.items():
+        torch.testing.assert_close(dice, counts.dice(point), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("of_logits", [False, True], ids=["probabilities", "logits"])
@@ -85,23 +104,30 @@ def test_weights_of_other_members_are_refused():
         WeightedMean().fit(cases())(torch.randn(2, 1, 4, 4))
 
 
-def blurred(masks, shift, softness):
-    """Logits of a member that sees the masks moved and unsharp: as sure far from outlines as members are."""
-    distance = torch.nn.functional.avg_pool2d((2 * masks.float() - 1).unsqueeze(1), 31, 1, 15)[:, 0]
-    return 12 / softness * torch.roll(distance, shift, dims=(1, 2))
+def test_the_benchmark_measures_synthetic_and_shipped_members(capsys, monkeypatch):
+    monkeypatch.setattr(weight_search.torch, "set_num_threads", lambda number: None)
+    weight_search.main(["--images", "4", "--size", "88", "--rounds", "1"])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images"], found["size"]) == (4, 88)
+    assert len(found["found"]) == 4
+    for one in found["found"]:
+        assert 0 < one["fastest"] <= one["median"] <= one["slowest"]
+        assert sum(one["weights"]) == pytest.approx(1)
+
+
+def test_synthetic_members_differ_in_how_good_they_are_and_fail_together():
+    logits, masks, _ = weight_search.correlated_members(6, 88)
+    dice = torch.stack([mask_dice(one > 0, masks) for one in logits])
+    assert 0.4 < dice.mean(1).min() < dice.mean(1).max() < 0.99
+    outside = [one[~masks] for one in logits]
+    assert torch.corrcoef(torch.stack(outside)).min() > 0.2
 
 
 def test_100_images_of_352_pixels_are_searched_within_seconds():
-    rows, columns = torch.meshgrid(torch.arange(352), torch.arange(352), indexing="ij")
-    centres, radii = torch.rand(100, 2) * 200 + 76, torch.rand(100) * 40 + 20
-    masks = (rows - centres[:, :1, None]) ** 2 + (columns - centres[:, 1:, None]) ** 2 < radii[:, None, None] ** 2
-    logits = torch.stack(
-        [blurred(masks, shift, softness) for shift, softness in (((4, 2), 1), ((-3, 5), 2), ((0, -4), 3))]
-    )
     started = time.process_time()
-    rule = WeightedMean().fit(Validation(logits, masks, ("a", "b", "c")))
+    WeightedMean().fit(weight_search.correlated_members())
     spent = time.process_time() - started
-    print(f"{spent:.1f} s of processor time, weights {rule.weights}")
+    print(f"{spent:.1f} s of processor time")
     assert spent < 20  # a bound for busy machines; the benchmark says what it takes on a quiet one
 
 

@@ -2,7 +2,7 @@
 
 The mean Dice of every point of the simplex (steps of 0.05) at every threshold (0.05 to 0.95) is counted, not sampled. Values
 are held as integers, so that sums are exact. A pixel that all members put between the same two thresholds stays there
-whatever the weights are, so it is counted once: most of an image is such.
+whatever the weights are, so it is counted once; for three members, see also `triangle`.
 """
 
 import itertools
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlsm_helpers.fusion import triangle
 from vlsm_helpers.fusion.rule import THRESHOLDS, Rule, Validation, check, dice_of
 
 STEPS = 20  # of the simplex: weights are multiples of 1/20
@@ -43,9 +44,9 @@ class WeightedMean(Rule):
     def fit(self, validation: Validation) -> "WeightedMean":
         """Search weights and threshold: everywhere for up to three members, by coordinates from several starts for more."""
         check(validation)
-        counts = Counts(validation.logits, validation.masks, self.of_logits)
         approximate = len(validation.logits) > EXACT
-        point, number = (_by_coordinates if approximate else _everywhere)(counts, len(validation.logits))
+        search = _by_coordinates if approximate else _everywhere
+        point, number = _best(search(validation.logits, validation.masks, self.of_logits))
         weights = tuple(weight / STEPS for weight in point)
         return replace(self, weights=weights, threshold=THRESHOLDS[number], approximate=approximate)
 
@@ -66,11 +67,7 @@ class Counts:
     """
 
     def __init__(self, logits: Tensor, masks: Tensor, of_logits: bool):
-        unit = _FIXED_POINT[of_logits]
-        scale = torch.logit(torch.tensor(THRESHOLDS, dtype=torch.float64)) if of_logits else torch.tensor(THRESHOLDS)
-        self._boundaries = torch.round(scale.double() * STEPS * unit).int()
-        values = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT) if of_logits else torch.sigmoid(logits)
-        values = torch.round(values * unit).int().flatten(1)
+        values, self._boundaries = _in_integers(logits.flatten(1), of_logits)
         levels = torch.bucketize(STEPS * values, self._boundaries, out_int32=True)
         place = (2 * torch.arange(len(masks)).view(-1, 1, 1) + masks).flatten() * LEVELS  # image, and foreground or not
         open_ = (levels != levels[0]).any(0)
@@ -99,13 +96,32 @@ def simplex(members: int, steps: int = STEPS) -> Iterator[Point]:
         yield tuple(after - before - 1 for before, after in itertools.pairwise(edges))
 
 
-def _everywhere(counts: Counts, members: int) -> tuple[Point, int]:
-    """The best point, and the number of its best threshold."""
-    return _best({point: counts.dice(point) for point in simplex(members)})
+def _in_integers(logits: Tensor, of_logits: bool) -> tuple[Tensor, Tensor]:
+    """What is averaged, as int32 of the logits' shape, and the thresholds (T,) on the scale of sums of weights times values."""
+    unit = _FIXED_POINT[of_logits]
+    scale = torch.logit(torch.tensor(THRESHOLDS, dtype=torch.float64)) if of_logits else torch.tensor(THRESHOLDS)
+    values = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT) if of_logits else torch.sigmoid(logits)
+    return torch.round(values * unit).int(), torch.round(scale.double() * STEPS * unit).int()
 
 
-def _by_coordinates(counts: Counts, members: int) -> tuple[Point, int]:
-    """The best point found by moving weight between two members at a time, from the corners, the middle and random starts."""
+def _everywhere(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, Tensor]:
+    """Mean Dice (thresholds,) of every point."""
+    if len(logits) != 3:
+        counts = Counts(logits, masks, of_logits)
+        return {point: counts.dice(point) for point in simplex(len(logits))}
+    truth, parts = masks.flatten(1), []
+    some = max(1, _CHUNK // truth.shape[1])
+    for start in range(0, len(truth), some):
+        part = slice(start, start + some)
+        values, boundaries = _in_integers(logits[:, part].flatten(2), of_logits)
+        parts.append(triangle.crossings(values, truth[part], boundaries, STEPS))
+    true, counted = truth.sum(1, keepdim=True), triangle.above(triangle.joined(parts))
+    return {point: dice_of(true, above.sum(1), above[:, 1].double()).mean(0) for point, above in counted}
+
+
+def _by_coordinates(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, Tensor]:
+    """Mean Dice (thresholds,) of the points met when weight moves between two members at a time, from several starts."""
+    counts, members = Counts(logits, masks, of_logits), len(logits)
     known: dict[Point, Tensor] = {}
 
     def best_of(points: list[Point]) -> Point:
@@ -125,7 +141,7 @@ def _by_coordinates(counts: Counts, members: int) -> tuple[Point, int]:
             if there == here:
                 break
             here = there
-    return _best(known)
+    return known
 
 
 def _neighbours(point: Point) -> Iterator[Point]:

@@ -1,0 +1,85 @@
+"""What the exact search of fusion weights takes: `python -m benchmarks.weight_search`, on two quiet cores.
+
+Three members, 100 validation images of 352 px, all 231 points of the simplex at all 19 thresholds. The members see the same round
+targets moved and blurred, through noise that they share in part. Trained ones differ more, which takes longer a pixel: the shipped
+predictions of val, 60 images of 128 px, are measured, too. That the search finds what brute force finds is the business of
+tests/test_fusion_search.py. Prints JSON, times in seconds.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vlsm_helpers import settings, shipped
+from vlsm_helpers.fusion import Validation, WeightedMean
+
+THREADS, MEMBERS, IMAGES, SIZE = 2, 3, 100, 352
+SHIFTS, SOFTNESS = ((4, 2), (-3, 5), (0, -4)), (1.0, 2.0, 3.0)  # of each member, in pixels at 352 px
+SHARED, OWN = 1.5, 1.5  # standard deviations of logits: of the noise that members share, and of each one's own
+
+
+def correlated_members(images: int = IMAGES, size: int = SIZE, seed: int = 0) -> Validation:
+    """Logits of three members and the true masks, discs of which each covers some percent of its image."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    centres = (0.25 + 0.5 * torch.rand(images, 2, generator=generator)) * size
+    radii = (0.06 + 0.12 * torch.rand(images, generator=generator)) * size
+    distances = (rows - centres[:, :1, None]) ** 2 + (columns - centres[:, 1:, None]) ** 2
+    masks = distances < radii[:, None, None] ** 2
+    width = max(3, 31 * size // SIZE) | 1
+    seen = functional.avg_pool2d((2 * masks.float() - 1).unsqueeze(1), width, 1, width // 2)[:, 0]
+    shared = SHARED * _smooth_noise(images, size, generator)
+    logits = [
+        12 / softness * torch.roll(seen, (down * size // SIZE, right * size // SIZE), (1, 2))
+        + shared
+        + OWN * _smooth_noise(images, size, generator)
+        for (down, right), softness in zip(SHIFTS, SOFTNESS, strict=True)
+    ]
+    return Validation(torch.stack(logits), masks, tuple(f"member {number}" for number in range(MEMBERS)))
+
+
+def _smooth_noise(images: int, size: int, generator: torch.Generator) -> Tensor:
+    """Noise (images, size, size) of standard deviation about 1, as coarse as a decoder's patches."""
+    coarse = torch.randn(images, 1, 22, 22, generator=generator)
+    return functional.interpolate(coarse, (size, size), mode="bicubic")[:, 0]
+
+
+def measure(kind: str, validation: Validation, rounds: int) -> list[dict]:
+    """For each kind of mean, seconds of `fit`, and what it found."""
+    found = []
+    for of_logits in (False, True):
+        taken = []
+        for _ in range(rounds + 1):  # the first round warms up
+            begin = time.perf_counter()
+            rule = WeightedMean(of_logits).fit(validation)
+            taken.append(round(time.perf_counter() - begin, 3))
+        row = {"members": kind, "images": len(validation.masks), "size": validation.masks.shape[-1], "rule": rule.name}
+        row |= {"median": statistics.median(taken[1:]), "fastest": min(taken[1:]), "slowest": max(taken[1:])}
+        found.append(row | {"weights": rule.weights, "threshold": rule.threshold})
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument("--size", type=int, default=SIZE, help="pixels a side")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(THREADS)
+    store = shipped.tiny_store("val")
+    trained = Validation(store.logits(store.size), store.masks(store.size), tuple(store.names))
+    found = measure("synthetic", correlated_members(given.images, given.size), given.rounds)
+    found += measure("shipped", trained, given.rounds)
+    facts = {"hardware": settings.hardware(), "torch": torch.__version__, "images": given.images, "size": given.size}
+    print(json.dumps(facts | {"rounds": given.rounds, "found": found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
