@@ -26,6 +26,7 @@ KEY = (
     f"<span style='color:{TRUTH}'>■</span> truth <span style='color:{PREDICTION}'>■</span> prediction<br>"
     "the pictures that the best weights help most come first"
 )
+WRAPPED = "width:310px;line-height:1.4;white-space:pre-wrap;overflow-wrap:anywhere"
 CONTROL = {"style": {"description_width": "95px"}, "layout": Layout(width="310px")}
 
 
@@ -134,7 +135,7 @@ class FusionExplorer:
             said = f"written to {self.path}"
         except SettingsError as error:
             said = str(error)
-        self.exported.value = f"<pre>{html.escape(said)}</pre>"
+        self.exported.value = f"<div style='{WRAPPED}'>{html.escape(said)}</div>"
 
     def _follow(self) -> None:
         """Put the sliders where the weights are."""
