@@ -1,6 +1,7 @@
 """Members, ensembles A, B, C and their controls on the same images: `python -m benchmarks.hybrid_ensembles [DATASET ...]`.
 
-Writes hybrid_ensembles.csv (Dice of each test image) and .md (means, and each ensemble against its best member, paired by image).
+Writes hybrid_ensembles.csv.gz (Dice of each test image) and .md (each ensemble against its best member, paired by image) to
+vlsm_helpers/measured, where the course's notebooks find them.
 Everything is trained as `vlsm train` trains it, on at most as many images as the profile's notebooks take; what has no CNN trains
 from cached features for the 40 epochs of its recipe. Phantoms: three seeds, each with training and validation images of its own
 draw and the same test images; real datasets: three seeds of training. Runs are kept in VLSM_RUNS: a second call goes on.
@@ -12,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.bench import DRAWN, HERE, SEEDS, draw_of, keep
+from benchmarks.bench import DRAWN, SEEDS, draw_of, keep
 from vlsm_helpers import settings
 from vlsm_helpers.models import members
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.unet_d import width_for
+from vlsm_helpers.results import MEASURED
 from vlsm_helpers.runs import PER_IMAGE, evaluate_run, train_member
 from vlsm_helpers.statistics import bootstrap_seeds
 from vlsm_helpers.training import METRICS
@@ -102,7 +104,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=list(ENTRANTS), choices=list(ENTRANTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--cnn-epochs", type=int, default=CNN_EPOCHS, help="of each training of a network with a CNN")
-    parser.add_argument("--out", type=Path, default=HERE / "hybrid_ensembles.csv")
+    parser.add_argument("--out", type=Path, default=MEASURED / "hybrid_ensembles.csv.gz")
     given = parser.parse_args()
     for dataset in given.datasets:
         for seed in given.seeds:

@@ -1,8 +1,9 @@
 """Members trained apart and fused afterwards, against cheaper ways: `python -m benchmarks.late_fusion [DATASET ...]`.
 
-Writes late_fusion.csv.gz (Dice of each test image) and .md: whether fusing can work at all, then every rule. Members are the runs
-of hybrid_ensembles.py, trained by it where they are missing. Rules are fitted on validation at network size and judged on test at
-the original size: logits are resized, bilinear, then fused (the per-pixel gate so sees finer pixels than it was fitted on).
+Writes late_fusion.csv.gz (Dice of each test image) and .md to vlsm_helpers/measured: whether fusing can work at
+all, then every rule. Members are the runs of hybrid_ensembles.py, trained by it where they are missing. Rules are fitted on
+validation at network size and judged on test at the original size: logits are resized,
+bilinear, then fused (the per-pixel gate so sees finer pixels than it was fitted on).
 
 Two controls, of the single member that is best on validation, cost no second kind of network: the mean of its probabilities over
 the image and its three mirrorings, and over its trainings with all seeds that are asked for. On phantoms each seed has training
@@ -19,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks.bench import DRAWN, HERE, SEEDS, draw_of, keep
+from benchmarks.bench import DRAWN, SEEDS, draw_of, keep
 from benchmarks.hybrid_ensembles import MEMBERS, trained
 from vlsm_helpers import store
 from vlsm_helpers.data.samples import load_split
@@ -29,6 +30,7 @@ from vlsm_helpers.fusion import RULES, BestSingle, MeanProbability, Rule, Valida
 from vlsm_helpers.fusion.potential import Potential, from_scores, pixel_oracle
 from vlsm_helpers.fusion.rule import mask_dice
 from vlsm_helpers.models import members
+from vlsm_helpers.results import MEASURED
 from vlsm_helpers.runs import predict_run
 from vlsm_helpers.statistics import bootstrap_seeds
 from vlsm_helpers.store import Prediction, Store
@@ -178,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("datasets", nargs="*", default=DRAWN)
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
-    parser.add_argument("--out", type=Path, default=HERE / "late_fusion.csv.gz")
+    parser.add_argument("--out", type=Path, default=MEASURED / "late_fusion.csv.gz")
     given = parser.parse_args()
     for dataset in given.datasets:
         for seed in given.seeds:

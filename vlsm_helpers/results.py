@@ -15,6 +15,7 @@ DEFAULTED = ("dataset", "profile", "seed")  # and may have these; else they come
 COLUMNS = ("profile", "dataset", "split", "model", "metric", "value", "low", "high", "n", "seed", "hardware")
 FRACTIONS = ("dice", "iou", "nsd")  # metrics from 0 to 1, shown as percentages
 SPLITS = ("train", "val", "test")
+MEASURED = Path(__file__).parent / "measured"  # what benchmarks/ wrote, shipped for the notebooks
 ROUNDING = 1e-6  # a mean and the ends of its bootstrap interval are summed in different orders
 
 
@@ -38,6 +39,18 @@ def collect(notebook: Path) -> pd.DataFrame:
     bundles = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
     rows = [row for bundle in bundles for row in bundle.get(MIME_TYPE, [])]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({name: float for name in ("value", "low", "high")})
+
+
+def measured(benchmark: str) -> pd.DataFrame:
+    """The rows that `benchmarks/BENCHMARK.py` wrote: a row a test image with dataset, model, seed, id and dice, a fraction.
+
+    Raises CourseError, naming those there are, for one that ships none.
+    """
+    path = MEASURED / f"{benchmark}.csv.gz"
+    if not path.exists():
+        there = ", ".join(sorted(found.name.partition(".")[0] for found in MEASURED.glob("*.csv.gz")))
+        raise CourseError(f"No measurements {benchmark!r} are shipped.", where=MEASURED, mend=f"there are: {there}.")
+    return pd.read_csv(path, dtype={"id": str})
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
