@@ -2,8 +2,8 @@
 
 Three members, 100 validation images of 352 px, all 231 points of the simplex at all 19 thresholds. The members see the same round
 targets moved and blurred, through noise that they share in part. Trained ones differ more, which takes longer a pixel: so the
-shipped predictions of val, 60 images of 128 px, are measured, too. That the search finds what brute force finds is what
-tests/test_fusion_search.py tests. Prints JSON, times in seconds.
+shipped predictions of val, 60 images of 128 px, are measured, too. That the search finds what brute force finds is tested in
+tests/test_fusion_search.py. Prints JSON, times in seconds.
 """
 
 import argparse

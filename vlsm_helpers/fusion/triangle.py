@@ -32,9 +32,7 @@ def crossings(values: Tensor, truth: Tensor, thresholds: Tensor, steps: int) -> 
     between = highest - lowest
     pixel = torch.repeat_interleave(between)  # once for each threshold between its members
     cut = (lowest - between.cumsum(0) + between)[pixel] + torch.arange(len(pixel))
-    first, second, third = (
-        steps * values.flatten(1)[:, pixel] - thresholds[cut]
-    )  # above where their sum is above 0
+    first, second, third = steps * values.flatten(1)[:, pixel] - thresholds[cut]  # above where their sum is above 0
     slope = (second - third).double()
     bins = ((kind[pixel] * cuts + cut) * 2 + (slope < 0)).double() * slots
     # Sums are integers: half a unit off 0, none is a tie, and a slope of 0 divides to an end of the row.
