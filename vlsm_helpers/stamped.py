@@ -39,7 +39,7 @@ def write(folder: Path, key: str, fill: Callable[[Path], None]) -> None:
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir()
+        partial.mkdir(parents=True)
         fill(partial)
         lengths = {path.name: path.stat().st_size for path in partial.iterdir()}
         (partial / STAMP).write_text(json.dumps({"key": key, "bytes": lengths}))

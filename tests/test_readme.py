@@ -1,0 +1,48 @@
+"""The README's lines of Python do what it says, on a toy dataset in place of the one that it names."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.test_published import published_state_dict
+from vlsm_helpers import store
+from vlsm_helpers.data.images import read_mask
+from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.fusion import RULES
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def python_with(words):
+    """The one block of Python in the README that has these words."""
+    (block,) = [code for code in re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.S) if words in code]
+    return block
+
+
+def test_fusing_in_a_few_lines(toy, tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    for run in ("one", "two"):
+        for split in ("val", "test"):
+            samples = load_split("toy", split)
+            masks = [read_mask(sample.mask) for sample in samples]
+            ids = tuple(sample.id for sample in samples)
+            index = store.Index(run, "toy", split, ids, tuple(mask.shape for mask in masks), "made up")
+            logits = [6.0 * mask[:32, :32] - 3 + rng.normal(size=(32, 32)) for mask in masks]
+            store.write(tmp_path / "runs" / run / "logits" / f"toy-{split}", index, logits)
+    monkeypatch.chdir(tmp_path)
+    exec(python_with("Store.open").replace("kvasir_polyp", "toy"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rsplit(maxsplit=1)[0] for line in lines] == [rule.name for rule in RULES]
+    assert all(0 <= float(line.rsplit(maxsplit=1)[1]) <= 1 for line in lines)
+
+
+def test_a_checkpoint_of_the_authors_in_a_few_lines(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = python_with("load_published_state_dict").replace("ensemble_b", "unet_d")
+    torch.save(published_state_dict("unet_d"), "theirs.pt")
+    given = {"pixel_values": torch.rand(1, 3, 64, 64), "input_ids": None, "attention_mask": None}
+    exec(code, given)
+    assert given["logits"].shape == (1, 1, 64, 64)
+    assert (tmp_path / "unet_d.safetensors").exists()
