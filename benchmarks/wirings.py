@@ -7,7 +7,6 @@ wiring is a miniature: a rehearsal of this program, whose ratios mean nothing.
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -104,12 +103,13 @@ def seconds(name: str, weights: Path, tiny: bool, rounds: int) -> dict[str, dict
 
 
 def peak(name: str, way: str, weights: Path, tiny: bool) -> None:
-    """Two training steps, then print this process's peak resident memory in GB and the passes of its encoders."""
+    """Two training steps, then print this process's peak resident memory in GB (on Linux) and the passes of its encoders."""
     model, logits = network(name, way, weights, tiny)
     optimizer = optimizer_of(model)
     for _ in range(2):
         training_step(model, logits, optimizer)
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status = Path("/proc/self/status").read_text()  # ru_maxrss would be that of the process which started this one
+    kilobytes = int(status.partition("VmHWM:")[2].split()[0])
     print(json.dumps({"gigabytes": kilobytes * 1024 / 1e9, "passes": encoder_passes(model, logits)}))
 
 
@@ -119,14 +119,16 @@ def peak_in_a_process(name: str, way: str, weights: Path, tiny: bool) -> dict:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
+HEAD = """\
+| ensemble | wiring | training step, s | inference, s | peak memory, GB | passes of each encoder in a step |
+|---|---|---|---|---|---|"""
+
+
 def table(rows: Sequence[dict]) -> str:
-    """Markdown: a line for each ensemble and way; how many times faster than published in brackets."""
-    lines = [
-        "| ensemble | wiring | training step, s | inference, s | peak memory, GB | passes of each encoder in a step |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Lines of Markdown for one ensemble, one for each way; how many times faster than published in brackets."""
+    lines = []
     for row in rows:
-        base = next(one for one in rows if one["ensemble"] == row["ensemble"] and one["way"] == PUBLISHED)
+        base = next(one for one in rows if one["way"] == PUBLISHED)
         cells = [f"{row[kind]:.2f} (x {base[kind] / row[kind]:.1f})" for kind in ("training", "inference")]
         passes = ", ".join(map(str, row["passes"]))
         lines.append(

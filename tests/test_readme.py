@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.hybrid_ensembles import JOINED
 from tests.test_published import published_state_dict
 from vlsm_helpers import store
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.fusion import RULES
+from vlsm_helpers.results import measured
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -46,3 +48,22 @@ def test_a_checkpoint_of_the_authors_in_a_few_lines(tmp_path, monkeypatch):
     exec(code, given)
     assert given["logits"].shape == (1, 1, 64, 64)
     assert (tmp_path / "unet_d.safetensors").exists()
+
+
+def ensembling_rows():
+    """The table of what ensembling adds, from the rows that the benchmarks wrote: points of Dice on test."""
+    hybrid, late = measured("hybrid_ensembles"), measured("late_fusion")
+    for dataset, rows in hybrid.groupby("dataset", sort=False):
+        mean, validated = rows.groupby("model")["dice"].mean(), rows.groupby("model")["val_dice"].mean()
+        gains = [mean[name] - mean[max(parts, key=validated.get)] for name, parts in JOINED.items()]
+        of_rules = late[late["dataset"] == dataset].groupby("rule")["dice"].mean()
+        single = "best single member"
+        gains += [of_rules[rule] - of_rules[single] for rule in ("weighted mean of logits", f"{single}, mirrorings")]
+        shown = [f"{100 * gain:+.1f}" for gain in gains]
+        levels = [f"{100 * mean[name]:.1f}" for name in ("BiomedCLIPSeg", "CLIPSeg", "UNet-D", "a CNN as large as A")]
+        yield f"| `{dataset}` ({rows['seed'].nunique()}) | {' | '.join(levels + shown)} |"
+
+
+def test_the_table_of_what_ensembling_adds_is_what_was_measured():
+    lines = README.read_text("utf-8").splitlines()
+    assert [row for row in ensembling_rows() if row not in lines] == []
