@@ -25,23 +25,28 @@ def crossings(values: Tensor, truth: Tensor, thresholds: Tensor, steps: int) -> 
     weights, which sum to `steps`.
     """
     images, cuts, slots = len(truth), len(thresholds), steps + 2
-    levels = torch.bucketize(steps * values, thresholds, out_int32=True).flatten(1)
+    values = steps * values.flatten(1)
+    levels = torch.bucketize(values, thresholds, out_int32=True)
     lowest, highest = levels.amin(0), levels.amax(0)
     kind = (2 * torch.arange(images, dtype=torch.int32).unsqueeze(1) + truth).flatten()  # image, and foreground or not
     anyway = torch.bincount(kind * (cuts + 1) + lowest, minlength=images * 2 * (cuts + 1))
     between = highest - lowest
-    pixel = torch.repeat_interleave(between)  # once for each threshold between its members
-    cut = (lowest - between.cumsum(0) + between)[pixel] + torch.arange(len(pixel))
-    first, second, third = steps * values.flatten(1)[:, pixel] - thresholds[cut]  # above where their sum is above 0
+    pixel = torch.repeat_interleave(between.long())  # once for each threshold between its members
+    cut = (lowest - between.cumsum(0, dtype=torch.int32) + between).take(pixel)
+    cut += torch.arange(len(pixel), dtype=torch.int32)
+    threshold = thresholds.take(cut.long())
+    first, second, third = (one.take(pixel) - threshold for one in values)  # above where their weighted sum is above 0
     slope = (second - third).double()
-    bins = ((kind[pixel] * cuts + cut) * 2 + (slope < 0)).double() * slots
-    # Sums are integers: half a unit off 0, none is a tie, and a slope of 0 divides to an end of the row.
-    missing, change = 0.5 - steps * third.double(), (first - third).double()
+    bins = ((kind.take(pixel) * cuts + cut) * 2 + (slope < 0)).double() * slots
+    # Sums are integers: half a unit off 0 none is a tie, and a slope of 1/64 in place of 0 moves none across. So a place is off a
+    # whole number by 0.5 / slope at least, a million times what the subtractions below round away.
+    slope[slope == 0] = 1 / 64
+    place, change = (0.5 - steps * third.double()) / slope, (first - third) / slope
     rows = []
     for row in range(steps + 1):
-        crossed = (missing / slope).ceil_().clamp_(0, steps - row + 1).add_(bins)
+        crossed = place.ceil().clamp_(0, steps - row + 1).add_(bins)
         rows.append(torch.bincount(crossed.int(), minlength=images * 2 * cuts * 2 * slots).int())
-        missing -= change
+        place -= change
     places = torch.stack(rows).view(steps + 1, images, 2, cuts, 2, slots)
     return Crossings(anyway.view(images, 2, cuts + 1).int(), places)
 
