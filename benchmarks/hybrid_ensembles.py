@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.bench import DRAWN, SEEDS, draw_of, keep
+from benchmarks.rows import DRAWN, SEEDS, draw_of, keep
 from vlsm_helpers import settings
 from vlsm_helpers.models import members
 from vlsm_helpers.models.segmenter import trainable_parameters

@@ -20,8 +20,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks.bench import DRAWN, SEEDS, draw_of, keep
 from benchmarks.hybrid_ensembles import MEMBERS, trained
+from benchmarks.rows import DRAWN, SEEDS, draw_of, keep
 from vlsm_helpers import store
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.bench import DRAWN, HERE, SEEDS, draw_of, keep
+from benchmarks.rows import DRAWN, HERE, SEEDS, draw_of, keep
 from vlsm_helpers import settings
 from vlsm_helpers.data import registry
 from vlsm_helpers.data.samples import load_split

@@ -165,10 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_biomedclip(Path(folder) / "biomedclip", tiny=given.tiny)
         write_clipseg(Path(folder) / "clipseg", tiny=given.tiny)
-        rows = [row for name in given.ensembles for row in measure(name, Path(folder), given.tiny, given.rounds)]
-    print(
-        f"{settings.hardware()}, torch {torch.__version__}; batch {BATCH}, medians of {given.rounds}.\n\n{table(rows)}"
-    )
+        print(f"{settings.hardware()}, torch {torch.__version__}; batch {BATCH}, medians of {given.rounds}.\n\n{HEAD}")
+        for name in given.ensembles:
+            print(table(measure(name, Path(folder), given.tiny, given.rounds)), flush=True)
 
 
 if __name__ == "__main__":

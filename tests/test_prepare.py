@@ -127,7 +127,8 @@ def test_splits_in_the_benchmarks_own_layout(kvasir, tmp_path):
     kvasir.splits.rename(tmp_path / "medvlsm/kvasir_polyp/anns")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        kvasir.prepare(splits=tmp_path / "medvlsm")
+        root = kvasir.prepare(splits=tmp_path / "medvlsm")
+    assert {path.name for path in (root / "anns").iterdir()} == {"train.json", "val.json", "test.json"}
 
 
 def test_splits_of_ones_own_are_allowed_but_said(kvasir):

@@ -7,17 +7,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vlsm_helpers.calibration import Reliability
-from vlsm_helpers.plots import BLUE, COLOURS, ORANGE, STYLE
+from vlsm_helpers.plots import BLUE, ORANGE, STYLE, curves_with_best
 
 
 def dice_by_weight(weights: Sequence[float], dice: Mapping[str, Sequence[float]], weight_of: str) -> Figure:
     """Mean Dice over the weight of the member `weight_of`, a line a name; its best point is marked."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.2, 2.8))
-        for colour, (name, values) in zip(COLOURS, dice.items(), strict=False):
-            best = int(np.argmax(values))
-            axes.plot(weights, values, color=colour, label=name)
-            axes.plot(weights[best], values[best], "o", color=colour)
+        curves_with_best(axes, weights, dice)
         axes.set(xlabel=f"weight of {weight_of}", ylabel="mean Dice")
         axes.legend(frameon=False)
         figure.tight_layout()

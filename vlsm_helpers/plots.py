@@ -71,6 +71,14 @@ def in_a_row(pictures: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
+def curves_with_best(axes: plt.Axes, places: Sequence[float], curves: Mapping[str, Sequence[float]]) -> None:
+    """Draw curves over `places`, a colour a name, each with a dot at its largest value."""
+    for colour, (name, values) in zip(COLOURS, curves.items(), strict=False):
+        best = int(np.argmax(values))
+        axes.plot(places, values, color=colour, label=name)
+        axes.plot(places[best], values[best], "o", color=colour)
+
+
 def numbers_on_pixels(panels: Mapping[str, np.ndarray]) -> Figure:
     """Small arrays (H, W) of values in [0, 1] side by side, each pixel with its number written on it."""
     with plt.rc_context(STYLE):

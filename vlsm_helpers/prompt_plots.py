@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from vlsm_helpers.plots import COLOURS, PREDICTION, STYLE, outline
+from vlsm_helpers.plots import PREDICTION, STYLE, curves_with_best, outline
 
 
 def patches(image: np.ndarray, side: int) -> Figure:
@@ -125,10 +125,7 @@ def threshold_curves(thresholds: Sequence[float], curves: Mapping[str, Sequence[
     """Mean Dice over the threshold, a colour a curve, with a dot at its best; 0.5 is a dotted line."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6, 2.9))
-        for colour, (name, dice) in zip(COLOURS, curves.items(), strict=False):
-            best = int(np.argmax(dice))
-            axes.plot(thresholds, dice, color=colour, label=name)
-            axes.plot(thresholds[best], dice[best], "o", color=colour)
+        curves_with_best(axes, thresholds, curves)
         axes.axvline(0.5, color="grey", linestyle="dotted")
         axes.set(xlabel="threshold", ylabel="Dice on validation", xlim=(0, 1), ylim=(0, None))
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

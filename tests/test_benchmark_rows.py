@@ -2,7 +2,7 @@ import gzip
 
 import pandas as pd
 
-from benchmarks.bench import draw_of, keep
+from benchmarks.rows import draw_of, keep
 
 KEYS = ["model", "prompt", "seed"]
 
@@ -46,7 +46,7 @@ def test_a_packed_table_is_the_same_file_whenever_it_is_written(tmp_path):
 
 def test_a_seed_of_real_images_sees_the_same_ones_and_a_seed_of_phantoms_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("VLSM_DATA", str(tmp_path))
-    monkeypatch.setattr("benchmarks.bench.phantoms.ensure", lambda name, folder, draw: folder / f"{name}_draw{draw}")
+    monkeypatch.setattr("benchmarks.rows.phantoms.ensure", lambda name, folder, draw: folder / f"{name}_draw{draw}")
     assert draw_of("busi", 2) == "busi"
     assert draw_of("phantom_skin", 0) == "phantom_skin"
     assert draw_of("phantom_skin", 2) == "phantom_skin_draw2"
