@@ -31,6 +31,9 @@ def write_notebook(folder: Path, source: str) -> None:
 def jupyter_lab(folder: Path, **environment: str):
     """A JupyterLab on `folder` at a free port, with settings of its own; the address of its notebook."""
     own = {name: str(folder.parent / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR")}
+    told = folder.parent / "jupyterlab_settings_dir/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    told.parent.mkdir(parents=True)
+    told.write_text('{"fetchNews": "false"}')  # or it asks, over the picture
     port = free_port()
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
     options += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
