@@ -210,7 +210,7 @@ def test_a_cache_that_is_not_whole_is_made_anew(toy, clipseg, own_cache, monkeyp
     else:
         (first.folder / "stamp.json").unlink()
         os.truncate(first.folder / "features02.npy", 5000)
-        first.folder.rename(first.folder.with_name(f"{first.folder.name}.partial-1"))
+        first.folder.rename(first.folder.with_name(f".{first.folder.name}.partial-1"))
     counts = watch(clipseg, monkeypatch, "encode_images")
     again = cached(clipseg, dataset(), views=2)
     assert sum(counts) >= 24

@@ -79,13 +79,13 @@ def test_of_two_that_write_the_same_the_second_keeps_what_the_first_finished(tmp
 
 def test_only_abandoned_half_written_folders_are_thrown_away(tmp_path):
     for name, age in (("fresh", 0), ("old", 2 * stamped.ABANDONED)):
-        half = tmp_path / f"{name}.partial-1"
+        half = tmp_path / f".{name}.partial-1"
         half.mkdir()
         (half / "numbers.npy").write_bytes(b"half")
         moment = (half / "numbers.npy").stat().st_mtime - age
         os.utime(half / "numbers.npy", (moment, moment))
     stamped.write(tmp_path / "made", "key", fill)
-    assert {path.name for path in tmp_path.iterdir()} == {"made", "fresh.partial-1"}
+    assert {path.name for path in tmp_path.iterdir()} == {"made", ".fresh.partial-1"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files with setrlimit")

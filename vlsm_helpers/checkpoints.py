@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vlsm_helpers.errors import TrainingError
+from vlsm_helpers.stamped import beside
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping) -> None:
@@ -18,7 +19,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping) -
 
     The file appears whole or not at all. Raises TrainingError, the old file kept, where it cannot be written (a full disk).
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = beside(path)
     try:
         contiguous = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
         save_file(contiguous, partial, metadata={"facts": json.dumps(dict(facts))})

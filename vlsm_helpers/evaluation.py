@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from vlsm_helpers import stamped
 from vlsm_helpers.caching import CachedDataset
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample
@@ -108,7 +109,7 @@ def keep(path: Path, rows: pd.DataFrame) -> None:
         older = pd.read_csv(path, dtype={"id": str})
         same = (older["dataset"] == rows["dataset"].iloc[0]) & (older["split"] == rows["split"].iloc[0])
         rows = pd.concat([older[~same], rows])
-    rows.to_csv(path, index=False)
+    stamped.write_text(path, rows.to_csv(index=False))
 
 
 def worst_and_best(per_image: pd.DataFrame, count: int = 3) -> pd.DataFrame:

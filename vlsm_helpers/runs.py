@@ -1,15 +1,17 @@
 """A run: one member trained on one dataset, scored, and kept in runs/NAME/."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
+from accelerate import PartialState
 
 from vlsm_helpers import settings, store
 from vlsm_helpers.caching import cached, has_frozen_encoders
 from vlsm_helpers.data.images import read_mask
-from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.data.samples import Sample, load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.evaluation import keep, predict, score_split, summarise
@@ -44,9 +46,10 @@ def train_member(
 ) -> Path:
     """Train a member on a dataset's train split and choose its best epoch on val; the run's folder.
 
+    `dataset` may be several, joined by "+", whose images are then pooled.
     `recipe`: by default what fits the member (see `fitting_recipe`); features of frozen encoders are cached. `epochs` and
     `batch_size` replace the recipe's. `size`: pixels a side of the training images, by default the profile's; `limit`: at
-    most so many of them. `options`: the member's own (`train`, `weights`, `width` ...), over what the profile says.
+    most so many of each dataset. `options`: the member's own (`train`, `weights`, `width` ...), over what the profile says.
     `warm_start`: whether the decoder of BiomedCLIPSeg, an ensemble's too, starts from the one of the profile's CLIPSeg; it
     does unless told otherwise. An unfinished run of the same name and settings goes on. Raises SettingsError for a recipe, a
     member or an option that there is not.
@@ -60,15 +63,25 @@ def train_member(
     _start(segmenter, warm_start, profile)
     changes = {key: value for key, value in {"epochs": epochs, "batch_size": batch_size}.items() if value is not None}
     chosen = replace(RECIPES[recipe] if recipe else fitting_recipe(segmenter), **changes)
-    samples = load_split(dataset, "train")[:limit]
-    training = SegmentationDataset(samples, size, prompt=prompt, augment=chosen.augment, seed=seed)
-    validation = SegmentationDataset(load_split(dataset, "val"), size, prompt=prompt)
-    if has_frozen_encoders(segmenter):
-        training, validation = cached(segmenter, training), cached(segmenter, validation)
+    with PartialState().main_process_first():  # of several processes one decodes and caches, the others read
+        training, validation = (
+            SegmentationDataset(samples, size, prompt=prompt, augment=augment, seed=seed)
+            for samples, augment in (
+                (_samples(dataset.split("+"), "train", limit), chosen.augment),
+                (_samples(dataset.split("+"), "val"), False),
+            )
+        )
+        if has_frozen_encoders(segmenter):
+            training, validation = cached(segmenter, training), cached(segmenter, validation)
     what = "-".join(filter(None, (member, segmenter.config.get("train"), chosen.name)))
     folder = settings.runs_folder() / (run or f"{dataset}-{what}-{size}px-seed{seed}")
     fit(segmenter, training, validation, folder, chosen, seed=seed)
     return folder
+
+
+def _samples(datasets: Sequence[str], split: str, limit: int | None = None) -> list[Sample]:
+    """The samples of a split of several datasets, at most `limit` of each."""
+    return [sample for name in datasets for sample in load_split(name, split)[:limit]]
 
 
 def fitting_recipe(segmenter: Segmenter) -> Recipe:
@@ -102,7 +115,7 @@ def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> 
     run = Path(run)
     segmenter, facts = members.load(run / BEST)
     names = [dataset] if dataset else facts["dataset"]
-    samples = [sample for name in names for sample in load_split(name, split)]
+    samples = _samples(names, split)
     segmenter.to(settings.device(), memory_format=torch.channels_last)
     table = score_split(segmenter, SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"]))
     label = "+".join(names)

@@ -1,6 +1,6 @@
-"""Folders that a computation fills: written beside their place, moved there whole, and stamped, so that half of one never counts.
+"""Folders, and files, that a computation fills: written beside their place and moved there, so that half of one never counts.
 
-The stamp, written last, holds the folder's key, a hash of all that its content follows from, and the length of each file.
+A folder has a stamp, written last: its key, a hash of all that its content follows from, and the length of each file.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 import numpy as np
 
@@ -30,14 +31,18 @@ def is_complete(folder: Path, key: str) -> bool:
         return False
 
 
+def beside(path: Path) -> Path:
+    """A place beside `path` to write to first: no other process, of this machine or another one, has the same."""
+    return path.with_name(f".{path.name}.partial-{uuid4().hex[:12]}")
+
+
 def write(folder: Path, key: str, fill: Callable[[Path], None]) -> None:
     """Let `fill` write files to a new folder, stamp it and move it to `folder`, in place of a broken one.
 
     Beside it, what killed processes left half-written is thrown away. Raises SettingsError where it cannot be written.
     """
     _sweep(folder.parent)
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = beside(folder)
     try:
         partial.mkdir(parents=True)
         fill(partial)
@@ -57,6 +62,21 @@ def write(folder: Path, key: str, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text, in place of an older one, whole or not at all. Raises SettingsError where it cannot be written."""
+    partial = beside(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SettingsError(
+            f"The file could not be written ({error.strerror}); the one before it is kept.",
+            where=path,
+            mend="free some space, or name a folder on another disk in VLSM_RUNS.",
+        ) from error
+
+
 @contextmanager
 def array_file(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
     """A .npy file of this type and shape, to be written piece by piece: on a full disk, a memory map would crash."""
@@ -69,7 +89,7 @@ def array_file(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[
 
 
 def _sweep(root: Path) -> None:
-    for folder in root.glob("*.partial-*"):
+    for folder in root.glob(".*.partial-*"):
         touched = max((path.stat().st_mtime for path in folder.glob("*")), default=folder.stat().st_mtime)
         if time.time() - touched > ABANDONED:
             shutil.rmtree(folder, ignore_errors=True)

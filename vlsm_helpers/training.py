@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
+from vlsm_helpers import stamped
 from vlsm_helpers.caching import CachedDataset, PromptEmbeddings, has_frozen_encoders
 from vlsm_helpers.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from vlsm_helpers.data.segmentation import SegmentationDataset
@@ -57,6 +58,8 @@ def fit(
     epoch) and best.safetensors (weights of the epoch with the best `recipe.monitor`); weights that are frozen are not
     among them. Where it holds an unfinished run with the same settings, that run goes on and ends with the numbers of an
     uninterrupted one: order, augmentation and dropout of an epoch follow from the seed and the epoch's number alone.
+    Started by `accelerate launch` on several processes, each takes its share of every batch, and dropout apart the numbers
+    are those of one.
     Raises TrainingError for a folder of another run, a loss that is not finite, or a checkpoint that cannot be written;
     what was saved before is kept. Raises SettingsError for cached features that another segmenter computed.
     """
@@ -92,6 +95,7 @@ class _Trainer:
         self.segmenter = segmenter.to(memory_format=torch.channels_last)
         groups = _parameter_groups(segmenter, recipe.encoder_rate)
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        _check_shares(recipe, self.accelerator.num_processes)
         sampler = _EpochSampler(len(train), seed)
         workers = 0 if self.accelerator.device.type == "cpu" else 4
         whole = len(train) >= recipe.batch_size  # a last batch of one image would upset batch norm
@@ -104,10 +108,11 @@ class _Trainer:
 
     def resume(self) -> None:
         """Take up the unfinished run of the folder, or begin one."""
-        if (self.run / SETTINGS).exists():
-            _refuse_other_settings(self.run, json.loads((self.run / SETTINGS).read_text()), self.settings)
-        elif self.accelerator.is_main_process:
-            (self.run / SETTINGS).write_text(json.dumps(self.settings, indent=1))
+        with self.accelerator.main_process_first():  # it begins the run, the others find it begun
+            if (self.run / SETTINGS).exists():
+                _refuse_other_settings(self.run, json.loads((self.run / SETTINGS).read_text()), self.settings)
+            else:
+                stamped.write_text(self.run / SETTINGS, json.dumps(self.settings, indent=1))
         if not (self.run / LAST).exists():
             return
         tensors, facts = load_checkpoint(self.run / LAST)
@@ -162,7 +167,8 @@ class _Trainer:
 
     def one_epoch(self, bar: tqdm) -> dict:
         epoch = self.progress.epoch
-        torch.manual_seed(1_000_003 * self.seed + epoch)  # dropout
+        process = self.accelerator.process_index
+        torch.manual_seed(1_000_003 * self.seed + epoch + 7_919 * process)  # dropout
         self.train_loader.set_epoch(epoch)  # accelerate's loader counts for itself, from 0 even in a resumed run
         self.train_set.set_epoch(epoch)
         self.model.train()
@@ -178,7 +184,7 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         loss = self.loss(self.logits(batch), batch["mask"])
-        value = loss.item()
+        value = self.accelerator.reduce(loss.detach(), "mean").item()  # the same in every process
         if not np.isfinite(value):
             raise TrainingError(
                 f"The loss became {value} in epoch {self.progress.epoch + 1}, on the images {', '.join(batch['id'])}.",
@@ -229,7 +235,7 @@ class _Trainer:
         tensors |= _prefixed("optimizer.", flatten_optimizer(self.optimizer))
         self.save(LAST, tensors, asdict(state))
         if self.accelerator.is_main_process:
-            self.history().to_csv(self.run / METRICS, index=False)
+            stamped.write_text(self.run / METRICS, self.history().to_csv(index=False))
 
     def save(self, name: str, tensors: dict[str, Tensor], facts: dict) -> None:
         if self.accelerator.is_main_process:
@@ -254,6 +260,15 @@ class _EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist())
+
+
+def _check_shares(recipe: Recipe, processes: int) -> None:
+    """Raise TrainingError unless every process gets as many images of a batch as the others."""
+    if recipe.batch_size % processes:
+        raise TrainingError(
+            f"A batch of {recipe.batch_size} images cannot be shared by {processes} processes.",
+            mend=f"give a batch size that {processes} divides (`--batch-size`), or start another number of processes.",
+        )
 
 
 def _parameter_groups(segmenter: Segmenter, encoder_rate: float) -> list[dict]:

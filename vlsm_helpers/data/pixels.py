@@ -2,21 +2,21 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from vlsm_helpers import stamped
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.settings import cache_folder, writable
 
-FORMAT = 1  # counts up when the way pixels are made square changes, so that older files are not read
+FORMAT = 2  # counts up when the way pixels are made square changes, so that older files are not read
 
 
 def squares(samples: Sequence[Sample], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -25,9 +25,10 @@ def squares(samples: Sequence[Sample], size: int) -> tuple[np.ndarray, np.ndarra
     They are made once for these very files (names, sizes and times of change) and kept in the cache folder, written
     whole or not at all. Raises DataError that names every file that could not be read.
     """
-    folder = writable(cache_folder() / "pixels") / _key(samples, size)
-    if not (folder / "masks.npy").exists():
-        _write(samples, size, folder)
+    key = _key(samples, size)
+    folder = writable(cache_folder() / "pixels") / key[:20]
+    if not stamped.is_complete(folder, key):
+        stamped.write(folder, key, partial(_fill, samples, size))
     return np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "masks.npy", mmap_mode="r")
 
 
@@ -48,33 +49,21 @@ def _key(samples: Sequence[Sample], size: int) -> str:
         return str(path), status.st_size, status.st_mtime_ns
 
     marks = [(sample.id, mark(sample.image), mark(sample.mask)) for sample in samples]
-    return hashlib.sha256(json.dumps([FORMAT, size, marks]).encode()).hexdigest()[:20]
-
-
-def _write(samples: Sequence[Sample], size: int, folder: Path) -> None:
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    partial.mkdir()
-    try:
-        _fill(samples, size, partial)
-        os.replace(partial, folder)
-    except OSError:
-        if not (folder / "masks.npy").exists():  # another process may have finished the same pixels first
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    return hashlib.sha256(json.dumps([FORMAT, size, marks]).encode()).hexdigest()
 
 
 def _fill(samples: Sequence[Sample], size: int, folder: Path) -> None:
-    shape = (len(samples), size, size)
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
-    masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, shape)
-    broken = []
-    for row, sample in enumerate(tqdm(samples, desc=f"decoding to {size} px", unit="image", delay=2)):
-        try:
-            images[row] = square_image(read_image(sample.image), size)
-            masks[row] = square_mask(read_mask(sample.mask), size)
-        except DataError as error:
-            broken.append(error)
+    pixels, shape, broken = np.dtype(np.uint8), (len(samples), size, size), []
+    with (
+        stamped.array_file(folder / "images.npy", pixels, (*shape, 3)) as images,
+        stamped.array_file(folder / "masks.npy", pixels, shape) as masks,
+    ):
+        for sample in tqdm(samples, desc=f"decoding to {size} px", unit="image", delay=2):
+            try:
+                images.write(square_image(read_image(sample.image), size).tobytes())
+                masks.write(square_mask(read_mask(sample.mask), size).tobytes())
+            except DataError as error:
+                broken.append(error)
     if broken:
         if len(broken) == 1:
             raise broken[0]
@@ -82,5 +71,3 @@ def _fill(samples: Sequence[Sample], size: int, folder: Path) -> None:
         raise DataError(
             f"{len(broken)} files cannot be used, the first ones:\n{shown}", mend="`vlsm data check` lists all."
         )
-    images.flush()
-    masks.flush()

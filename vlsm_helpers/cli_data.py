@@ -1,0 +1,69 @@
+"""`vlsm data`: the datasets, which there are, preparing one, checking one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data = typer.Typer(no_args_is_help=True, help="The datasets: which there are, preparing one, checking one.")
+
+DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="A dataset; `vlsm data list` shows them.")]
+
+
+@data.command("list")
+def list_datasets() -> None:
+    """Show the datasets that the course knows, which of them are prepared here, and their terms of use."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from vlsm_helpers import doctor
+    from vlsm_helpers.data.registry import DATASETS
+
+    names, counts = Column("name", no_wrap=True), Column("train/val/test", no_wrap=True)
+    table = Table(names, "images of", "target", counts, "here", box=None, padding=(0, 2, 0, 0))
+    for card in DATASETS.values():
+        entries = "/".join(map(str, card.entries.values()))
+        table.add_row(card.name, card.modality, card.target, entries, doctor.availability(card))
+    console = Console(highlight=False)
+    console.print(table, "")
+    for card in DATASETS.values():
+        if not card.is_phantom:
+            console.print(f"[bold]{card.name}[/]: {card.terms} {card.home}")
+    console.print()
+    console.print("`vlsm data prepare NAME` prepares one.", style="dim")
+
+
+@data.command("prepare")
+def prepare_dataset(
+    name: DatasetName,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="PATH", help="The archive or folder its authors publish; else fetched."),
+    ] = None,
+    splits: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="A copy of the MedVLSM benchmark's splits; else fetched.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
+    ] = None,
+) -> None:
+    """Bring a dataset into the course's layout: download, verify, convert the masks, add splits and prompts."""
+    from vlsm_helpers.data.prepare import prepare
+
+    typer.echo(prepare(name, source=source, splits=splits, folder=folder))
+
+
+@data.command("check")
+def check_dataset(
+    name: DatasetName,
+    folder: Annotated[
+        Path | None, typer.Option("--in", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
+    ] = None,
+) -> None:
+    """Look at every image and mask of a dataset; status 1 where something must be mended."""
+    from vlsm_helpers.data.checks import check
+
+    report = check(name, folder=folder)
+    typer.echo(report)
+    if not report.ok:
+        raise typer.Exit(1)

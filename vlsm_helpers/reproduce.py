@@ -1,0 +1,219 @@
+"""The paper's table as a program: members x datasets x prompts x seeds, each cell a run to stop, skip and share out.
+
+A cell trains one member, scores it and keeps its logits, all in runs/reproduce/; `done.json`, written last, says that it is
+whole. A lock in the cell's folder, which the kernel frees when its process dies, keeps two processes from one cell. Late fusion
+is a cell without a network: it begins when the cells of its members are done. `table` reads what is there at any moment.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from vlsm_helpers import settings, stamped
+from vlsm_helpers.data.samples import dataset_folder
+from vlsm_helpers.errors import CourseError, SettingsError
+from vlsm_helpers.fusion import Validation, WeightedMean
+from vlsm_helpers.fusion.weighted import WeightedFusion, evaluate_fusion
+from vlsm_helpers.runs import DEFAULT_PROMPT, LOGITS, PER_IMAGE, evaluate_run, predict_run, train_member
+from vlsm_helpers.store import Store
+
+FOLDER = "reproduce"  # within the runs folder
+DONE, LOCK, FUSION, FUSION_SCORES = "done.json", ".lock", "fusion.json", "fusion.csv"
+LATE_FUSION = "late_fusion"
+FUSED = ("biomedclipseg", "clipseg", "unet_d")  # what late fusion joins: the paper's members, trained apart
+MEMBERS = (*FUSED, "ensemble_a", "ensemble_b", "ensemble_c", LATE_FUSION)
+PAPER = ("kvasir_polyp", "clinicdb_polyp", "bkai_polyp", "busi", "chexlocalize")  # the paper's datasets
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of the table. `dataset` may be several, joined by "+": their training images are pooled."""
+
+    dataset: str
+    member: str
+    prompt: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder within runs/reproduce/."""
+        return f"{self.dataset}/{self.member}-{self.prompt}-seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return settings.runs_folder() / FOLDER / self.name
+
+    @property
+    def parts(self) -> list[str]:
+        """The datasets whose images it is trained on."""
+        return self.dataset.split("+")
+
+    @property
+    def is_done(self) -> bool:
+        return (self.folder / DONE).exists()
+
+    @property
+    def per_image(self) -> Path:
+        """Its scores, a row an image."""
+        return self.folder / (FUSION_SCORES if self.joined else PER_IMAGE)
+
+    @property
+    def joined(self) -> list["Cell"]:
+        """The cells that must be done before: the members of late fusion."""
+        if self.member != LATE_FUSION:
+            return []
+        return [Cell(self.dataset, member, self.prompt, self.seed) for member in FUSED]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the table is to hold. `also_test`: datasets that every cell is scored on besides its own (domain shift).
+
+    `epochs`: of every training, by default the recipes'; `limit`: training images, at most so many. Raises SettingsError for
+    what is named twice, and for late fusion without its members.
+    """
+
+    datasets: tuple[str, ...]
+    members: tuple[str, ...] = MEMBERS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    prompts: tuple[str, ...] = (DEFAULT_PROMPT,)
+    also_test: tuple[str, ...] = ()
+    epochs: int | None = None
+    limit: int | None = None
+
+    def __post_init__(self):
+        for what in ("datasets", "members", "seeds", "prompts"):
+            given = getattr(self, what)
+            if not given or len(set(given)) < len(given):
+                raise SettingsError(f"The {what} are {given!r}.", mend="name at least one, and each once.")
+        if LATE_FUSION in self.members and (missing := set(FUSED) - set(self.members)):
+            raise SettingsError(
+                f"Late fusion joins {', '.join(FUSED)}, but {', '.join(sorted(missing))} is not asked for.",
+                mend=f"ask for it, too, or leave {LATE_FUSION} out.",
+            )
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """All of them; those of one dataset, prompt and seed in a row, late fusion after its members."""
+        members = sorted(self.members, key=lambda member: member == LATE_FUSION)
+        return [
+            Cell(dataset, member, prompt, seed)
+            for dataset, prompt, seed, member in product(self.datasets, self.prompts, self.seeds, members)
+        ]
+
+    def shard(self, number: int, shards: int) -> list[Cell]:
+        """The cells of shard `number`, from 1, of `shards`: every one is in exactly one of them.
+
+        Raises SettingsError for a number that is not there.
+        """
+        if not 1 <= number <= shards:
+            raise SettingsError(
+                f"There is no shard {number} of {shards}.", mend=f"use 1/{shards} to {shards}/{shards}."
+            )
+        return self.cells[number - 1 :: shards]
+
+    def tests(self, cell: Cell) -> list[str]:
+        """The datasets that a cell is scored on: its own, then those of `also_test`."""
+        return list(dict.fromkeys([*cell.parts, *self.also_test]))
+
+
+def paper_plan(**changes) -> Plan:
+    """The plan of the present profile: at full the paper's datasets with three seeds, at tiny endoscopy phantoms with one."""
+    profile, _ = settings.choose_profile()
+    if profile.name == "full":
+        defaults = {"datasets": PAPER}
+    else:
+        defaults = {"datasets": (settings.DEFAULT_DATASET,), "seeds": (0,), "limit": profile.max_train_images}
+    return Plan(**(defaults | {name: value for name, value in changes.items() if value is not None}))
+
+
+def as_shard(text: str) -> tuple[int, int]:
+    """The number and the count of "3/8". Raises SettingsError for anything else."""
+    number, slash, shards = text.partition("/")
+    if not (slash and number.isdecimal() and shards.isdecimal()):
+        raise SettingsError(f"The shard is {text!r}.", mend="write 3/8 for the third of eight.")
+    return int(number), int(shards)
+
+
+def run(plan: Plan, cells: Sequence[Cell], tell: Callable[[str], None] = print) -> dict[Cell, Exception]:
+    """Fill the cells that are not done yet, one after another; those that could not be filled, with their reasons.
+
+    A cell that fails does not stop the others. One that another process is at, or whose members are not done, is told of and
+    left alone. Then every late fusion of the plan whose members are done by now is filled, whichever shard it belongs to.
+    """
+    failed: dict[Cell, Exception] = {}
+    for number, cell in enumerate(cells, start=1):
+        tell(f"[{number}/{len(cells)}] {cell.name}: {_fill(plan, cell, failed)}")
+    for cell in plan.cells:
+        if cell.joined and cell not in cells and not cell.is_done and all(one.is_done for one in cell.joined):
+            tell(f"{cell.name}: {_fill(plan, cell, failed)}")
+    return failed
+
+
+def _fill(plan: Plan, cell: Cell, failed: dict[Cell, Exception]) -> str:
+    """Do what a cell asks for; what became of it, in a few words."""
+    if cell.is_done:
+        return "done before"
+    if waiting := [one for one in cell.joined if not one.is_done]:
+        return f"waits for {', '.join(one.member for one in waiting)}"
+    begin = time.monotonic()
+    try:
+        for name in plan.tests(cell):
+            dataset_folder(name)  # what is not prepared is said before anything is trained
+        with FileLock(settings.writable(cell.folder) / LOCK, timeout=0):
+            if cell.is_done:  # while this process came to it, another one finished it
+                return "done before"
+            (_fuse if cell.joined else _train)(plan, cell)
+            facts = {"seconds": round(time.monotonic() - begin, 1), "hardware": settings.hardware()}
+            stamped.write_text(cell.folder / DONE, json.dumps(facts | {"versions": settings.versions()}))
+    except Timeout:
+        return "another process is at it"
+    except (CourseError, torch.OutOfMemoryError) as error:
+        failed[cell] = error
+        return f"failed\n{error}"
+    return f"done in {time.monotonic() - begin:.0f} s"
+
+
+def _train(plan: Plan, cell: Cell) -> None:
+    train_member(
+        cell.member,
+        cell.dataset,
+        run=f"{FOLDER}/{cell.name}",
+        prompt=cell.prompt,
+        seed=cell.seed,
+        epochs=plan.epochs,
+        limit=plan.limit,
+    )
+    for name in plan.tests(cell):
+        evaluate_run(cell.folder, "test", name)
+        for split in ("val", "test") if name in cell.parts else ("test",):
+            predict_run(cell.folder, split, name)
+
+
+def _fuse(plan: Plan, cell: Cell) -> None:
+    """The weighted mean of the members' logits, fit on the validation images of its own datasets, judged on each test split."""
+
+    def store(name: str, split: str) -> Store:
+        return Store.open(_predictions(cell, name, split))
+
+    validation = [store(name, "val") for name in cell.parts]
+    size = max(one.size for one in validation)
+    logits = torch.cat([one.logits(size) for one in validation], 1)
+    masks = torch.cat([one.masks(size) for one in validation], 0)
+    names = tuple(validation[0].names)
+    fitted = WeightedMean(of_logits=True).fit(Validation(logits, masks, names))
+    weights = dict(zip(names, fitted.weights, strict=True))
+    WeightedFusion(weights, "logits", threshold=fitted.threshold).save(cell.folder / FUSION)
+    for name in plan.tests(cell):
+        evaluate_fusion(cell.folder / FUSION, _predictions(cell, name, "test"))
+
+
+def _predictions(cell: Cell, dataset: str, split: str) -> Iterator[Path]:
+    return (one.folder / LOGITS / f"{dataset}-{split}" for one in cell.joined)
