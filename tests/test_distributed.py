@@ -17,6 +17,11 @@ from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.recipes import OURS
 
 PROJECT = Path(__file__).parents[1]
+ACCELERATE = [
+    *("accelerate.commands.launch", "--cpu", "--num_processes", "{processes}", "--num_machines", "1"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"),
+]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "{processes}", "-m"]
 OPTIONS = ("--batch-size", "4", "--epochs", "3")
 
 
@@ -26,15 +31,13 @@ def train(tmp_path, monkeypatch):
     monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
     write_toy(tmp_path / "data", entries={"train": 12, "val": 5, "test": 5})
 
-    def start(processes, member, *options):
+    def start(processes, member, *options, launcher=ACCELERATE):
         runs = tmp_path / f"runs of {processes}"
-        launch = ("accelerate.commands.launch", "--cpu", "--num_processes", str(processes), "--num_machines", "1")
-        launch += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m")
-        command = [sys.executable, "-m", *(launch if processes > 1 else ()), "vlsm_helpers"]
-        command += ["train", member, "toy", "--run", "run", *options]
+        launch = [word.format(processes=processes) for word in launcher] if processes > 1 else []
+        command = [sys.executable, "-m", *launch, "vlsm_helpers", "train", member, "toy", *options]
         environment = os.environ | {"VLSM_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
         child = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=300)
-        return runs / "run", child
+        return next(runs.glob("toy-*"), None), child
 
     return start
 
@@ -55,9 +58,10 @@ def test_two_processes_give_the_losses_and_the_checkpoint_of_one(train):
     assert len(pd.read_csv(two / "per_image.csv")) == 5
 
 
-def test_a_cnn_trains_on_two_processes(train):
-    run, child = train(2, "unet_d", *OPTIONS)
+def test_a_cnn_trains_on_two_processes_that_torchrun_starts(train):
+    run, child = train(2, "unet_d", *OPTIONS, launcher=TORCHRUN)
     assert child.returncode == 0, child.stderr
+    assert child.stdout.count("training ") == 1
     history = pd.read_csv(run / training.METRICS)
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
 

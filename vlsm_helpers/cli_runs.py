@@ -63,8 +63,7 @@ def train(
 
     A run that was stopped goes on when the same command is given again.
     """
-    from accelerate import PartialState
-
+    from vlsm_helpers import settings
     from vlsm_helpers.results import readable
     from vlsm_helpers.runs import evaluate_run, train_member
 
@@ -72,7 +71,7 @@ def train(
     options |= dict(warm_start=warm_start, train=parts, weights=weights, width=width)
     given = {name: value for name, value in options.items() if value is not None}
     folder = train_member(member, dataset, seed=seed, **given)
-    if not PartialState().is_main_process:  # of several that `accelerate launch` started, one scores
+    if not settings.process().is_main_process:  # of several that `accelerate launch` started, one scores
         return
     typer.echo(readable(evaluate_run(folder)).to_string(index=False))
     typer.echo(folder)

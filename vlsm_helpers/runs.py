@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from accelerate import PartialState
 
 from vlsm_helpers import settings, store
 from vlsm_helpers.caching import cached, has_frozen_encoders
@@ -63,7 +62,7 @@ def train_member(
     _start(segmenter, warm_start, profile)
     changes = {key: value for key, value in {"epochs": epochs, "batch_size": batch_size}.items() if value is not None}
     chosen = replace(RECIPES[recipe] if recipe else fitting_recipe(segmenter), **changes)
-    with PartialState().main_process_first():  # of several processes one decodes and caches, the others read
+    with settings.process().main_process_first():  # of several processes one decodes and caches, the others read
         training, validation = (
             SegmentationDataset(samples, size, prompt=prompt, augment=augment, seed=seed)
             for samples, augment in (

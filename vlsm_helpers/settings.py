@@ -186,6 +186,14 @@ def device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def process():
+    """This process among those that `accelerate launch` or torchrun started, the main one if alone: accelerate's PartialState."""
+    import accelerate
+
+    # Without a GPU accelerate takes torchrun's processes for single ones, which would all write to one run.
+    return accelerate.PartialState(cpu=device() == "cpu" and int(os.environ.get("WORLD_SIZE", 1)) > 1)
+
+
 def hardware() -> str:
     """The machine in a few words, for result tables."""
     import torch

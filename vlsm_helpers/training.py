@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
-from vlsm_helpers import stamped
+from vlsm_helpers import settings, stamped
 from vlsm_helpers.caching import CachedDataset, PromptEmbeddings, has_frozen_encoders
 from vlsm_helpers.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from vlsm_helpers.data.segmentation import SegmentationDataset
@@ -26,7 +26,6 @@ from vlsm_helpers.metrics import overlap
 from vlsm_helpers.models.frozen import frozen_hash, load_own_state, own_state
 from vlsm_helpers.models.segmenter import Segmenter, trainable_parameters
 from vlsm_helpers.recipes import OURS, Recipe
-from vlsm_helpers.settings import writable
 
 FACTS = ("member", "frozen_weights", "dataset", "image_size", "prompt", "seed")  # what a checkpoint says of itself
 LAST, BEST, METRICS, SETTINGS = "last.safetensors", "best.safetensors", "metrics.csv", "settings.json"
@@ -63,7 +62,7 @@ def fit(
     Raises TrainingError for a folder of another run, a loss that is not finite, or a checkpoint that cannot be written;
     what was saved before is kept. Raises SettingsError for cached features that another segmenter computed.
     """
-    trainer = _Trainer(segmenter, train, validation, writable(Path(run)), recipe, seed)
+    trainer = _Trainer(segmenter, train, validation, settings.writable(Path(run)), recipe, seed)
     trainer.resume()
     trainer.train()
     return trainer.history()
@@ -88,6 +87,7 @@ class _Trainer:
         for dataset in (train, validation):
             if isinstance(dataset, CachedDataset):
                 dataset.check(segmenter)
+        _check_shares(recipe, settings.process().num_processes)
         self.accelerator = Accelerator(
             mixed_precision="bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no",
             dataloader_config=DataLoaderConfiguration(split_batches=True),
@@ -95,7 +95,6 @@ class _Trainer:
         self.segmenter = segmenter.to(memory_format=torch.channels_last)
         groups = _parameter_groups(segmenter, recipe.encoder_rate)
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-        _check_shares(recipe, self.accelerator.num_processes)
         sampler = _EpochSampler(len(train), seed)
         workers = 0 if self.accelerator.device.type == "cpu" else 4
         whole = len(train) >= recipe.batch_size  # a last batch of one image would upset batch norm
