@@ -51,13 +51,16 @@ def test_help_comes_at_once_and_without_the_heavy_libraries():
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert spent < 2  # of processor time, which a busy machine does not stretch; 0.3 s
     assert printed.strip().endswith("[]")
-    for command in ("run", "data", "train", "evaluate", "predict", "doctor"):
+    for command in ("run", "data", "train", "evaluate", "predict", "reproduce", "ensemble", "segment", "doctor"):
         assert f"│ {command} " in printed
 
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "data", "data list", "data prepare", "data check", "train", "evaluate", "predict", "doctor"],
+    [
+        *("run", "data", "data list", "data prepare", "data check", "data adopt", "train", "evaluate", "predict"),
+        *("reproduce", "ensemble", "segment", "doctor"),
+    ],
 )
 def test_every_command_explains_itself(vlsm, command):
     outcome = vlsm(*command.split(), "--help")
@@ -245,3 +248,47 @@ def test_doctor_fails_where_runs_cannot_be_written(vlsm, monkeypatch, tmp_path):
 def test_doctor_survives_a_package_that_is_missing(vlsm, monkeypatch):
     monkeypatch.setattr(doctor, "PACKAGES", ("no-such-package",))
     assert "not installed" in vlsm("doctor").stdout
+
+
+def test_a_dataset_of_ones_own_is_adopted(vlsm, tmp_path, called):
+    calls = called("vlsm_helpers.data.own.adopt", "60 images")
+    outcome = vlsm("data", "adopt", "mine", "photos", "labels", "--noun", "tumor", "--group", "^(p[0-9]+)", "--seed", 3)
+    assert outcome.exit_code == 0
+    assert "60 images" in outcome.stdout
+    assert "vlsm ensemble mine --save FOLDER" in outcome.stdout
+    [(arguments, options)] = calls
+    assert arguments == ("mine", Path("photos"), Path("labels"), "tumor")
+    assert options == {"modality": None, "group": "^(p[0-9]+)", "seed": 3, "folder": None}
+
+
+def test_reproduce_hands_over_what_was_asked_for(vlsm, monkeypatch, tmp_path, toy):
+    from vlsm_helpers import reproduce
+
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+    asked = []
+    monkeypatch.setattr(reproduce, "run", lambda plan, cells, tell: asked.append((plan, cells)) or {})
+    options = ["--member", "unet_d", "--member", "clipseg", "--seed", 1, "--seed", 2, "--prompt", "p0"]
+    outcome = vlsm("reproduce", "toy", *options, "--also-test", "other", "--epochs", 2, "--limit", 9, "--shard", "2/3")
+    assert outcome.exit_code == 0, outcome.output
+    [(plan, cells)] = asked
+    assert (plan.members, plan.seeds, plan.prompts, plan.also_test) == (
+        ("unet_d", "clipseg"),
+        (1, 2),
+        ("p0",),
+        ("other",),
+    )
+    assert (plan.epochs, plan.limit) == (2, 9)
+    assert [cell.name for cell in cells] == ["toy/clipseg-p0-seed1"]
+    assert "not run" in outcome.stdout
+    assert vlsm("reproduce", "toy", "--table").exit_code == 0
+    assert len(asked) == 1  # the table alone runs nothing
+
+
+def test_reproduce_ends_with_status_1_where_a_cell_failed(vlsm, monkeypatch, tmp_path, toy):
+    from vlsm_helpers import reproduce
+
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(reproduce, "run", lambda plan, cells, tell: {cells[0]: DataError("broken")})
+    outcome = vlsm("reproduce", "toy", "--member", "unet_d")
+    assert outcome.exit_code == 1
+    assert "1 cells failed: toy/unet_d-p1-seed0." in outcome.output

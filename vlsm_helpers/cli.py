@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from vlsm_helpers.cli_data import data
+from vlsm_helpers.cli_ensemble import ensembles
 from vlsm_helpers.cli_runs import runs
 from vlsm_helpers.errors import CourseError
 
@@ -82,6 +83,7 @@ def run(
 
 app.add_typer(data, name="data")
 app.add_typer(runs)
+app.add_typer(ensembles)
 
 
 @app.command("doctor")

@@ -67,3 +67,33 @@ def check_dataset(
     typer.echo(report)
     if not report.ok:
         raise typer.Exit(1)
+
+
+@data.command("adopt")
+def adopt_dataset(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the dataset is to be called.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="The folder of the images.")],
+    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="The folder of the masks, named as the images.")],
+    noun: Annotated[str, typer.Option(help="What the masks show, such as tumor: it becomes the prompt.")],
+    modality: Annotated[
+        str | None, typer.Option(help="What the images are, such as breast ultrasound.", show_default="not said")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Which images belong together, by their names: its first bracket names the patient, ^(patient[0-9]+).",
+            show_default="each by itself",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    folder: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
+    ] = None,
+) -> None:
+    """Make a dataset of your own images and masks: checked, split by patient so that nothing leaks, with prompts."""
+    from vlsm_helpers.data.own import adopt
+
+    adopted = adopt(name, images, masks, noun, modality=modality, group=group, seed=seed, folder=folder)
+    typer.echo(adopted)
+    typer.echo(f"\nTrain on it: vlsm ensemble {name} --save FOLDER")

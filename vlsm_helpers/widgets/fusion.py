@@ -14,10 +14,10 @@ from ipywidgets import HTML, HBox, Layout, VBox
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.fusion.explore import FusionModel
 from vlsm_helpers.fusion.weighted import MEANS
+from vlsm_helpers.pictures import jpeg, overlay, png, probability_map, triangle
 from vlsm_helpers.plots import PREDICTION, TRUTH, in_a_row
 from vlsm_helpers.settings import runs_folder, writable
 from vlsm_helpers.store import Store
-from vlsm_helpers.widgets.pictures import jpeg, overlay, png, probability_map, triangle
 from vlsm_helpers.widgets.shown import show
 
 SIDE, SMALL, MAP = 384, 128, 210  # pixels of the picture, of a member's and of the triangle

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from vlsm_helpers.evaluation import at_size
+from vlsm_helpers.pictures import overlay, png
 from vlsm_helpers.prompting import PromptedImages, dice_curve
-from vlsm_helpers.widgets.pictures import overlay, png
 from vlsm_helpers.widgets.shown import show
 
 SIDE = 384  # pixels of the picture, however small the images are

@@ -6,8 +6,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from vlsm_helpers.fusion.search import simplex
+from vlsm_helpers.pictures import MARGIN, jpeg, overlay, png, probability_map, triangle
 from vlsm_helpers.plots import PREDICTION, TRUTH
-from vlsm_helpers.widgets.pictures import MARGIN, jpeg, overlay, png, probability_map, triangle
 
 POINTS = np.array(list(simplex(3, 10))) / 10
 TOP, LEFT, RIGHT = np.eye(3)

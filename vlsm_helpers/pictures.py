@@ -1,4 +1,4 @@
-"""Pixels of the explorers' pictures, drawn with NumPy and Pillow in milliseconds, so that a picture follows a slider."""
+"""Pictures as pixels, drawn with NumPy and Pillow in milliseconds, so that one follows a slider: overlays, maps, the triangle."""
 
 from collections.abc import Sequence
 from functools import lru_cache

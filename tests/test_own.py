@@ -1,0 +1,253 @@
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.conftest import draw_toy
+from vlsm_helpers.data import own
+from vlsm_helpers.data.own import adopt, pairs, split_groups
+from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def own_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Sixteen images of eight patients, and their masks; every fifth is empty."""
+    generator = np.random.default_rng(0)
+    for number in range(16):
+        image, mask = draw_toy(generator, 48)
+        image = (image * generator.uniform(0.6, 1, 3)).astype(np.uint8)
+        name = f"patient{number // 2}_{number}"
+        save(tmp_path / "images" / f"{name}.jpg", image)
+        save(tmp_path / "masks" / f"{name}_mask.png", (mask * (number % 5 > 0)).astype(np.uint8) * 255)
+    return tmp_path / "images", tmp_path / "masks"
+
+
+PATIENT = r"^(patient\d+)_"
+
+
+def everything(folder):
+    return sorted(path.relative_to(folder) for path in folder.rglob("*")) if folder.exists() else []
+
+
+def test_a_folder_of_images_and_one_of_masks_become_a_dataset(folders, own_data):
+    adopted = adopt("mine", *folders, "square", modality="test", group=PATIENT)
+    splits = {split: load_split("mine", split) for split in ("train", "val", "test")}
+    assert {split: len(samples) for split, samples in splits.items()} == {"train": 8, "val": 4, "test": 4}
+    sample = splits["train"][0]
+    assert sample.image.parent == own_data / "mine" / "images"
+    assert adopted.report.ok
+    assert str(adopted).endswith("8 groups, none of them in two splits")
+
+
+def test_no_patient_is_in_two_splits(folders):
+    adopt("mine", *folders, "square", group=PATIENT)
+    seen = Counter()
+    for split in ("train", "val", "test"):
+        seen.update({sample.attributes["group"] for sample in load_split("mine", split)})
+    assert len(seen) == 8
+    assert set(seen.values()) == {1}
+
+
+def test_a_group_may_be_a_function(folders, own_data):
+    adopt("mine", *folders, "square", group=lambda name: name.partition("_")[0])
+    adopt("other", *folders, "square", group=PATIENT)
+    for split in ("train", "val", "test"):
+        one, other = ((own_data / name / "anns" / f"{split}.json").read_text() for name in ("mine", "other"))
+        assert one == other
+
+
+def test_images_that_look_alike_stay_together(folders):
+    images, masks = folders
+    for copy in ("copy_a", "copy_b"):
+        (images / f"{copy}.jpg").write_bytes((images / "patient0_1.jpg").read_bytes())
+        (masks / f"{copy}_mask.png").write_bytes((masks / "patient0_1_mask.png").read_bytes())
+    adopted = adopt("mine", images, masks, "square")
+    where = {s.id: split for split in ("train", "val", "test") for s in load_split("mine", split)}
+    assert where["copy_a"] == where["copy_b"] == where["patient0_1"]
+    assert ("copy_a", "copy_b") in adopted.joined
+    assert "near-duplicates, kept together: " in str(adopted)
+
+
+def test_masks_keep_their_meaning_and_images_their_bytes(folders):
+    images, masks = folders
+    adopt("mine", images, masks, "square")
+    for sample in load_split("mine", "train"):
+        assert sample.image.read_bytes() == (images / sample.image.name).read_bytes()
+        before = np.asarray(Image.open(masks / f"{sample.id}_mask.png")) > 127
+        np.testing.assert_array_equal(own.read_mask(sample.mask), before)
+
+
+def test_an_image_of_another_size_than_its_mask_is_accepted_if_its_shape_is_the_same(folders):
+    images, masks = folders
+    path = images / "patient1_2.jpg"
+    Image.open(path).resize((96, 96)).save(path)
+    adopt("mine", images, masks, "square")
+    sample = next(s for split in ("train", "val", "test") for s in load_split("mine", split) if s.id == "patient1_2")
+    assert Image.open(sample.image).size == (96, 96)
+    assert Image.open(sample.mask).size == (48, 48)
+
+
+def test_both_kinds_may_lie_in_one_folder(folders):
+    images, masks = folders
+    for path in masks.iterdir():
+        path.rename(images / path.name)
+    assert len(pairs(images, images)) == 16
+
+
+# What cannot be used is named, and nothing is written
+
+
+def spoil_no_mask(images, masks):
+    (masks / "patient1_3_mask.png").unlink()
+
+
+def spoil_no_image(images, masks):
+    (images / "patient1_3.jpg").unlink()
+
+
+def spoil_two_masks(images, masks):
+    (masks / "patient1_3.png").write_bytes((masks / "patient1_3_mask.png").read_bytes())
+
+
+def spoil_two_images(images, masks):
+    Image.open(images / "patient1_3.jpg").save(images / "patient1_3.png")
+
+
+def spoil_truncated(images, masks):
+    path = images / "patient1_3.jpg"
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def spoil_grey_mask(images, masks):
+    save(masks / "patient1_3_mask.png", np.full((48, 48), 100, np.uint8))
+
+
+def spoil_shape(images, masks):
+    save(masks / "patient1_3_mask.png", np.zeros((48, 64), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (spoil_no_mask, "1 images have no mask: patient1_3.jpg"),
+        (spoil_no_image, "1 masks have no image: patient1_3_mask.png"),
+        (spoil_two_masks, "2 masks belong to an image with several"),
+        (spoil_two_images, "2 images have one name"),
+        (spoil_truncated, "patient1_3.jpg: The image is truncated"),
+        (spoil_grey_mask, "patient1_3_mask.png: The mask is not black and white"),
+        (spoil_shape, "patient1_3_mask.png: 64 x 48, its image 48 x 48"),
+    ],
+)
+def test_what_cannot_be_used_is_named_before_anything_is_written(folders, own_data, spoil, what):
+    spoil(*folders)
+    with pytest.raises(DataError, match=what):
+        adopt("mine", *folders, "square")
+    assert everything(own_data) == []
+
+
+def test_every_broken_file_is_named(folders):
+    spoil_truncated(*folders)
+    save(folders[1] / "patient2_4_mask.png", np.full((48, 48), 100, np.uint8))
+    with pytest.raises(DataError, match=r"2 files cannot be used:\n.*patient1_3.*\n.*patient2_4"):
+        adopt("mine", *folders, "square")
+
+
+@pytest.mark.parametrize("name", ["busi", "../up", "", "a b"])
+def test_a_name_that_is_taken_or_is_none_is_refused(folders, name):
+    with pytest.raises(DataError):
+        adopt(name, *folders, "square")
+
+
+def test_a_dataset_is_not_overwritten(folders, own_data):
+    adopt("mine", *folders, "square")
+    before = everything(own_data)
+    with pytest.raises(DataError, match="There is a dataset 'mine' already"):
+        adopt("mine", *folders, "square")
+    assert everything(own_data) == before
+
+
+def test_a_folder_that_is_not_there_or_empty_is_told(folders, tmp_path):
+    with pytest.raises(DataError, match="The folder is not there"):
+        adopt("mine", tmp_path / "nowhere", folders[1], "square")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    with pytest.raises(DataError, match="There is no image in the folder"):
+        adopt("mine", folders[0], tmp_path / "empty", "square")
+
+
+def test_a_group_that_does_not_fit_a_name_is_told(folders):
+    with pytest.raises(DataError, match=r"does not fit the image 'patient0_0'"):
+        adopt("mine", *folders, "square", group=r"^video(\d+)")
+
+
+def test_a_stop_in_the_middle_leaves_nothing(folders, own_data, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(own, "ladder", stop)
+    with pytest.raises(KeyboardInterrupt):
+        adopt("mine", *folders, "square")
+    assert everything(own_data) == []
+
+
+# Splits
+
+
+def test_sixty_single_images_are_split_as_they_should_be():
+    splits = split_groups(range(60), [number % 4 > 0 for number in range(60)])
+    assert Counter(splits) == {"train": 36, "val": 12, "test": 12}
+    lesions = Counter(split for number, split in enumerate(splits) if number % 4 > 0)
+    assert lesions == {"train": 27, "val": 9, "test": 9}
+
+
+def test_another_seed_gives_other_splits():
+    assert split_groups(range(60), [True] * 60, seed=1) != split_groups(range(60), [True] * 60, seed=2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=3, max_size=80), st.integers(0, 5))
+def test_groups_are_never_split_and_every_split_has_a_lesion(rows, seed):
+    groups, lesions = zip(*rows, strict=True)
+    by_group = {
+        one: any(lesion for lesion, group in zip(lesions, groups, strict=True) if group == one) for one in groups
+    }
+    if sum(by_group.values()) < 3:  # each split needs a group with a lesion
+        with pytest.raises(DataError, match="too few|foreground"):
+            split_groups(groups, lesions, seed)
+        return
+    assume(sum(by_group.values()) == len(by_group))  # else the dealing may leave a split without
+    splits = split_groups(groups, lesions, seed)
+    assert all(len({split for one, split in zip(groups, splits, strict=True) if one == group}) == 1 for group in groups)
+    for split in ("train", "val", "test"):
+        assert any(lesion for lesion, one in zip(lesions, splits, strict=True) if one == split)
+
+
+def test_too_few_groups_and_too_few_lesions_are_told():
+    with pytest.raises(DataError, match="There are 2 groups"):
+        split_groups([0, 0, 1], [True, True, True])
+    with pytest.raises(DataError, match="No mask of val and test would have foreground: 1 of 3"):
+        split_groups([0, 1, 2], [True, False, False])
+
+
+def test_the_class_name_does_not_tell_which_masks_are_empty(folders, own_data):
+    adopt("mine", *folders, "square", modality="test")
+    rows = [row for split in own.SHARES for row in json.loads((own_data / "mine/anns" / f"{split}.json").read_text())]
+    assert len(rows) == 16
+    assert {row["prompts"]["p1"] for row in rows} == {"square"}
+    assert "no square" in {row["prompts"]["p6"] for row in rows}
+    assert any(row["prompts"]["p6"].endswith(" of the test image") for row in rows)

@@ -1,0 +1,126 @@
+"""From a dataset to an ensemble: members trained and fused, reported with intervals, saved with a model card."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from vlsm_helpers import paper_table, settings
+from vlsm_helpers.data.samples import SPLITS, load_split
+from vlsm_helpers.errors import TrainingError
+from vlsm_helpers.fusion.weighted import WeightedFusion
+from vlsm_helpers.predictor import Predictor, write_predictor
+from vlsm_helpers.reproduce import FUSED, FUSION, LATE_FUSION, Cell, Plan, run
+from vlsm_helpers.runs import DEFAULT_PROMPT
+from vlsm_helpers.training import BEST
+
+CARD = """\
+# An ensemble for {noun}: `{dataset}`
+
+**Not for clinical use.** A research and teaching model, no medical device.
+
+Members: {members}, trained apart on {train} images; their logits are averaged with the weights {weights} and cut at the
+probability {threshold:g}. Weights, threshold and each member's best epoch were chosen on {val} validation images, and the
+scores below come from {test} test images that nothing else has seen.
+
+{table}
+One seed ({seed}): another training may score differently by more than the interval, which is over images. {empty}
+
+- Prompt: `{prompt}`, images shown at {size} x {size} pixels
+- Hardware: {hardware}; {versions}
+- Frozen encoders are not in this folder: {weights_of}
+
+```python
+from vlsm_helpers.predictor import Predictor
+
+found = Predictor.load("{folder}")("image.png")
+found.mask, found.probability, found.uncertainty
+```
+"""
+EMPTY = "An empty mask that is left empty counts 1; rows of lesions alone leave those images out."
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members of one dataset that are trained and fused; `train_ensemble` makes it."""
+
+    plan: Plan
+
+    @property
+    def cell(self) -> Cell:
+        """The late fusion."""
+        return self.plan.cells[-1]
+
+    @property
+    def fusion(self) -> WeightedFusion:
+        return WeightedFusion.load(self.cell.folder / FUSION)
+
+    @property
+    def prompt(self) -> str:
+        """What the members were told in training: the most frequent text where images have texts of their own."""
+        texts = Counter(sample.prompt(self.cell.prompt) for sample in load_split(self.cell.dataset, "train"))
+        return texts.most_common(1)[0][0]
+
+    @property
+    def checkpoints(self) -> dict[str, Path]:
+        return {one.member: one.folder / BEST for one in self.cell.joined}
+
+    def table(self) -> pd.DataFrame:
+        """Dice on test of each member and of the ensemble, see `paper_table.table`."""
+        return paper_table.table(self.plan)
+
+    def predictor(self) -> Predictor:
+        """The ensemble, ready to use."""
+        return Predictor.of_checkpoints(self.checkpoints, self.fusion, self.prompt)
+
+    def save(self, folder: Path) -> Path:
+        """Write it to a new folder, with its model card, for `Predictor.load`. Raises SettingsError as `write_predictor` does."""
+        facts = {"dataset": self.cell.dataset, "seed": self.cell.seed}
+        return write_predictor(
+            folder, self.checkpoints, self.fusion, prompt=self.prompt, card=self.card(Path(folder).name), facts=facts
+        )
+
+    def card(self, folder: str) -> str:
+        """The model card of a copy in `folder`, Markdown: what it is, what it was trained on, how it scores, how to use it."""
+        predictor, fusion = self.predictor(), self.fusion
+        counts = {split: len(load_split(self.cell.dataset, split)) for split in SPLITS}
+        table = self.table()
+        shown = paper_table.readable(table)[["model", "Dice, %", "± over images", "95 % interval", "images"]]
+        has_empty = (table["metric"] != "dice").any()
+        configs = {name: member.config.get("weights", "none") for name, member in predictor.members.items()}
+        return CARD.format(
+            **counts,
+            folder=folder,
+            dataset=self.cell.dataset,
+            noun=self.prompt or "any prompt",
+            members=", ".join(fusion.weights),
+            weights=", ".join(f"{weight:.2f}" for weight in fusion.weights.values()),
+            threshold=fusion.threshold,
+            table=paper_table.markdown(shown),
+            seed=self.cell.seed,
+            empty=EMPTY if has_empty else "",
+            prompt=self.prompt,
+            size=predictor.size,
+            hardware=settings.hardware(),
+            versions=settings.versions(),
+            weights_of=", ".join(f"{name} {weights}" for name, weights in configs.items()),
+        )
+
+
+def train_ensemble(
+    dataset: str, *, seed: int = 0, epochs: int | None = None, limit: int | None = None, prompt: str = DEFAULT_PROMPT
+) -> Ensemble:
+    """Train the paper's members apart, predict, and fit the fusion on validation; what is done already is kept.
+
+    `epochs`: of every training, by default the recipes'; `limit`: training images, at most so many. Raises the CourseError of
+    the first member that could not be trained, and TrainingError where another process is at one.
+    """
+    plan = Plan((dataset,), (*FUSED, LATE_FUSION), (seed,), (prompt,), epochs=epochs, limit=limit)
+    failed = run(plan, plan.cells)
+    if failed:
+        raise next(iter(failed.values()))
+    ensemble = Ensemble(plan)
+    if not ensemble.cell.is_done:
+        raise TrainingError("Another process trains a member of it.", where=ensemble.cell.folder, mend="wait for it.")
+    return ensemble
