@@ -16,7 +16,7 @@ INSTALLED := .venv/.installed
 INSTALLED_DEV := .venv/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test rehearse notebooks format lock clean
+.PHONY: help run lab test site rehearse notebooks format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test: $(INSTALLED) ## run all tests and every notebook; -ra says what was left o
 	env -u VLSM_DATASET -u VLSM_SEED -u VLSM_EPOCHS VLSM_PROFILE=tiny HF_HUB_OFFLINE=1 \
 	  $(BIN)/python -m pytest tests --nbmake notebooks
 
+site: $(INSTALLED) ## build the course as a static site in runs/site: search, dark mode, opens without a server
+	$(BIN)/python -m tools.site
+
 rehearse: $(INSTALLED) ## run chapters 1 to 4 at full size on random weights: no GPU, no hub, 25 minutes (maintainers)
 	$(BIN)/python -m tools.rehearse $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
 
@@ -52,7 +55,7 @@ lock: $(INSTALLED_DEV) ## bring constraints.txt up to date (maintainers)
 	  --no-annotate --custom-compile-command "make lock" -o constraints.txt
 
 clean: ## remove .venv, caches and the report; trained runs and datasets stay
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis runs/course
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis runs/course runs/site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -1,5 +1,6 @@
 import inspect
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,12 @@ RIGHT = {
     "check_simplex_points": 66,
     "check_majority_vote": lambda s: (s > 0).float().mean(0) > 0.5,
     "check_image_oracle": lambda d: d.max(axis=0).mean(),
+    "check_interval_width": 2.94,
+    "check_fair_gain": lambda v, t: (t[-1] - t[v[:-1].mean(axis=1).argmax()]).mean(),
+    "check_needed_images": 246,
+    "check_patient_group": r"^(P\d+)_",
+    "check_coin_bits": 0.8113,
+    "check_referred": lambda d, s: np.argsort(-d)[: round(s * len(d))],
 }
 WRONG = {
     "check_foreground_share": 4,
@@ -52,6 +59,12 @@ WRONG = {
     "check_simplex_points": 121,
     "check_majority_vote": lambda s: s.mean(0) > 0,
     "check_image_oracle": lambda d: d.mean(axis=1).max(),
+    "check_interval_width": 29.4,
+    "check_fair_gain": lambda v, t: (t[-1] - t[:-1].max(axis=0)).mean(),
+    "check_needed_images": 16,
+    "check_patient_group": r"^(P\d)",
+    "check_coin_bits": 0.5623,
+    "check_referred": lambda d, s: np.argsort(-d)[-round(s * len(d)) :],
 }
 CHECKS = [name for name, _ in inspect.getmembers(exercises, inspect.isfunction) if name.startswith("check_")]
 

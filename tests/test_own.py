@@ -145,10 +145,10 @@ def spoil_shape(images, masks):
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [
-        (spoil_no_mask, "1 images have no mask: patient1_3.jpg"),
-        (spoil_no_image, "1 masks have no image: patient1_3_mask.png"),
-        (spoil_two_masks, "2 masks belong to an image with several"),
-        (spoil_two_images, "2 images have one name"),
+        (spoil_no_mask, r"Images without a mask \(1\): patient1_3.jpg"),
+        (spoil_no_image, r"Masks without an image \(1\): patient1_3_mask.png"),
+        (spoil_two_masks, r"Several masks of one image \(2\)"),
+        (spoil_two_images, r"Images of one name \(2\)"),
         (spoil_truncated, "patient1_3.jpg: The image is truncated"),
         (spoil_grey_mask, "patient1_3_mask.png: The mask is not black and white"),
         (spoil_shape, "patient1_3_mask.png: 64 x 48, its image 48 x 48"),
@@ -164,7 +164,7 @@ def test_what_cannot_be_used_is_named_before_anything_is_written(folders, own_da
 def test_every_broken_file_is_named(folders):
     spoil_truncated(*folders)
     save(folders[1] / "patient2_4_mask.png", np.full((48, 48), 100, np.uint8))
-    with pytest.raises(DataError, match=r"2 files cannot be used:\n.*patient1_3.*\n.*patient2_4"):
+    with pytest.raises(DataError, match=r"Files that cannot be used \(2\):\n.*patient1_3.*\n.*patient2_4"):
         adopt("mine", *folders, "square")
 
 

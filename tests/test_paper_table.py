@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from vlsm_helpers import paper_table
+from vlsm_helpers.data.registry import DATASETS
 from vlsm_helpers.reproduce import FUSED, LATE_FUSION, Cell, Plan
 
 
@@ -101,3 +102,20 @@ def test_it_is_written_for_programs_and_for_people(own_runs):
     assert lines[2].startswith("| toy | toy | p1 | unet_d | 1 of 2 | 50.0 |")
     assert "not run" in lines[3]
     assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def test_the_literature_is_in_percent_on_datasets_that_the_course_knows():
+    found = paper_table.literature()
+    assert set(found["dataset"]) <= set(DATASETS)
+    assert found["dice_percent"].between(40, 100).all()
+    one = found[(found["source"] == "MedVLSM, Table 2") & (found["trained_on"] == "busi")].set_index("model")
+    assert one.loc["CRIS", "dice_percent"] == 69.31
+    assert one.loc["U-Net (ResNet-50)", "dice_percent"] == 75.21
+    assert not found.duplicated(["source", "trained_on", "dataset", "model"]).any()
+
+
+def test_references_are_whole_entries():
+    text = paper_table.references()
+    assert text.count("@") == 5
+    assert text.count("{") == text.count("}")
+    assert "2509.05154" in text

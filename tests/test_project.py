@@ -105,11 +105,11 @@ def _package(name):
 
 def test_make_alone_explains_itself():
     shown = make().stdout
-    for target in ("run", "lab", "test", "rehearse", "notebooks", "format", "lock", "clean"):
+    for target in ("run", "lab", "test", "site", "rehearse", "notebooks", "format", "lock", "clean"):
         assert re.search(rf"make {target} +\w", shown), target
 
 
-@pytest.mark.parametrize("target", ["run", "test", "lab", "rehearse", "notebooks"])
+@pytest.mark.parametrize("target", ["run", "test", "lab", "site", "rehearse", "notebooks"])
 def test_targets_install_first_at_the_locked_versions(fresh, target):
     steps = commands(fresh, target)
     assert "-m venv .venv" in steps
@@ -285,6 +285,16 @@ def test_the_weekly_workflow_tries_newest_and_colab():
 
 def test_the_weekly_workflow_rehearses_the_full_profile():
     assert "make rehearse TORCH=cpu" in steps_of(workflow("weekly")["jobs"]["rehearsal"])
+
+
+def test_the_site_is_built_and_published_from_main():
+    loaded = workflow("site")
+    assert loaded[True]["push"]["branches"] == ["main"]
+    assert "make site TORCH=cpu" in steps_of(loaded["jobs"]["build"])
+    upload = next(step for step in loaded["jobs"]["build"]["steps"] if "upload-pages-artifact" in step.get("uses", ""))
+    assert upload["with"]["path"] == "runs/site"
+    assert "deploy-pages" in steps_of(loaded["jobs"]["publish"])
+    assert loaded["jobs"]["publish"]["permissions"] == {"pages": "write", "id-token": "write"}
 
 
 def test_ci_run_waits_for_nobody_and_fails_on_errors():

@@ -5,14 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.hybrid_ensembles import JOINED
 from tests.test_published import published_state_dict
 from vlsm_helpers import store
+from vlsm_helpers.checkpoints import save_checkpoint
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.fusion import RULES
+from vlsm_helpers.fusion.weighted import WeightedFusion
+from vlsm_helpers.models.frozen import own_state
+from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.predictor import write_predictor
 from vlsm_helpers.results import measured
+from vlsm_helpers.training import FACTS
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -68,3 +75,18 @@ def ensembling_rows():
 def test_the_table_of_what_ensembling_adds_is_what_was_measured():
     lines = README.read_text("utf-8").splitlines()
     assert [row for row in ensembling_rows() if row not in lines] == []
+
+
+def test_an_ensemble_is_used_in_three_lines(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    network = UNetD(1 / 32)
+    facts = dict.fromkeys(FACTS) | {"member": network.config, "image_size": 32}
+    save_checkpoint(tmp_path / "unet_d.safetensors", own_state(network), facts)
+    members = {"unet_d": tmp_path / "unet_d.safetensors"}
+    write_predictor(tmp_path / "my_ensemble", members, WeightedFusion.equal(["unet_d"]), prompt="", card="", facts={})
+    (tmp_path / "new").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "new" / "image.png")
+    given = {}
+    exec(python_with("Predictor.load"), given)
+    assert given["found"].mask.shape == (30, 40)

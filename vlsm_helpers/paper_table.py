@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from pathlib import Path
 
 import pandas as pd
 
@@ -125,3 +126,18 @@ def markdown(shown: pd.DataFrame) -> str:
     """A table of text as Markdown."""
     lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.astype(str).to_numpy().tolist()]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def literature() -> pd.DataFrame:
+    """Published Dice on the paper's datasets, in %: source, trained_on, dataset, model, dice_percent, address.
+
+    Read off the tables of MedVLSM and VLSM-Adapter, which share the course's splits and not its protocol: they score at
+    network size, train without augmentation, and give one run (MedVLSM) or the mean of three (VLSM-Adapter). The cells of
+    VLSM-Ensemble's own table are not among them: copy them from arXiv 2509.05154.
+    """
+    return pd.read_csv(Path(__file__).with_name("literature.csv"))
+
+
+def references() -> str:
+    """BibTeX of the paper, its models and the benchmark."""
+    return Path(__file__).with_name("references.bib").read_text(encoding="utf-8")

@@ -100,7 +100,7 @@ def pairs(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     by_name: dict[str, list[Path]] = {path.stem: [] for path in image_files}
     if len(by_name) < len(image_files):
         twice = [path.name for path in image_files if sum(path.stem == other.stem for other in image_files) > 1]
-        raise _unpaired("images have one name", twice, images, "keep one of each")
+        raise _unpaired("Images of one name", twice, images, "keep one of each")
     strangers = []
     for path in mask_files:
         plain = _MASK_WORD.sub("", path.stem)
@@ -110,12 +110,12 @@ def pairs(images: Path, masks: Path) -> list[tuple[Path, Path]]:
         else:
             strangers.append(path.name)
     if strangers:
-        raise _unpaired("masks have no image", strangers, masks, "name each mask as its image, or take it out")
+        raise _unpaired("Masks without an image", strangers, masks, "name each mask as its image, or take it out")
     if lonely := [path.name for path in image_files if not by_name[path.stem]]:
         mend = "add a mask for each (all black where there is nothing), or take them out"
-        raise _unpaired("images have no mask", lonely, images, mend)
+        raise _unpaired("Images without a mask", lonely, images, mend)
     if several := [path.name for found in by_name.values() if len(found) > 1 for path in found]:
-        raise _unpaired("masks belong to an image with several", several, masks, "merge those of one image")
+        raise _unpaired("Several masks of one image", several, masks, "merge those of one image")
     return [(path, by_name[path.stem][0]) for path in image_files]
 
 
@@ -185,7 +185,7 @@ def _read_all(samples: Sequence[Sample]) -> list[bool]:
             len(broken) > 10
         )
         raise DataError(
-            f"{len(broken)} files cannot be used:\n{shown}",
+            f"Files that cannot be used ({len(broken)}):\n{shown}",
             mend="mend or remove them; masks are black and white, as wide as their image.",
         )
     return lesions
@@ -237,4 +237,4 @@ def _write(
 
 def _unpaired(what: str, names: Sequence[str], where: Path, mend: str) -> DataError:
     shown = ", ".join(names[:_SHOWN]) + f" and {len(names) - _SHOWN} more" * (len(names) > _SHOWN)
-    return DataError(f"{len(names)} {what}: {shown}.", where=where, mend=f"{mend}.")
+    return DataError(f"{what} ({len(names)}): {shown}.", where=where, mend=f"{mend}.")

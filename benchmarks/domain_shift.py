@@ -1,0 +1,75 @@
+"""Trained on one dataset, tested on another: `python -m benchmarks.domain_shift [TRAINED_ON:TESTED_ON ...]`.
+
+Writes domain_shift.csv.gz (Dice of each test image) and .md to vlsm_helpers/measured: members, ensembles and late fusion at home
+and abroad. The runs are those of hybrid_ensembles.py, trained by it where they are missing; weights and threshold of late
+fusion come from validation images of the dataset that was trained on.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.hybrid_ensembles import ENSEMBLES, MEMBERS, trained
+from benchmarks.late_fusion import fit, judge, predicted
+from benchmarks.rows import SEEDS, draw_of, keep
+from vlsm_helpers.fusion import WeightedMean
+from vlsm_helpers.results import MEASURED
+from vlsm_helpers.runs import PER_IMAGE, evaluate_run
+from vlsm_helpers.statistics import bootstrap_seeds
+from vlsm_helpers.store import Store
+
+KEYS = ["trained_on", "dataset", "model", "seed"]
+PAIRS = ("kvasir_polyp:clinicdb_polyp", "clinicdb_polyp:kvasir_polyp")
+LATE_FUSION = "late fusion"
+ENTRANTS = (*MEMBERS, *ENSEMBLES, LATE_FUSION)
+
+
+def measure(trained_on: str, dataset: str, label: str, seed: int) -> pd.DataFrame:
+    """A row a test image of `dataset`: trained_on, dataset, model, seed, id, dice."""
+    own, tested = draw_of(trained_on, seed), draw_of(dataset, seed)
+    if label == LATE_FUSION:
+        runs = {name: trained(trained_on, name, seed) for name in MEMBERS}
+        seen, asked = (
+            Store([predicted(run, name, split, member) for member, run in runs.items()])
+            for name, split in ((own, "val"), (tested, "test"))
+        )
+        rule = WeightedMean(of_logits=True)
+        dice = judge(fit([rule], seen), asked)[rule.name]
+        rows = dice.rename("dice").rename_axis("id").reset_index()
+    else:
+        run = trained(trained_on, label, seed)
+        evaluate_run(run, "test", tested)
+        scores = pd.read_csv(run / PER_IMAGE, dtype={"id": str})
+        rows = scores[(scores["dataset"] == tested) & (scores["split"] == "test")][["id", "dice"]]
+    return rows.assign(trained_on=trained_on, dataset=dataset, model=label, seed=seed).round(4)
+
+
+def table(rows: pd.DataFrame) -> str:
+    """Markdown: for each pair of datasets and each model, Dice in % with a 95 % interval over seeds and images."""
+    lines = ["| trained on | tested on | model | Dice, % | seeds |", "|---|---|---|---|---|"]
+    for (trained_on, dataset, model), part in rows.groupby(["trained_on", "dataset", "model"], sort=False):
+        grid = part.pivot(index="seed", columns="id", values="dice")
+        mean, low, high, _ = bootstrap_seeds(100 * grid.to_numpy(), resamples=2000)
+        lines.append(f"| {trained_on} | {dataset} | {model} | {mean:.1f} ({low:.1f} to {high:.1f}) | {len(grid)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure each pair there and at home; both files are written after every model, and rows of others in them are kept."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("pairs", nargs="*", default=PAIRS)
+    parser.add_argument("--models", nargs="*", default=list(ENTRANTS), choices=list(ENTRANTS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
+    parser.add_argument("--out", type=Path, default=MEASURED / "domain_shift.csv.gz")
+    given = parser.parse_args(arguments)
+    for trained_on, _, abroad in (pair.partition(":") for pair in given.pairs):
+        for dataset in (trained_on, abroad):
+            for seed in given.seeds:
+                for label in given.models:
+                    keep(measure(trained_on, dataset, label, seed), given.out, KEYS, table)
+
+
+if __name__ == "__main__":
+    main()
