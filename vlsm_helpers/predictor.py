@@ -85,6 +85,8 @@ class Predictor:
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             prompt, names = str(facts["prompt"]), [str(name) for name in facts["members"]]
+            if not names:
+                raise ValueError("it names no members")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingsError(
                 f"There is no predictor here ({error}).", where=folder, mend="name a folder that `vlsm ensemble` wrote."

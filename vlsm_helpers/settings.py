@@ -272,11 +272,15 @@ def _hub_answers(address: str, seconds: float) -> bool:
 
 def _as_seed(value: int | str) -> int:
     try:
-        return int(value)
-    except ValueError:
+        seed = int(value)
+    except (ValueError, OverflowError):
+        seed = -1
+    if not 0 <= seed < 2**32:  # what NumPy takes
         raise SettingsError(
-            f"The seed {value!r} is no integer.", mend="set VLSM_SEED or SEED to a number such as 0."
-        ) from None
+            f"The seed {value!r} is no integer from 0 to 4294967295.",
+            mend="set VLSM_SEED or SEED to a number such as 0.",
+        )
+    return seed
 
 
 def _folder(variable: str, default: Path | None) -> Path | None:

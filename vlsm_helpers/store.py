@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -66,7 +67,16 @@ def read(folder: Path) -> Prediction:
         if not stamped.is_complete(folder, _key(index)):
             raise ValueError("its files are not as long as their stamp says")
         logits = np.load(folder / LOGITS, mmap_mode="r")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if logits.ndim != 3 or len(logits) != len(index.ids) or logits.dtype != np.float16:
+            raise ValueError(f"logits of the kind {logits.dtype} {logits.shape} for {len(index.ids)} images")
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        SyntaxError,
+        TokenError,
+    ) as error:  # the last two from a .npy's head
         raise DataError(
             f"There is no whole prediction here ({error}).", where=folder, mend="make it again: `vlsm predict RUN`."
         ) from error

@@ -99,7 +99,21 @@ def read_entries(path: Path) -> list[dict]:
             raise DataError(
                 f"Entry {number} lacks img_name, mask_name or prompts.", where=path, mend="prepare the dataset again."
             )
+        if not all(isinstance(entry[key], str) and _stem(entry[key]) for key in ("img_name", "mask_name")):
+            raise DataError(
+                f"In entry {number}, img_name or mask_name is no file name.", where=path, mend="write names of files."
+            )
+        if not isinstance(entry["prompts"], dict) or not all(map(_is_prompt, entry["prompts"].values())):
+            mend = 'write them as {"p0": "", "p1": "polyp", "p2": ["round polyp", "flat polyp"]}.'
+            raise DataError(f"In entry {number}, the prompts are no texts by name.", where=path, mend=mend)
     return entries
+
+
+def _is_prompt(value: object) -> bool:
+    """Whether it is a text, or a list of at least one."""
+    return isinstance(value, str) or (
+        isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+    )
 
 
 def _sample(dataset: str, entry: dict, image: Path, mask: Path) -> Sample:
