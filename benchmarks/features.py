@@ -10,11 +10,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.timing import interleaved
 from tools.random_checkpoints import write_biomedclip
 from vlsm_helpers import settings
 from vlsm_helpers.caching import PromptEmbeddings, cached
@@ -29,11 +32,10 @@ ANEW, CACHED = "without the cache", "from cached features"
 
 def epoch(
     segmenter: BiomedCLIPSeg, dataset: Dataset, texts: PromptEmbeddings, optimizer: torch.optim.Optimizer
-) -> float:
-    """Seconds per image of an epoch: what `fit` does in a step, without validation and checkpoints."""
+) -> None:
+    """An epoch: what `fit` does in a step, without validation and checkpoints."""
     loss = segmentation_loss()
     segmenter.train()
-    begin = time.perf_counter()
     for batch in DataLoader(dataset, BATCH):
         known = {"features": tuple(batch["features"])} if "features" in batch else {}
         logits = segmenter(batch["image"], batch["prompt"], text=texts(batch["prompt"]), **known)
@@ -41,7 +43,6 @@ def epoch(
         torch.nn.utils.clip_grad_norm_(segmenter.decoder.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    return (time.perf_counter() - begin) / len(dataset)
 
 
 def largest_difference(segmenter: BiomedCLIPSeg, kept: Dataset, anew: Dataset) -> float:
@@ -53,8 +54,18 @@ def largest_difference(segmenter: BiomedCLIPSeg, kept: Dataset, anew: Dataset) -
         return (one - segmenter(same["image"], same["prompt"])).abs().max().item()
 
 
-def measure(weights: Path, dataset: str, images: int, rounds: int) -> str:
-    """What was measured, in Markdown."""
+class Measured(NamedTuple):
+    """What `seconds` finds; all of one image."""
+
+    taken: dict[str, list[float]]  # by way, seconds of each epoch
+    making: float  # seconds of a view's features, once
+    megabytes: float  # of a view's features
+    difference: float  # of logits from cached features and anew, at most
+    size: int  # pixels a side
+
+
+def seconds(weights: Path, dataset: str, images: int, rounds: int) -> Measured:
+    """Fill a cache, then let epochs without it and from it take turns; the cache is thrown away."""
     segmenter = BiomedCLIPSeg(weights)
     anew = SegmentationDataset(load_split(dataset, "train")[:images], SIZE)
     begin = time.perf_counter()
@@ -64,19 +75,21 @@ def measure(weights: Path, dataset: str, images: int, rounds: int) -> str:
     difference = largest_difference(segmenter, kept, anew)
     texts = PromptEmbeddings(segmenter)
     optimizer = torch.optim.AdamW(segmenter.decoder.parameters(), lr=1e-3)
-    seconds = {ANEW: [], CACHED: []}
-    for number in range(rounds + 1):  # the first round warms up
-        for name, some in ((ANEW, anew), (CACHED, kept)):
-            taken = epoch(segmenter, some, texts, optimizer)
-            if number > 0:
-                seconds[name].append(taken)
+    ways = {name: partial(epoch, segmenter, some, texts, optimizer) for name, some in ((ANEW, anew), (CACHED, kept))}
+    taken = {name: [one / len(anew) for one in values] for name, values in interleaved(ways, rounds).items()}
     shutil.rmtree(kept.folder)  # features of random weights serve nobody
+    return Measured(taken, making, megabytes, difference, segmenter.image_size)
+
+
+def measure(weights: Path, dataset: str, images: int, rounds: int) -> str:
+    """What was measured, in Markdown."""
+    found = seconds(weights, dataset, images, rounds)
     lines = [
-        f"BiomedCLIPSeg, {segmenter.image_size} px, decoder only, batch {BATCH}, {images} images, {rounds} epochs each.",
+        f"BiomedCLIPSeg, {found.size} px, decoder only, batch {BATCH}, {images} images, {rounds} epochs each.",
         f"{settings.hardware()}, torch {torch.__version__}.",
-        *table(seconds),
-        f"Making the cache, once: {making:.4f} s and {megabytes:.2f} MB per image and view.",
-        f"Logits from cached features and from those computed anew differ by at most {difference:.1e}.",
+        *table(found.taken),
+        f"Making the cache, once: {found.making:.4f} s and {found.megabytes:.2f} MB per image and view.",
+        f"Logits from cached features and from those computed anew differ by at most {found.difference:.1e}.",
     ]
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@ import pytest
 from benchmarks import wirings
 from benchmarks.wirings import FEATURES, IMAGES, PUBLISHED, table
 from tools.random_checkpoints import write_biomedclip, write_clipseg
+from vlsm_helpers.models.unet_d import UNetD
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +14,10 @@ def weights(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("name", "encoders"), [("ensemble_a", 2), ("ensemble_b", 2), ("ensemble_c", 4)])
+@pytest.mark.parametrize(
+    ("name", "encoders"),
+    [("biomedclipseg", 2), ("clipseg", 2), ("ensemble_a", 2), ("ensemble_b", 2), ("ensemble_c", 4)],
+)
 def test_each_encoder_runs_once_a_step_and_not_at_all_from_cached_features(weights, name, encoders):
     passes = {}
     for way in (IMAGES, FEATURES):
@@ -26,15 +30,15 @@ def test_each_encoder_runs_once_a_step_and_not_at_all_from_cached_features(weigh
 def measured(name, published=6.0):
     """Rows as of `measure`: from features three times as fast."""
     return [
-        {"ensemble": name, "way": way, "training": training, "inference": 1.0, "gigabytes": 3.0, "passes": [1]}
+        {"model": name, "way": way, "training step": training, "inference": 1.0, "gigabytes": 3.0, "passes": [1]}
         for way, training in ((PUBLISHED, published), (FEATURES, published / 3))
     ]
 
 
 def test_the_table_says_how_many_times_faster():
     assert table(measured("ensemble_a")).splitlines() == [
-        "| A, 224 px | published | 6.00 (x 1.0) | 1.00 (x 1.0) | 3.0 | 1 |",
-        "| A, 224 px | default, from cached features | 2.00 (x 3.0) | 1.00 (x 1.0) | 3.0 | 1 |",
+        "| ensemble_a, 224 px | published | 6.00 (x 1.0) | 1.00 (x 1.0) | 3.0 | 1 |",
+        "| ensemble_a, 224 px | default, from cached features | 2.00 (x 3.0) | 1.00 (x 1.0) | 3.0 | 1 |",
     ]
 
 
@@ -45,3 +49,16 @@ def test_each_ensemble_is_compared_with_its_own_published_wiring(monkeypatch, ca
     wirings.main([*seconds, "--tiny"])
     lines = [line for line in capsys.readouterr().out.splitlines() if FEATURES in line]
     assert [line.split(" | ")[2] for line in lines] == ["2.00 (x 3.0)", "20.00 (x 3.0)"]
+
+
+def test_every_model_takes_its_turns_in_every_way(weights, monkeypatch):
+    class Published(UNetD):
+        def forward_tokens(self, images, ids, attention):
+            return self(images, "")
+
+    monkeypatch.setattr(wirings, "MODELS", dict.fromkeys(wirings.MODELS, 64))
+    monkeypatch.setattr(wirings.published, "build", lambda name: Published(1 / 32))  # the real one takes minutes
+    for name in ("unet_d", "clipseg"):
+        taken = wirings.seconds(name, weights, True, 1)
+        assert tuple(taken) == wirings.ways_of(name)
+        assert all(len(values) == 1 for kinds in taken.values() for values in kinds.values())

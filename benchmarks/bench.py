@@ -1,0 +1,296 @@
+"""Where the time goes, and what it was saved by: `python -m benchmarks.bench [SECTION ...]`, on two quiet cores.
+
+Every figure is a ratio of ways that took turns in one run; medians count. Writes bench.json and bench.md beside this file;
+sections that are not asked for keep their rows. With --tiny a rehearsal of the program, whose figures mean nothing.
+
+Sections: start (importing, answering), pixels (decoding, augmenting), waiting (of the light CNN for its data), models (a training
+step and an inference of each at full size), memory (of ensemble A at batch 8), caches (an epoch, ten epochs), fusion (the exact
+search), explorer (a slider), notebooks (the course, each in a process of its own).
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from benchmarks import features, weight_search, wirings
+from benchmarks.rows import HERE
+from benchmarks.timing import interleaved, rows
+from tools.random_checkpoints import write_biomedclip, write_clipseg
+from vlsm_helpers import settings, shipped
+from vlsm_helpers.data.images import read_image, read_mask
+from vlsm_helpers.data.pixels import square_image, square_mask
+from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.data.segmentation import SegmentationDataset
+from vlsm_helpers.fusion.explore import FusionModel
+from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.runner import find_notebooks
+from vlsm_helpers.training import segmentation_loss
+
+THREADS = 2
+Given = argparse.Namespace
+
+
+def start(given: Given) -> list[dict]:
+    """Seconds until Python, the package and the command are there."""
+    commands = {
+        "python alone": ["-c", "pass"],
+        "import vlsm_helpers": ["-c", "import vlsm_helpers"],
+        "vlsm --help": ["-m", "vlsm_helpers", "--help"],
+        "import of what trains": ["-c", "import vlsm_helpers.training"],
+    }
+    ways = {
+        name: partial(subprocess.run, [sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+        for name, words in commands.items()
+    }
+    wanted = {"import vlsm_helpers": "under 0.3 s", "vlsm --help": "under 0.5 s"}
+    return rows("start", interleaved(ways, given.rounds), wanted)
+
+
+def pixels(given: Given) -> list[dict]:
+    """Seconds of 32 images: from their files, from the memory-mapped store, and with augmentation."""
+    samples = load_split(given.dataset, "train")[:32]
+    size = 64 if given.tiny else 352
+    plain, augmented = (SegmentationDataset(samples, size, augment=augment) for augment in (False, True))
+
+    def from_files() -> None:
+        for sample in samples:
+            square_image(read_image(sample.image), size)
+            square_mask(read_mask(sample.mask), size)
+
+    ways = {
+        "decoded and resized from files": from_files,
+        "from the memory-mapped store": lambda: [plain[k] for k in range(len(plain))],
+        "from the store, augmented": lambda: [augmented[k] for k in range(len(augmented))],
+    }
+    return rows(f"{len(samples)} images of {given.dataset} at {size} px", interleaved(ways, given.rounds))
+
+
+def waiting(given: Given) -> list[dict]:
+    """How an epoch of the light CNN at the tiny profile is spent: in the loader, and in the network."""
+    profile = settings.PROFILES["tiny"]
+    samples = load_split(given.dataset, "train")[: 16 if given.tiny else 400]
+    loader = DataLoader(
+        SegmentationDataset(samples, profile.image_size, augment=True), profile.batch_size, shuffle=True
+    )
+    network, loss_of = UNetD(profile.unet_width).to(memory_format=torch.channels_last), segmentation_loss()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    spent = {"the network": [], "waiting for images": []}
+    for _ in range(given.rounds + 1):
+        epoch, begin = dict.fromkeys(spent, 0.0), time.perf_counter()
+        for batch in loader:
+            arrived = time.perf_counter()
+            images = batch["image"].contiguous(memory_format=torch.channels_last)
+            loss_of(network(images, batch["prompt"]), batch["mask"]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            done = time.perf_counter()
+            epoch["waiting for images"] += arrived - begin
+            epoch["the network"] += done - arrived
+            begin = done
+        for name, seconds in epoch.items():
+            spent[name].append(seconds)
+    spent = {name: values[1:] for name, values in spent.items()}
+    share = np.median(np.array(spent["waiting for images"]) / np.sum(list(spent.values()), axis=0))
+    found = rows(f"an epoch of UNet-D, {len(samples)} images of {given.dataset}", spent)
+    found[1]["wanted"] = f"under 10 % of the epoch: {share:.1%}"
+    return found
+
+
+def models(given: Given) -> list[dict]:
+    """A training step and an inference of every model, default against published wiring."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_weights(Path(folder), given.tiny)
+        for name in wirings.MODELS:
+            taken = wirings.seconds(name, Path(folder), given.tiny, given.rounds)
+            for kind in ("training step", "inference"):
+                wanted = {}
+                if name == "ensemble_a":
+                    wanted = {wirings.FEATURES if kind == "training step" else wirings.IMAGES: WANTED[kind]}
+                label = f"{kind} of {name}, {wirings.MODELS[name]} px, batch {wirings.BATCH}"
+                found += rows(label, {way: values[kind] for way, values in taken.items()}, wanted)
+    return found
+
+
+WANTED = {"training step": "1.5 times as fast", "inference": "1.3 times as fast"}
+
+
+def memory(given: Given) -> list[dict]:
+    """Peak resident memory, in GB, of two training steps of ensemble A at batch 8, each way in a process of its own."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_weights(Path(folder), given.tiny)
+        for way in wirings.ways_of("ensemble_a"):
+            measured = wirings.peak_in_a_process("ensemble_a", way, Path(folder), given.tiny, batch=8)
+            found.append({"what": "peak memory of ensemble A, batch 8", "way": way, "gigabytes": measured["gigabytes"]})
+    for row in found:
+        row["times"] = found[0]["gigabytes"] / row["gigabytes"]
+    found[-1]["wanted"] = "under that of the published wiring"
+    return found
+
+
+def write_weights(folder: Path, tiny: bool) -> None:
+    """Random weights of both encoders in the published formats."""
+    write_biomedclip(folder / "biomedclip", tiny=tiny)
+    write_clipseg(folder / "clipseg", tiny=tiny)
+
+
+def caches(given: Given) -> list[dict]:
+    """An epoch of BiomedCLIPSeg's decoder with and without cached features, and ten with the filling counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_biomedclip(Path(folder) / "biomedclip", tiny=given.tiny)
+        images = 8 if given.tiny else 32
+        measured = features.seconds(Path(folder) / "biomedclip", given.dataset, images, given.rounds)
+    wanted = {features.CACHED: "10 times as fast"}
+    found = rows(f"an epoch, seconds an image, {images} images", measured.taken, wanted)
+    anew, kept = (np.median(measured.taken[way]) for way in (features.ANEW, features.CACHED))
+    for views in (1, 4):
+        ten = {"anew": [10 * anew], "from the cache, filling included": [views * measured.making + 10 * kept]}
+        label = f"ten epochs, seconds an image, {views} view{'s' * (views > 1)}"
+        found += rows(label, ten, {"from the cache, filling included": "4 times as fast"})
+    return found
+
+
+def fusion(given: Given) -> list[dict]:
+    """The exact search of the weights of three members."""
+    shape = (10, 32) if given.tiny else (weight_search.IMAGES, weight_search.SIZE)
+    found = weight_search.measure("synthetic", weight_search.correlated_members(*shape), given.rounds)
+    return [
+        {
+            "what": f"exact search, three members, {row['images']} images of {row['size']} px",
+            "way": row["rule"],
+            "seconds": row["median"],
+            "fastest": row["fastest"],
+            "slowest": row["slowest"],
+            "wanted": "under 2 s",
+        }
+        for row in found
+    ]
+
+
+def explorer(given: Given) -> list[dict]:
+    """A move of a slider: the Dice of the split, of 100 images at 176 px, and the picture."""
+    from vlsm_helpers.widgets import FusionExplorer
+
+    val = shipped.tiny_store("val")
+    model = FusionModel(val)
+    positions = iter(np.tile(np.linspace(0.1, 0.9, 17), 1000))
+    names = iter(model.names * 10_000)
+
+    def weight() -> None:
+        model.move(next(names), next(positions))
+        model.dice()
+
+    shown = FusionExplorer(val)
+
+    def redraw() -> None:
+        shown.weights[next(names)].value = round(next(positions), 2)
+
+    taken = interleaved({"Dice of the split": weight, "everything drawn again": redraw}, 10 * given.rounds)
+    wanted = {"Dice of the split": "under 50 ms", "everything drawn again": "under 100 ms"}
+    return rows(f"a slider, {len(val)} images of {model.size} px, {len(model.names)} members", taken, wanted)
+
+
+def notebooks(given: Given) -> list[dict]:
+    """Each notebook at the tiny profile, alone and with empty runs: seconds and the peak memory of its processes."""
+    found = []
+    for path in find_notebooks(["00*"] if given.tiny else ["*"]):
+        with tempfile.TemporaryDirectory() as folder:
+            code = f"from benchmarks.bench import one_notebook; one_notebook({path.stem!r}, {folder!r})"
+            printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        measured = json.loads(printed.splitlines()[-1])
+        found.append({"what": "the course at the tiny profile", "way": path.stem} | measured)
+    if not given.tiny:
+        whole = sum(row["seconds"] for row in found)
+        found.append(
+            {"what": "the course at the tiny profile", "way": "all", "seconds": whole, "wanted": "under 600 s"}
+        )
+    return found
+
+
+def one_notebook(name: str, folder: str) -> None:
+    """Run a notebook and print, as JSON, its seconds and the most memory, in GB, that one of its processes held."""
+    begin = time.perf_counter()
+    command = [sys.executable, "-m", "vlsm_helpers", "run", name, "--profile", "tiny", "--output", folder]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    gigabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    print(json.dumps({"seconds": time.perf_counter() - begin, "gigabytes": gigabytes}))
+
+
+SECTIONS: dict[str, Callable[[Given], list[dict]]] = {
+    "start": start,
+    "pixels": pixels,
+    "waiting": waiting,
+    "models": models,
+    "memory": memory,
+    "caches": caches,
+    "fusion": fusion,
+    "explorer": explorer,
+    "notebooks": notebooks,
+}
+
+
+def table(found: dict[str, dict]) -> str:
+    """Markdown, a table a section under its hardware."""
+    lines = []
+    for section, facts in found.items():
+        lines += [f"## {section}", "", f"{facts['hardware']}; {facts['versions']}; {facts['rounds']} rounds.", ""]
+        lines += [
+            "| what | way | median | fastest to slowest | times as fast | peak memory | wanted |",
+            "|---" * 7 + "|",
+        ]
+        for row in facts["rows"]:
+            seconds = _seconds(row.get("seconds"))
+            spread = f"{_seconds(row['fastest'])} to {_seconds(row['slowest'])}" if "fastest" in row else ""
+            times = f"{row['times']:.2f}" if "times" in row else ""
+            gigabytes = f"{row['gigabytes']:.2f} GB" if "gigabytes" in row else ""
+            cells = [row["what"], row["way"], seconds, spread, times, gigabytes, row.get("wanted", "")]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _seconds(value: float | None) -> str:
+    if value is None or pd.isna(value):
+        return ""
+    return f"{1000 * value:.1f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the sections that are asked for; both files are written after each of them."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("sections", nargs="*", default=list(SECTIONS), choices=[*SECTIONS, []])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--dataset", default=settings.DEFAULT_DATASET, help="whose images pixels, waiting and caches take"
+    )
+    parser.add_argument("--tiny", action="store_true", help="a rehearsal in little time")
+    parser.add_argument("--out", type=Path, default=HERE / "bench.json")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    for name in given.sections or SECTIONS:
+        facts = {"hardware": settings.hardware(), "versions": settings.versions(), "rounds": given.rounds}
+        measured = SECTIONS[name](given)
+        found = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
+        found[name] = facts | {"rows": measured}
+        ordered = {section: found[section] for section in SECTIONS if section in found}
+        given.out.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+        given.out.with_suffix(".md").write_text(table(ordered), encoding="utf-8")
+        print(table({name: ordered[name]}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+import json
+
+import pytest
+
+from benchmarks import bench
+from benchmarks.timing import in_a_process, interleaved, peak_gigabytes, rows
+
+
+def test_ways_take_turns_and_the_first_turn_does_not_count():
+    calls = []
+    taken = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3)
+    assert calls == ["a", "b"] * 4
+    assert {name: len(values) for name, values in taken.items()} == {"a": 3, "b": 3}
+    assert all(value >= 0 for values in taken.values() for value in values)
+
+
+def test_rows_say_how_many_times_as_fast_as_the_first_way():
+    slow, fast = rows("what", {"slow": [4.0, 5.0, 6.0], "fast": [1.0, 2.0, 9.0]}, {"fast": "twice"})
+    assert (slow["seconds"], slow["times"], slow["wanted"]) == (5.0, 1.0, "")
+    assert (fast["seconds"], fast["times"], fast["wanted"]) == (2.0, 2.5, "twice")
+    assert (fast["fastest"], fast["slowest"]) == (1.0, 9.0)
+
+
+def test_what_a_process_of_its_own_prints_last_is_read(tmp_path):
+    (tmp_path / "facts.json").write_text('{"gigabytes": 2.5}')
+    assert in_a_process("json.tool", "--compact", str(tmp_path / "facts.json")) == {"gigabytes": 2.5}
+    assert 0.01 < peak_gigabytes() < 100
+
+
+@pytest.mark.parametrize("section", ["start", "pixels", "waiting", "caches", "fusion", "explorer"])
+def test_a_section_runs_and_is_kept_with_its_hardware(section, toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(bench.features, "SIZE", 64)
+    out = tmp_path / "bench.json"
+    bench.main([section, "--tiny", "--rounds", "1", "--dataset", "toy", "--out", str(out)])
+    facts = json.loads(out.read_text())[section]
+    assert facts["rows"]
+    assert facts["hardware"]
+    assert all(row["seconds"] > 0 for row in facts["rows"])
+    assert capsys.readouterr().out.strip().endswith(out.with_suffix(".md").read_text().strip())
+
+
+def test_sections_that_are_not_asked_for_keep_their_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
+    for name, seconds in (("pixels", 1.0), ("start", 2.0), ("pixels", 3.0)):
+        made = {"what": "w", "way": "x", "seconds": seconds}
+        monkeypatch.setitem(bench.SECTIONS, name, lambda given, made=made: [made])
+        bench.main([name, "--out", str(tmp_path / "bench.json")])
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert list(found) == ["start", "pixels"]
+    assert found["pixels"]["rows"][0]["seconds"] == 3.0
+    lines = (tmp_path / "bench.md").read_text().splitlines()
+    assert "| w | x | 2.00 s |  |  |  |  |" in lines
