@@ -10,7 +10,6 @@ search), explorer (a slider), notebooks (the course, each in a process of its ow
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,14 +25,14 @@ from torch.utils.data import DataLoader
 
 from benchmarks import features, weight_search, wirings
 from benchmarks.rows import HERE
-from benchmarks.timing import interleaved, rows
+from benchmarks.timing import in_a_process, interleaved, rows
 from tools.random_checkpoints import write_biomedclip, write_clipseg
 from vlsm_helpers import settings, shipped
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.pixels import square_image, square_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset
-from vlsm_helpers.fusion.explore import FusionModel
+from vlsm_helpers.fusion.explore import LARGEST_SIDE, FusedDice, Scale
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.runner import find_notebooks
 from vlsm_helpers.training import segmentation_loss
@@ -181,26 +180,26 @@ def fusion(given: Given) -> list[dict]:
 
 
 def explorer(given: Given) -> list[dict]:
-    """A move of a slider: the Dice of the split, of 100 images at 176 px, and the picture."""
+    """A move of a slider: the Dice of a split of 100 images at 176 px, and the explorer's pictures, of the shipped split."""
     from vlsm_helpers.widgets import FusionExplorer
 
-    val = shipped.tiny_store("val")
-    model = FusionModel(val)
-    positions = iter(np.tile(np.linspace(0.1, 0.9, 17), 1000))
-    names = iter(model.names * 10_000)
+    shape = (10, 32) if given.tiny else (100, LARGEST_SIDE)
+    members = weight_search.correlated_members(*shape)
+    dice, scale = FusedDice(members.logits, members.masks), Scale("probabilities", 1.0, 0.5)
+    shown = FusionExplorer(shipped.tiny_store("val"))
+    weights = iter(np.tile(np.linspace(0.1, 0.8, 15), 1000))
+    names = iter(list(shown.weights) * 10_000)
 
     def weight() -> None:
-        model.move(next(names), next(positions))
-        model.dice()
-
-    shown = FusionExplorer(val)
+        one = next(weights)
+        dice(scale, [[one, 0.9 - one, 0.1]])
 
     def redraw() -> None:
-        shown.weights[next(names)].value = round(next(positions), 2)
+        shown.weights[next(names)].value = round(next(weights), 2)
 
-    taken = interleaved({"Dice of the split": weight, "everything drawn again": redraw}, 10 * given.rounds)
-    wanted = {"Dice of the split": "under 50 ms", "everything drawn again": "under 100 ms"}
-    return rows(f"a slider, {len(val)} images of {model.size} px, {len(model.names)} members", taken, wanted)
+    ways = {f"Dice of {shape[0]} images of {shape[1]} px": weight, "everything drawn again": redraw}
+    wanted = dict(zip(ways, ("under 50 ms", "under 100 ms"), strict=True))
+    return rows("a slider, three members", interleaved(ways, 10 * given.rounds), wanted)
 
 
 def notebooks(given: Given) -> list[dict]:
@@ -208,9 +207,7 @@ def notebooks(given: Given) -> list[dict]:
     found = []
     for path in find_notebooks(["00*"] if given.tiny else ["*"]):
         with tempfile.TemporaryDirectory() as folder:
-            code = f"from benchmarks.bench import one_notebook; one_notebook({path.stem!r}, {folder!r})"
-            printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-        measured = json.loads(printed.splitlines()[-1])
+            measured = in_a_process("benchmarks.timing", path.stem, folder)
         found.append({"what": "the course at the tiny profile", "way": path.stem} | measured)
     if not given.tiny:
         whole = sum(row["seconds"] for row in found)
@@ -218,15 +215,6 @@ def notebooks(given: Given) -> list[dict]:
             {"what": "the course at the tiny profile", "way": "all", "seconds": whole, "wanted": "under 600 s"}
         )
     return found
-
-
-def one_notebook(name: str, folder: str) -> None:
-    """Run a notebook and print, as JSON, its seconds and the most memory, in GB, that one of its processes held."""
-    begin = time.perf_counter()
-    command = [sys.executable, "-m", "vlsm_helpers", "run", name, "--profile", "tiny", "--output", folder]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    gigabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
-    print(json.dumps({"seconds": time.perf_counter() - begin, "gigabytes": gigabytes}))
 
 
 SECTIONS: dict[str, Callable[[Given], list[dict]]] = {
@@ -271,24 +259,27 @@ def _seconds(value: float | None) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the sections that are asked for; both files are written after each of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("sections", nargs="*", default=list(SECTIONS), choices=[*SECTIONS, []])
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; by default all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--dataset", default=settings.DEFAULT_DATASET, help="whose images pixels, waiting and caches take"
     )
     parser.add_argument("--tiny", action="store_true", help="a rehearsal in little time")
-    parser.add_argument("--out", type=Path, default=HERE / "bench.json")
+    parser.add_argument("--out", type=Path, help="by default bench.json beside this file; with --tiny nowhere")
     given = parser.parse_args(arguments)
+    if unknown := set(given.sections) - set(SECTIONS):
+        parser.error(f"there is no section {', '.join(sorted(unknown))}")
+    out = given.out or (Path(tempfile.mkdtemp()) if given.tiny else HERE) / "bench.json"
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     for name in given.sections or SECTIONS:
         facts = {"hardware": settings.hardware(), "versions": settings.versions(), "rounds": given.rounds}
         measured = SECTIONS[name](given)
-        found = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
+        found = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
         found[name] = facts | {"rows": measured}
         ordered = {section: found[section] for section in SECTIONS if section in found}
-        given.out.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-        given.out.with_suffix(".md").write_text(table(ordered), encoding="utf-8")
+        out.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+        out.with_suffix(".md").write_text(table(ordered), encoding="utf-8")
         print(table({name: ordered[name]}), flush=True)
 
 

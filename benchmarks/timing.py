@@ -1,6 +1,8 @@
 """Taking turns with a clock: what is compared runs in the same process and minute, so that a busy machine slows both."""
 
 import json
+import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -41,6 +43,11 @@ def rows(what: str, taken: Mapping[str, Sequence[float]], wanted: Mapping[str, s
     ]
 
 
+def forget_peak() -> None:
+    """Count the peak memory of this process from now on (on Linux)."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
 def peak_gigabytes() -> float:
     """The most memory that this process has held, resident (on Linux): ru_maxrss would be that of who started it."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
@@ -51,3 +58,30 @@ def in_a_process(*arguments: str) -> dict:
     """What `python -m ARGUMENTS` prints as JSON in its last line."""
     child = subprocess.run([sys.executable, "-m", *arguments], check=True, capture_output=True, text=True)
     return json.loads(child.stdout.splitlines()[-1])
+
+
+def one_notebook(name: str, folder: Path) -> dict:
+    """Run a notebook at the tiny profile with empty runs: its seconds, and the most memory, in GB, that one process held.
+
+    To be called in a process that has imported nothing large: a child's peak begins at its parent's.
+    """
+    begin = time.perf_counter()
+    command = [
+        sys.executable,
+        "-m",
+        "vlsm_helpers",
+        "run",
+        name,
+        "--profile",
+        "tiny",
+        "--output",
+        str(folder / "course"),
+    ]
+    environment = os.environ | {"VLSM_RUNS": str(folder / "runs")}
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    gigabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    return {"seconds": time.perf_counter() - begin, "gigabytes": gigabytes}
+
+
+if __name__ == "__main__":
+    print(json.dumps(one_notebook(sys.argv[1], Path(sys.argv[2]))))

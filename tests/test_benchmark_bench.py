@@ -40,6 +40,23 @@ def test_a_section_runs_and_is_kept_with_its_hardware(section, toy, tmp_path, mo
     assert capsys.readouterr().out.strip().endswith(out.with_suffix(".md").read_text().strip())
 
 
+def test_without_a_section_all_are_measured_and_an_unknown_one_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(bench, "SECTIONS", {"one": lambda given: [{"what": "w", "way": "x", "seconds": 1.0}]})
+    bench.main(["--out", str(tmp_path / "bench.json")])
+    assert list(json.loads((tmp_path / "bench.json").read_text())) == ["one"]
+    with pytest.raises(SystemExit):
+        bench.main(["two"])
+
+
+def test_a_rehearsal_leaves_the_measured_rows_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(bench, "HERE", tmp_path)
+    monkeypatch.setattr(bench, "SECTIONS", {"one": lambda given: [{"what": "w", "way": "x", "seconds": 1.0}]})
+    bench.main(["--tiny"])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_sections_that_are_not_asked_for_keep_their_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
     for name, seconds in (("pixels", 1.0), ("start", 2.0), ("pixels", 3.0)):

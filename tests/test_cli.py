@@ -261,6 +261,27 @@ def test_a_dataset_of_ones_own_is_adopted(vlsm, tmp_path, called):
     assert options == {"modality": None, "group": "^(p[0-9]+)", "seed": 3, "folder": None}
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "unet_d", "toy", "--epochs", "0"),
+        ("train", "unet_d", "toy", "--seed", "-1"),
+        ("reproduce", "--limit", "-5"),
+        ("ensemble", "toy", "--save", "x", "--batch-size", "0"),
+        ("data", "adopt", "a", "b", "c", "--noun", "d", "--seed", "-1"),
+    ],
+)
+def test_numbers_out_of_range_are_told(vlsm, words):
+    outcome = vlsm(*words)
+    assert outcome.exit_code == 2
+    assert "should be greater than or equal to" in outcome.output
+
+
+def test_data_list_shows_datasets_of_ones_own(vlsm, toy):
+    rows = {line.split()[0]: line for line in vlsm("data", "list").stdout.splitlines() if line.strip()}
+    assert rows["toy"].rstrip().endswith("your own")
+
+
 def test_reproduce_hands_over_what_was_asked_for(vlsm, monkeypatch, tmp_path, toy):
     from vlsm_helpers import reproduce
 

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,24 @@ def test_the_table_has_every_member_and_their_fusion(trained):
 def test_asked_again_nothing_is_trained(trained, monkeypatch):
     monkeypatch.setattr(reproduce, "train_member", lambda *_, **__: pytest.fail("trained again"))
     assert train_ensemble("toy", epochs=1).fusion == trained.fusion
+
+
+def test_other_budgets_are_not_mistaken_for_what_is_there(trained):
+    with pytest.raises(SettingsError, match="The cell was done with other settings"):
+        train_ensemble("toy", epochs=2)
+
+
+def test_several_datasets_are_refused_before_anything_is_trained(trained):
+    with pytest.raises(SettingsError, match="An ensemble is of one dataset"):
+        train_ensemble("toy+toy")
+
+
+def test_a_card_says_how_many_images_were_used_and_that_texts_differ(trained):
+    fewer = replace(trained, plan=replace(trained.plan, limit=7))
+    assert "trained apart on 7 images" in fewer.card("x")
+    assert "a new image is always told" not in fewer.card("x")
+    fewer.texts.update(["no square"])
+    assert "had one of 2 texts each" in fewer.card("x")
 
 
 def test_a_member_that_cannot_be_trained_is_told(folders, monkeypatch):

@@ -196,6 +196,23 @@ def test_a_group_that_does_not_fit_a_name_is_told(folders):
         adopt("mine", *folders, "square", group=r"^video(\d+)")
 
 
+@pytest.mark.parametrize(("group", "what"), [(r"^(patient", "no regular expression"), (r"(P\d+)?_", "does not fit")])
+def test_a_group_that_is_no_expression_or_may_be_empty_is_told(folders, group, what):
+    with pytest.raises(DataError, match=what):
+        adopt("mine", *folders, "square", group=group)
+
+
+def test_numbered_masks_of_one_image_are_recognised(tmp_path):
+    for number, name in enumerate(("one", "two", "three")):
+        image, mask = draw_toy(np.random.default_rng(number))
+        save(tmp_path / "all" / f"{name}.png", image)
+        save(tmp_path / "all" / f"{name}_mask_1.png", mask.astype(np.uint8) * 255)
+    assert len(pairs(tmp_path / "all", tmp_path / "all")) == 3
+    save(tmp_path / "all" / "one_mask.png", mask.astype(np.uint8) * 255)
+    with pytest.raises(DataError, match=r"Several masks of one image \(2\): one_mask.png, one_mask_1.png"):
+        pairs(tmp_path / "all", tmp_path / "all")
+
+
 def test_a_stop_in_the_middle_leaves_nothing(folders, own_data, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt

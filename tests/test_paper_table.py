@@ -15,14 +15,16 @@ def own_runs(tmp_path, monkeypatch):
     return tmp_path / "runs"
 
 
-def finish(cell, dice, foreground=0.1, dataset=None):
+def finish(cell, dice, foreground=0.1, dataset=None, plan=None):
     """Write what a finished cell leaves: the Dice of each image."""
     cell.folder.mkdir(parents=True, exist_ok=True)
     rows = pd.DataFrame({"id": [f"image{n}" for n in range(len(dice))], "dice": dice, "foreground": foreground})
     rows = rows.assign(dataset=dataset or cell.dataset, split="test")
     older = [pd.read_csv(cell.per_image)] if cell.per_image.exists() else []
     pd.concat([*older, rows]).to_csv(cell.per_image, index=False)
-    (cell.folder / "done.json").write_text(json.dumps({"seconds": 1}))
+    tests = sorted(set(pd.read_csv(cell.per_image)["dataset"]))
+    mark = {"facts": (plan or PLAN).budgets, "tests": tests, "seconds": 1}
+    (cell.folder / "done.json").write_text(json.dumps(mark))
 
 
 PLAN = Plan(("toy",), members=("unet_d", "clipseg"), seeds=(0, 1))
@@ -79,6 +81,23 @@ def test_empty_masks_give_a_row_of_lesions_alone():
     assert row(table, metric="dice, lesion only", model="unet_d")["n"] == 2
     shown = paper_table.readable(table)
     assert "unet_d; lesion only" in set(shown["model"])
+
+
+def test_a_test_set_that_was_asked_for_later_is_missing_though_the_cell_is_done():
+    wanted = Plan(("toy",), members=("unet_d",), seeds=(0,), also_test=("other",))
+    finish(wanted.cells[0], [0.5, 0.7])
+    own, other = paper_table.table(wanted).to_dict("records")
+    assert (own["seeds"], own["value"]) == ("1 of 1", pytest.approx(0.6))
+    assert other["seeds"] == "0 of 1"
+    assert other["missing"] == "vlsm reproduce toy --member unet_d --seed 0 --also-test other"
+
+
+def test_a_cell_that_was_done_with_other_budgets_counts_for_nothing():
+    finish(Cell("toy", "unet_d", "p1", 0), [0.5, 0.7])
+    more = Plan(("toy",), members=("unet_d",), seeds=(0,), epochs=50)
+    (found,) = paper_table.table(more).to_dict("records")
+    assert found["seeds"] == "0 of 1"
+    assert found["missing"].endswith("--epochs 50")
 
 
 def test_other_test_sets_have_rows_of_their_own():

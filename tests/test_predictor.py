@@ -71,6 +71,18 @@ def test_every_kind_of_picture_gives_the_same_answer(tmp_path):
         np.testing.assert_array_equal(predictor()(picture).probability, expected)
 
 
+def test_a_pillow_image_is_turned_and_scaled_as_its_file_is(tmp_path):
+    deep = Image.fromarray(np.arange(16, dtype=np.uint16).reshape(4, 4) * 4000)
+    deep.save(tmp_path / "deep.png")
+    turned = Image.fromarray(HALVES)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    for name in ("deep.png", "turned.png"):
+        with Image.open(tmp_path / name) as image:
+            np.testing.assert_array_equal(as_pixels(image), as_pixels(tmp_path / name))
+
+
 @pytest.mark.parametrize("pixels", [np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)])
 def test_other_arrays_are_refused(pixels):
     with pytest.raises(TypeError, match="must be uint8"):
@@ -145,7 +157,7 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(checkpoints, tm
     saved(checkpoints, tmp_path / "saved")
     with pytest.raises(SettingsError, match="something here already"):
         saved(checkpoints, tmp_path / "saved")
-    with pytest.raises(SettingsError, match="could not be written"):
+    with pytest.raises(SettingsError, match="The checkpoint of third is missing"):
         saved(checkpoints | {"third": tmp_path / "nowhere.safetensors"}, tmp_path / "other")
     assert not (tmp_path / "other").exists()
     assert not list(tmp_path.glob(".*partial*"))

@@ -111,6 +111,33 @@ def test_a_cell_is_trained_scored_and_predicted_once(toy):
     assert (folder / "metrics.csv").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("changes", [{"epochs": 2}, {"limit": 6}, {"batch_size": 2}])
+def test_a_cell_that_was_done_with_other_budgets_is_refused_not_passed_over(toy, changes):
+    told(plan(seeds=(0,)))
+    lines, failed = told(plan(seeds=(0,), **changes))
+    assert "The cell was done with other settings" in lines[0]
+    assert next(iter(changes)) in lines[0]
+    assert len(failed) == 1
+
+
+def test_a_cell_of_other_images_under_the_same_names_is_refused(toy):
+    told(plan(seeds=(0,)))
+    masks = sorted(toy.glob("masks/train_*"))
+    masks[0].write_bytes(masks[1].read_bytes())
+    lines, _ = told(plan(seeds=(0,)))
+    assert "data: there" in lines[0]
+
+
+def test_a_test_set_that_is_asked_for_later_is_scored_without_training(toy, monkeypatch):
+    told(plan(seeds=(0,)))
+    write_toy(toy.parent, "other", {"train": 1, "val": 1, "test": 3}, seed=9)
+    monkeypatch.setattr("vlsm_helpers.training._Trainer.one_epoch", lambda *_: pytest.fail("it trained"))
+    wanted = plan(seeds=(0,), also_test=("other",))
+    assert told(wanted)[0] == ["[1/1] toy/unet_d-p1-seed0: done"]
+    assert wanted.cells[0].done["tests"] == ["toy", "other"]
+    assert paper_table.scores(wanted).groupby("dataset").size().to_dict() == {"toy": 5, "other": 3}
+
+
 def test_a_cell_that_fails_does_not_stop_the_others(toy, monkeypatch):
     real = reproduce.train_member
 
@@ -135,7 +162,8 @@ def test_a_memory_that_is_too_small_fails_the_cell_alone(toy, monkeypatch):
     monkeypatch.setattr(reproduce, "train_member", out_of_memory)
     lines, failed = told(plan())
     assert len(failed) == 2
-    assert "CUDA out of memory" in lines[0]
+    assert "too little memory (CUDA out of memory)" in lines[0]
+    assert all(error.__traceback__ is None and error.__context__ is None for error in failed.values())
 
 
 def test_what_is_not_prepared_is_said_before_anything_is_trained(toy, monkeypatch):
@@ -180,7 +208,7 @@ def members_done(toy):
 
 def test_late_fusion_is_fit_on_validation_and_scored_on_every_test_set(members_done):
     cell = members_done.cells[3]
-    assert cell.is_done  # the run that did the last member saw to it
+    assert members_done.is_done(cell)  # the run that did the last member saw to it
     weights = json.loads((cell.folder / "fusion.json").read_text())
     assert sum(weights["weights"].values()) == pytest.approx(1)
     assert weights["mean_of"] == "logits"
@@ -194,6 +222,23 @@ def test_late_fusion_waits_for_its_members(toy):
     lines, failed = told(wanted, wanted.cells[3:])
     assert lines == ["[1/1] toy/late_fusion-p1-seed0: waits for biomedclipseg, clipseg, unet_d"]
     assert not failed
+
+
+def test_late_fusion_that_waited_is_filled_in_the_same_call_if_its_members_come(toy, monkeypatch):
+    """The last member is finished by another process while this one waits."""
+    wanted = plan(members=(*FUSED, LATE_FUSION), seeds=(0,))
+    told(wanted, wanted.cells[:2])
+    real = reproduce._fill
+
+    def late(plan, cell, failed):
+        answer = real(plan, cell, failed)
+        if answer.startswith("waits"):
+            real(plan, wanted.cells[2], failed)
+        return answer
+
+    monkeypatch.setattr(reproduce, "_fill", late)
+    lines, _ = told(wanted, wanted.cells[3:])
+    assert lines == ["[1/1] toy/late_fusion-p1-seed0: waits for unet_d", "toy/late_fusion-p1-seed0: done"]
 
 
 # Killed and restarted

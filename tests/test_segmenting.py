@@ -56,5 +56,26 @@ def test_nothing_is_overwritten(images, tmp_path):
 def test_two_images_of_one_name_are_refused(images, tmp_path):
     other = tmp_path / "one.jpg"
     Image.fromarray(HALVES).save(other)
-    with pytest.raises(SettingsError, match="Several images are called 'one'"):
+    with pytest.raises(SettingsError, match="Two images would both be written to one.png"):
         segment_files(predictor(), [*images, other], tmp_path / "out")
+
+
+def test_an_image_whose_name_is_that_of_another_ones_output_is_refused(images, tmp_path):
+    other = images[0].with_name("one_uncertainty.png")
+    other.write_bytes(images[0].read_bytes())
+    with pytest.raises(SettingsError, match="Two images would both be written to one_uncertainty.png"):
+        segment_files(predictor(), [*images, other], tmp_path / "out")
+
+
+def test_a_stop_in_the_middle_keeps_the_rows_of_what_is_there(images, tmp_path):
+    one, asked = predictor(), []
+
+    def stops(pixels, prompt):
+        asked.append(prompt)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return one(pixels, prompt)
+
+    with pytest.raises(KeyboardInterrupt):
+        segment_files(stops, images, tmp_path / "out")
+    assert list(pd.read_csv(tmp_path / "out" / "segmented.csv")["image"]) == [str(images[0])]

@@ -67,6 +67,12 @@ def test_what_is_no_page_leads_to_the_code_host(tmp_path):
     assert "](https://arxiv.org/abs/2509.05154)" in front
 
 
+def test_links_between_chapters_stay_in_the_site(tmp_path):
+    site.write_sources(tmp_path)
+    for page in [*tmp_path.rglob("*.ipynb"), *tmp_path.rglob("*.md")]:
+        assert not re.search(rf"{REPOSITORY}/blob/main/(notebooks|docs)/\S+\.(ipynb|md)", page.read_text()), page.name
+
+
 def test_rows_for_programs_are_left_out_and_attachments_become_files(tmp_path):
     site.write_sources(tmp_path)
     page = tmp_path / "notebooks" / "05_late_fusion.ipynb"

@@ -37,6 +37,7 @@ nb_execution_mode = "off"
 html_theme = "sphinx_book_theme"
 html_theme_options = {{
     "repository_url": "{REPOSITORY}",
+    "repository_branch": "main",
     "path_to_docs": ".",
     "use_repository_button": True,
     "use_issues_button": True,
@@ -51,15 +52,15 @@ _LINK = re.compile(r"(?<!!)(\[[^\]]*\])\(([^)#:\s]+)(#[^)]*)?\)")
 
 def write_sources(folder: Path) -> None:
     """Write what Sphinx reads to `folder`: pages, notebooks, pictures, conf.py and a table of contents."""
-    for name in (*PAGES, *PICTURES):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(PROJECT / name, folder / name)
-    for path in [*NOTEBOOKS.glob("[0-9]*.ipynb"), *NOTEBOOKS.glob("solutions/[0-9]*.ipynb")]:
+    notebooks = [*NOTEBOOKS.glob("[0-9]*.ipynb"), *NOTEBOOKS.glob("solutions/[0-9]*.ipynb")]
+    for path in [*(PROJECT / name for name in (*PAGES, *PICTURES)), *notebooks]:  # all, before any link is looked at
         target = folder / path.relative_to(PROJECT)
         target.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(_as_page(nbformat.read(path, as_version=4), folder, target), target)
-    for name in PAGES:
-        page = folder / name
+        shutil.copy(path, target)
+    for path in notebooks:
+        page = folder / path.relative_to(PROJECT)
+        nbformat.write(_as_page(nbformat.read(page, as_version=4), folder, page), page)
+    for page in (folder / name for name in PAGES):
         page.write_text(_with_links(page.read_text(encoding="utf-8"), folder, page), encoding="utf-8")
     (folder / "README.md").rename(folder / "index.md")
     with (folder / "index.md").open("a", encoding="utf-8") as index:

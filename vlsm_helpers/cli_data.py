@@ -24,6 +24,8 @@ def list_datasets() -> None:
     for card in DATASETS.values():
         entries = "/".join(map(str, card.entries.values()))
         table.add_row(card.name, card.modality, card.target, entries, doctor.availability(card))
+    for name in doctor.own_datasets():
+        table.add_row(name, "", "", "", "your own")
     console = Console(highlight=False)
     console.print(table, "")
     for card in DATASETS.values():
@@ -86,7 +88,7 @@ def adopt_dataset(
             show_default="each by itself",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     folder: Annotated[
         Path | None, typer.Option("--to", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
     ] = None,
@@ -96,4 +98,5 @@ def adopt_dataset(
 
     adopted = adopt(name, images, masks, noun, modality=modality, group=group, seed=seed, folder=folder)
     typer.echo(adopted)
-    typer.echo(f"\nTrain on it: vlsm ensemble {name} --save FOLDER")
+    where = f"VLSM_DATA={folder} " if folder else ""
+    typer.echo(f"\nTrain on it: {where}vlsm ensemble {name} --save FOLDER")

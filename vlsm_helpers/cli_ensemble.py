@@ -16,9 +16,10 @@ def ensemble(
         str, typer.Argument(metavar="DATASET", help="Its images; `vlsm data adopt` makes one of yours.")
     ],
     save: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder for the trained ensemble.")],
-    epochs: Annotated[int | None, typer.Option(help="Of every training.", show_default="the recipes'")] = None,
-    limit: Annotated[int | None, typer.Option(help="Training images, at most.", show_default="all")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of every training.", show_default="the recipes'")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.", show_default="the recipes'")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Training images, at most.", show_default="all")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
 ) -> None:
     """Train CLIPSeg, BiomedCLIPSeg and UNet-D apart, fuse them by weights from val, score test, save with a model card."""
     if save.exists():
@@ -26,7 +27,7 @@ def ensemble(
     from vlsm_helpers.ensemble import train_ensemble
     from vlsm_helpers.paper_table import readable
 
-    trained = train_ensemble(dataset, seed=seed, epochs=epochs, limit=limit)
+    trained = train_ensemble(dataset, seed=seed, epochs=epochs, batch_size=batch_size, limit=limit)
     typer.echo(f"\n{readable(trained.table()).drop(columns='to fill it').to_string(index=False)}")
     typer.echo(trained.save(save))
 

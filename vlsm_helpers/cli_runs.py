@@ -53,11 +53,11 @@ def train(
     width: Annotated[
         float | None, typer.Option(help="UNet-D's channels times this.", show_default="the profile's")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most so many.", show_default="the recipe's")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.", show_default="the recipe's")] = None,
-    limit: Annotated[int | None, typer.Option(help="Training images, at most.", show_default="all")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.", show_default="the recipe's")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.", show_default="the recipe's")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Training images, at most.", show_default="all")] = None,
     prompt: Annotated[str | None, typer.Option(help="The prompt's key, p0 to p9.", show_default="p1")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
 ) -> None:
     """Train a segmenter, choose its best epoch on the val split and score the test split.
 
@@ -143,15 +143,16 @@ def reproduce(
     ] = None,
     member: Annotated[list[str] | None, typer.Option(help="Give it for each member.", show_default="all")] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Give it for each seed.", show_default="0, 1, 2; at tiny 0")
+        list[int] | None, typer.Option(min=0, help="Give it for each seed.", show_default="0, 1, 2; at tiny 0")
     ] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="Give it for each prompt's key.", show_default="p1")] = None,
     also_test: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Score each run on this dataset, too.", show_default="none")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of every training.", show_default="the recipes'")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of every training.", show_default="the recipes'")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.", show_default="the recipes'")] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Training images, at most.", show_default="all; at tiny 200")
+        int | None, typer.Option(min=1, help="Training images, at most.", show_default="all; at tiny 200")
     ] = None,
     shard: Annotated[
         str, typer.Option(metavar="K/N", help="Fill the K-th of N shares only: for a cluster's array of jobs.")
@@ -168,7 +169,7 @@ def reproduce(
 
     given = {"datasets": datasets, "members": member, "seeds": seed, "prompts": prompt, "also_test": also_test}
     chosen = {name: tuple(values) for name, values in given.items() if values}
-    plan = program.paper_plan(**chosen, epochs=epochs, limit=limit)
+    plan = program.paper_plan(**chosen, epochs=epochs, batch_size=batch_size, limit=limit)
     failed = {} if table_only else program.run(plan, plan.shard(*program.as_shard(shard)), typer.echo)
     shown = paper_table.readable(paper_table.write(plan))
     typer.echo(f"\n{shown.to_string(index=False)}")

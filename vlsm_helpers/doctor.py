@@ -62,6 +62,13 @@ def availability(card: Dataset) -> str:
     return "prepared" if prepared else "no, needs an account" if card.account else "no"
 
 
+def own_datasets() -> list[str]:
+    """The names of datasets in the data folder that the course does not know, as `vlsm data adopt` makes them."""
+    folder = settings.data_folder()
+    found = [path.parent.name for path in folder.glob("*/anns")] if folder.is_dir() else []
+    return sorted(set(found) - set(DATASETS))
+
+
 def _software() -> list[tuple[str, str]]:
     return [("Python", platform.python_version()), *((name, _version(name)) for name in PACKAGES)]
 

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from vlsm_helpers import paper_table, settings
 from vlsm_helpers.data.samples import SPLITS, load_split
-from vlsm_helpers.errors import TrainingError
+from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.predictor import Predictor, write_predictor
 from vlsm_helpers.reproduce import FUSED, FUSION, LATE_FUSION, Cell, Plan, run
@@ -25,7 +26,7 @@ probability {threshold:g}. Weights, threshold and each member's best epoch were 
 scores below come from {test} test images that nothing else has seen.
 
 {table}
-One seed ({seed}): another training may score differently by more than the interval, which is over images. {empty}
+One seed ({seed}): another training may score differently by more than the interval, which is over images. {empty}{texts}
 
 - Prompt: `{prompt}`, images shown at {size} x {size} pixels
 - Hardware: {hardware}; {versions}
@@ -39,6 +40,7 @@ found.mask, found.probability, found.uncertainty
 ```
 """
 EMPTY = "An empty mask that is left empty counts 1; rows of lesions alone leave those images out."
+TEXTS = " The images scored had one of {texts} texts each; a new image is always told the most frequent one, and may do worse."
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,15 @@ class Ensemble:
     def fusion(self) -> WeightedFusion:
         return WeightedFusion.load(self.cell.folder / FUSION)
 
+    @cached_property
+    def texts(self) -> Counter[str]:
+        """What the members were told in training, and how often."""
+        return Counter(sample.prompt(self.cell.prompt) for sample in load_split(self.cell.dataset, "train"))
+
     @property
     def prompt(self) -> str:
-        """What the members were told in training: the most frequent text where images have texts of their own."""
-        texts = Counter(sample.prompt(self.cell.prompt) for sample in load_split(self.cell.dataset, "train"))
-        return texts.most_common(1)[0][0]
+        """The most frequent of `texts`: what a new image is told."""
+        return self.texts.most_common(1)[0][0]
 
     @property
     def checkpoints(self) -> dict[str, Path]:
@@ -85,6 +91,7 @@ class Ensemble:
         """The model card of a copy in `folder`, Markdown: what it is, what it was trained on, how it scores, how to use it."""
         predictor, fusion = self.predictor(), self.fusion
         counts = {split: len(load_split(self.cell.dataset, split)) for split in SPLITS}
+        counts["train"] = min(counts["train"], self.plan.limit or counts["train"])
         table = self.table()
         shown = paper_table.readable(table)[["model", "Dice, %", "± over images", "95 % interval", "images"]]
         has_empty = (table["metric"] != "dice").any()
@@ -100,6 +107,7 @@ class Ensemble:
             table=paper_table.markdown(shown),
             seed=self.cell.seed,
             empty=EMPTY if has_empty else "",
+            texts="" if len(self.texts) == 1 else TEXTS.format(texts=len(self.texts)),
             prompt=self.prompt,
             size=predictor.size,
             hardware=settings.hardware(),
@@ -109,18 +117,28 @@ class Ensemble:
 
 
 def train_ensemble(
-    dataset: str, *, seed: int = 0, epochs: int | None = None, limit: int | None = None, prompt: str = DEFAULT_PROMPT
+    dataset: str,
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    prompt: str = DEFAULT_PROMPT,
 ) -> Ensemble:
     """Train the paper's members apart, predict, and fit the fusion on validation; what is done already is kept.
 
-    `epochs`: of every training, by default the recipes'; `limit`: training images, at most so many. Raises the CourseError of
-    the first member that could not be trained, and TrainingError where another process is at one.
+    `epochs` and `batch_size`: of every training, by default the recipes'; `limit`: training images, at most so many. Raises
+    SettingsError for several datasets, the CourseError of the first member that could not be trained, and TrainingError where
+    another process is at one.
     """
-    plan = Plan((dataset,), (*FUSED, LATE_FUSION), (seed,), (prompt,), epochs=epochs, limit=limit)
+    if "+" in dataset:
+        raise SettingsError("An ensemble is of one dataset.", mend="adopt all images as one dataset first.")
+    budgets = {"epochs": epochs, "batch_size": batch_size, "limit": limit}
+    plan = Plan((dataset,), (*FUSED, LATE_FUSION), (seed,), (prompt,), **budgets)
     failed = run(plan, plan.cells)
     if failed:
         raise next(iter(failed.values()))
     ensemble = Ensemble(plan)
-    if not ensemble.cell.is_done:
+    if not plan.is_done(ensemble.cell):
         raise TrainingError("Another process trains a member of it.", where=ensemble.cell.folder, mend="wait for it.")
     return ensemble

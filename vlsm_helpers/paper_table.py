@@ -33,7 +33,7 @@ RESAMPLES = 2000
 def scores(plan: Plan) -> pd.DataFrame:
     """A row an image, cell and test dataset, of the cells that are done: trained_on, dataset, prompt, model, seed, id, dice,
     iou, nsd, hd95_relative, foreground ... (see `evaluation.score_split`)."""
-    tables = [_of_cell(plan, cell) for cell in plan.cells if cell.is_done]
+    tables = [_of_cell(plan, cell) for cell in plan.cells if _tested(plan, cell)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -41,6 +41,14 @@ def _of_cell(plan: Plan, cell: Cell) -> pd.DataFrame:
     table = pd.read_csv(cell.per_image, dtype={"id": str}).query("split == 'test'")
     table = table[table["dataset"].isin(plan.tests(cell))]
     return table.assign(trained_on=cell.dataset, prompt=cell.prompt, model=cell.member, seed=cell.seed)
+
+
+def _tested(plan: Plan, cell: Cell) -> list[str]:
+    """The datasets that a cell was scored on; none where it is not done, or was done with other budgets."""
+    found = cell.done
+    if found is None or any(found["facts"].get(name) != value for name, value in plan.budgets.items()):
+        return []
+    return found["tests"]
 
 
 def table(plan: Plan) -> pd.DataFrame:
@@ -57,10 +65,10 @@ def table(plan: Plan) -> pd.DataFrame:
 def _rows(plan: Plan, found: pd.DataFrame) -> Iterator[dict]:
     for trained_on, prompt, member in product(plan.datasets, plan.prompts, plan.members):
         cells = [Cell(trained_on, member, prompt, seed) for seed in plan.seeds]
-        done = [cell for cell in cells if cell.is_done]
-        shared = {"trained_on": trained_on, "prompt": prompt, "model": member}
-        shared |= {"seeds": f"{len(done)} of {len(cells)}", "missing": command(plan, cells)}
+        shared = {"trained_on": trained_on, "prompt": prompt, "model": member, "missing": command(plan, cells)}
         for dataset in plan.tests(cells[0]):
+            done = [cell for cell in cells if dataset in _tested(plan, cell)]
+            shared |= {"seeds": f"{len(done)} of {len(cells)}"}
             if not done:
                 yield shared | {"dataset": dataset, "metric": "dice"}
                 continue
@@ -82,7 +90,7 @@ def _summary(of_row: pd.DataFrame) -> dict:
 
 def command(plan: Plan, cells: Sequence[Cell]) -> str:
     """The command that fills those of `cells` (one member's, of several seeds) that are not done; empty where all are."""
-    open_ = [cell for cell in cells if not cell.is_done]
+    open_ = [cell for cell in cells if not set(plan.tests(cell)) <= set(_tested(plan, cell))]
     if not open_:
         return ""
     members = dict.fromkeys(cell.member for cell in [*open_[0].joined, open_[0]])
@@ -90,9 +98,8 @@ def command(plan: Plan, cells: Sequence[Cell]) -> str:
     words += [f"--seed {cell.seed}" for cell in open_]
     words += [f"--prompt {open_[0].prompt}"] * (open_[0].prompt != DEFAULT_PROMPT)
     words += [f"--also-test {name}" for name in plan.also_test]
-    words += [
-        f"--{name} {value}" for name, value in (("epochs", plan.epochs), ("limit", plan.limit)) if value is not None
-    ]
+    budgets = {"epochs": plan.epochs, "batch-size": plan.batch_size, "limit": plan.limit}
+    words += [f"--{name} {value}" for name, value in budgets.items() if value is not None]
     return " ".join(words)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vlsm_helpers import settings, stamped
 from vlsm_helpers.calibration import disagreement
-from vlsm_helpers.data.images import read_image
+from vlsm_helpers.data.images import read_image, to_rgb
 from vlsm_helpers.data.pixels import square_image
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.fusion.simple import entropy
@@ -118,6 +118,9 @@ def write_predictor(
     folder = Path(folder)
     if folder.exists():
         raise SettingsError("There is something here already.", where=folder, mend="name a new folder.")
+    for name, path in checkpoints.items():
+        if not Path(path).is_file():
+            raise SettingsError(f"The checkpoint of {name} is missing.", where=path, mend="train it first.")
     fresh = stamped.beside(settings.writable(folder.absolute().parent) / folder.name)
     try:
         fresh.mkdir()
@@ -142,7 +145,7 @@ def as_pixels(image: Picture) -> np.ndarray:
     if isinstance(image, (str, Path)):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        return to_rgb(image, "the image")
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)

@@ -1,15 +1,16 @@
 """The paper's table as a program: members x datasets x prompts x seeds, each cell a run to stop, skip and share out.
 
-A cell trains one member, scores it and keeps its logits, all in runs/reproduce/; `done.json`, written last, says that it is
-whole. A lock in the cell's folder, which the kernel frees when its process dies, keeps two processes from one cell. Late fusion
+A cell trains one member, scores it and keeps its logits, all in runs/reproduce/; `done.json`, written last, says what was
+done. A lock in the cell's folder, which the kernel frees when its process dies, keeps two processes from one cell. Late fusion
 is a cell without a network: it begins when the cells of its members are done. `table` reads what is there at any moment.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
 
@@ -17,8 +18,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from vlsm_helpers import settings, stamped
-from vlsm_helpers.data.samples import dataset_folder
-from vlsm_helpers.errors import CourseError, SettingsError
+from vlsm_helpers.data.samples import dataset_folder, load_split
+from vlsm_helpers.errors import CourseError, SettingsError, TrainingError
 from vlsm_helpers.fusion import Validation, WeightedMean
 from vlsm_helpers.fusion.weighted import WeightedFusion, evaluate_fusion
 from vlsm_helpers.runs import DEFAULT_PROMPT, LOGITS, PER_IMAGE, evaluate_run, predict_run, train_member
@@ -56,8 +57,10 @@ class Cell:
         return self.dataset.split("+")
 
     @property
-    def is_done(self) -> bool:
-        return (self.folder / DONE).exists()
+    def done(self) -> dict | None:
+        """What was done, where it is: `facts` of the plan that filled it, with its `tests` and more; None where it is not."""
+        path = self.folder / DONE
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     @property
     def per_image(self) -> Path:
@@ -76,8 +79,8 @@ class Cell:
 class Plan:
     """What the table is to hold. `also_test`: datasets that every cell is scored on besides its own (domain shift).
 
-    `epochs`: of every training, by default the recipes'; `limit`: training images, at most so many. Raises SettingsError for
-    what is named twice, and for late fusion without its members.
+    `epochs` and `batch_size`: of every training, by default the recipes'; `limit`: training images of a dataset, at most so many.
+    Raises SettingsError for what is named twice, and for late fusion without its members.
     """
 
     datasets: tuple[str, ...]
@@ -86,6 +89,7 @@ class Plan:
     prompts: tuple[str, ...] = (DEFAULT_PROMPT,)
     also_test: tuple[str, ...] = ()
     epochs: int | None = None
+    batch_size: int | None = None
     limit: int | None = None
 
     def __post_init__(self):
@@ -119,6 +123,39 @@ class Plan:
             )
         return self.cells[number - 1 :: shards]
 
+    def is_done(self, cell: Cell) -> bool:
+        """Whether a cell is done, and scored on all that this plan asks for. Raises SettingsError where it was done otherwise."""
+        found = cell.done
+        if found is None:
+            return False
+        wanted = self.facts(cell)
+        if different := [name for name in wanted if found["facts"].get(name) != wanted[name]]:
+            detail = "; ".join(
+                f"{name}: there {found['facts'].get(name)}, asked for {wanted[name]}" for name in different
+            )
+            raise SettingsError(
+                f"The cell was done with other settings ({detail}).",
+                where=cell.folder,
+                mend="ask for the same, delete the cell's folder, or name another folder in VLSM_RUNS.",
+            )
+        return set(self.tests(cell)) <= set(found["tests"])
+
+    def facts(self, cell: Cell) -> dict:
+        """What, besides its name, makes a cell this cell: budgets, profile and hashes of the images that it learns from."""
+        return self.budgets | {"data": [self._hash_of(name) for name in cell.parts]}
+
+    @cached_property
+    def budgets(self) -> dict:
+        """What every training of the plan may spend, and the profile."""
+        profile, _ = settings.choose_profile()
+        spent = {"epochs": self.epochs, "batch_size": self.batch_size, "limit": self.limit}
+        return spent | {"profile": profile.name}
+
+    @cached_property
+    def _hash_of(self) -> Callable[[str], str]:
+        """The hash of a dataset, computed once for a plan."""
+        return lru_cache(_hash_of)
+
     def tests(self, cell: Cell) -> list[str]:
         """The datasets that a cell is scored on: its own, then those of `also_test`."""
         return list(dict.fromkeys([*cell.parts, *self.also_test]))
@@ -142,46 +179,67 @@ def as_shard(text: str) -> tuple[int, int]:
     return int(number), int(shards)
 
 
-def run(plan: Plan, cells: Sequence[Cell], tell: Callable[[str], None] = print) -> dict[Cell, Exception]:
+def run(plan: Plan, cells: Sequence[Cell], tell: Callable[[str], None] = print) -> dict[Cell, CourseError]:
     """Fill the cells that are not done yet, one after another; those that could not be filled, with their reasons.
 
     A cell that fails does not stop the others. One that another process is at, or whose members are not done, is told of and
     left alone. Then every late fusion of the plan whose members are done by now is filled, whichever shard it belongs to.
     """
-    failed: dict[Cell, Exception] = {}
+    failed: dict[Cell, CourseError] = {}
     for number, cell in enumerate(cells, start=1):
         tell(f"[{number}/{len(cells)}] {cell.name}: {_fill(plan, cell, failed)}")
     for cell in plan.cells:
-        if cell.joined and cell not in cells and not cell.is_done and all(one.is_done for one in cell.joined):
+        if cell.joined and cell not in failed and not cell.done and all(one.done for one in cell.joined):
             tell(f"{cell.name}: {_fill(plan, cell, failed)}")
     return failed
 
 
-def _fill(plan: Plan, cell: Cell, failed: dict[Cell, Exception]) -> str:
+def _fill(plan: Plan, cell: Cell, failed: dict[Cell, CourseError]) -> str:
     """Do what a cell asks for; what became of it, in a few words."""
-    if cell.is_done:
-        return "done before"
-    if waiting := [one for one in cell.joined if not one.is_done]:
-        return f"waits for {', '.join(one.member for one in waiting)}"
-    begin = time.monotonic()
     try:
         for name in plan.tests(cell):
             dataset_folder(name)  # what is not prepared is said before anything is trained
+        if plan.is_done(cell):
+            return "done before"
+        if waiting := [one for one in cell.joined if not plan.is_done(one)]:
+            return f"waits for {', '.join(one.member for one in waiting)}"
         with FileLock(settings.writable(cell.folder) / LOCK, timeout=0):
-            if cell.is_done:  # while this process came to it, another one finished it
+            if plan.is_done(cell):  # while this process came to it, another one finished it
                 return "done before"
-            (_fuse if cell.joined else _train)(plan, cell)
-            facts = {"seconds": round(time.monotonic() - begin, 1), "hardware": settings.hardware()}
-            stamped.write_text(cell.folder / DONE, json.dumps(facts | {"versions": settings.versions()}))
+            _do(plan, cell)
     except Timeout:
         return "another process is at it"
-    except (CourseError, torch.OutOfMemoryError) as error:
-        failed[cell] = error
+    except CourseError as error:
+        failed[cell] = error.with_traceback(None)  # which would keep the network alive
         return f"failed\n{error}"
     return "done"
 
 
-def _train(plan: Plan, cell: Cell) -> None:
+def _do(plan: Plan, cell: Cell) -> None:
+    """Train and score, or fuse and score, and leave the mark. Raises TrainingError where the device's memory is too small."""
+    begin, before = time.monotonic(), cell.done or {"tests": [], "seconds": 0}
+    tests = [name for name in plan.tests(cell) if name not in before["tests"]]
+    full = None
+    try:
+        (_fuse if cell.joined else _train)(plan, cell, tests)
+    except torch.OutOfMemoryError as error:
+        full = str(error).partition("\n")[0]  # the error itself would keep the network, and so the memory
+    if full is not None:
+        torch.cuda.empty_cache()
+        raise TrainingError(
+            f"The device has too little memory ({full}).", where=cell.folder, mend="give a smaller --batch-size."
+        )
+    mark = {
+        "facts": plan.facts(cell),
+        "tests": before["tests"] + tests,
+        "seconds": round(before["seconds"] + time.monotonic() - begin, 1),
+        "hardware": settings.hardware(),
+        "versions": settings.versions(),
+    }
+    stamped.write_text(cell.folder / DONE, json.dumps(mark, indent=1))
+
+
+def _train(plan: Plan, cell: Cell, tests: Sequence[str]) -> None:
     train_member(
         cell.member,
         cell.dataset,
@@ -189,15 +247,16 @@ def _train(plan: Plan, cell: Cell) -> None:
         prompt=cell.prompt,
         seed=cell.seed,
         epochs=plan.epochs,
+        batch_size=plan.batch_size,
         limit=plan.limit,
     )
-    for name in plan.tests(cell):
+    for name in tests:
         evaluate_run(cell.folder, "test", name)
         for split in ("val", "test") if name in cell.parts else ("test",):
             predict_run(cell.folder, split, name)
 
 
-def _fuse(plan: Plan, cell: Cell) -> None:
+def _fuse(plan: Plan, cell: Cell, tests: Sequence[str]) -> None:
     """The weighted mean of the members' logits, fit on the validation images of its own datasets, judged on each test split."""
 
     def store(name: str, split: str) -> Store:
@@ -211,9 +270,19 @@ def _fuse(plan: Plan, cell: Cell) -> None:
     fitted = WeightedMean(of_logits=True).fit(Validation(logits, masks, names))
     weights = dict(zip(names, fitted.weights, strict=True))
     WeightedFusion(weights, "logits", threshold=fitted.threshold).save(cell.folder / FUSION)
-    for name in plan.tests(cell):
+    for name in tests:
         evaluate_fusion(cell.folder / FUSION, _predictions(cell, name, "test"))
 
 
 def _predictions(cell: Cell, dataset: str, split: str) -> Iterator[Path]:
     return (one.folder / LOGITS / f"{dataset}-{split}" for one in cell.joined)
+
+
+def _hash_of(dataset: str) -> str:
+    """A hash of the images and masks that are learned from: names, sizes of the images' files, contents of the masks."""
+    digest = hashlib.sha256()
+    for split in ("train", "val"):
+        for sample in load_split(dataset, split):
+            digest.update(f"{split} {sample.id} {sample.image.stat().st_size}\n".encode())
+            digest.update(sample.mask.read_bytes())
+    return digest.hexdigest()[:12]

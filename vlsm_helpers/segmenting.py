@@ -15,7 +15,7 @@ from vlsm_helpers.errors import DataError, SettingsError
 from vlsm_helpers.pictures import overlay
 from vlsm_helpers.predictor import Predictor, Segmentation
 
-TABLE = "segmented.csv"
+TABLE, COLUMNS = "segmented.csv", ("image", "foreground", "uncertainty", "disagreement")
 FILES = ("{}.png", "{}_overlay.jpg", "{}_uncertainty.png")  # of an image: its mask, both in one picture, the entropy
 
 
@@ -30,36 +30,33 @@ def segment_files(
     """
     _refuse_overwriting(images, settings.writable(output))
     rows, broken = [], []
-    for path in tqdm(images, desc="segmenting", unit="image", delay=2):
-        try:
-            pixels = read_image(path)
-        except DataError as error:
-            broken.append(error)
-            continue
-        found = predictor(pixels, prompt)
-        _write(pixels, found, output, path.stem)
-        rows.append(
-            {
-                "image": str(path),
-                "foreground": found.mask.mean(),
-                "uncertainty": float(found.uncertainty.mean()),
-                "disagreement": found.disagreement,
-            }
-        )
-    table = pd.DataFrame(rows, columns=["image", "foreground", "uncertainty", "disagreement"]).round(4)
-    stamped.write_text(output / TABLE, table.to_csv(index=False))
+    try:
+        for path in tqdm(images, desc="segmenting", unit="image", delay=2):
+            try:
+                pixels = read_image(path)
+            except DataError as error:
+                broken.append(error)
+                continue
+            found = predictor(pixels, prompt)
+            _write(pixels, found, output, path.stem)
+            rows.append(_row(path, found))
+    finally:  # a stop in the middle keeps the rows of what is there
+        table = pd.DataFrame(rows, columns=list(COLUMNS)).round(4)
+        stamped.write_text(output / TABLE, table.to_csv(index=False))
     return table, broken
 
 
+def _row(path: Path, found: Segmentation) -> dict:
+    values = (str(path), found.mask.mean(), float(found.uncertainty.mean()), found.disagreement)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
 def _refuse_overwriting(images: Sequence[Path], output: Path) -> None:
-    twice = [name for name, count in Counter(path.stem for path in images).items() if count > 1]
+    files = [name.format(path.stem) for path in images for name in FILES]
+    twice = [name for name, count in Counter(files).items() if count > 1]
     if twice:
-        raise SettingsError(
-            f"Several images are called {twice[0]!r}, and their masks would be, too.",
-            mend="segment them to two folders.",
-        )
-    there = [file for path in images for name in FILES if (file := output / name.format(path.stem)).exists()]
-    there += [output / TABLE] * (output / TABLE).exists()
+        raise SettingsError(f"Two images would both be written to {twice[0]}.", mend="segment them to two folders.")
+    there = [file for name in [*files, TABLE] if (file := output / name).exists()]
     if there:
         raise SettingsError(
             f"{len(there)} files are there already, such as {there[0].name}.", where=output, mend="name another folder."

@@ -18,9 +18,14 @@ def read_image(path: Path) -> np.ndarray:
 
     Raises DataError, naming the file, when it is missing, truncated or no image.
     """
-    image = _open(path, "image")
+    return to_rgb(_open(path, "image"), path)
+
+
+def to_rgb(image: Image.Image, where: Path | str) -> np.ndarray:
+    """The pixels of a Pillow image as `read_image` gives them. Raises DataError, naming `where`, for unknown brightness."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_to_8_bits(np.asarray(image), path))
+        image = Image.fromarray(_to_8_bits(np.asarray(image), where))
     return np.array(image.convert("RGB"))
 
 
@@ -68,7 +73,7 @@ def _open(path: Path, kind: str) -> Image.Image:
         raise DataError(what, where=path, mend="fetch the file again.") from error
 
 
-def _to_8_bits(values: np.ndarray, path: Path) -> np.ndarray:
+def _to_8_bits(values: np.ndarray, path: Path | str) -> np.ndarray:
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise DataError(
             f"Pixels of kind {values.dtype} from {values.min()} to {values.max()} have no agreed brightness.",

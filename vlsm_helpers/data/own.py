@@ -24,7 +24,7 @@ from vlsm_helpers.errors import DataError
 from vlsm_helpers.settings import data_folder, writable
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # of the images, of those with a lesion and of those without
-_MASK_WORD = re.compile(r"[ _.-]*(masks?|seg|segmentation|labels?|gt|groundtruth)$", re.IGNORECASE)
+_MASK_WORD = re.compile(r"[ _.-]*(masks?|seg|segmentation|labels?|gt|groundtruth)([ _-]?\d+)?$", re.IGNORECASE)
 ALIKE = 0.98  # images whose thumbnails correlate more are put into one group; `check` tells of more than 0.95
 _SHOWN = 5  # file names in a message
 
@@ -85,6 +85,10 @@ def adopt(
     try:
         _write(fresh, samples, named, splits, noun, modality)
         os.replace(fresh, target)
+    except OSError as error:
+        raise DataError(
+            f"The dataset could not be written ({error.strerror}).", where=target, mend="free some space."
+        ) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return Adopted(target, len(set(numbers)), joined, check(name, folder=target.parent))
@@ -150,7 +154,7 @@ def split_groups(groups: Sequence[int], lesions: Sequence[bool], seed: int = 0) 
     if without:
         raise DataError(
             f"No mask of {' and '.join(without)} would have foreground: {lesions.sum()} of {len(lesions)} masks have some.",
-            mend="bring more images with something to find, of more groups.",
+            mend="try another seed, or bring more images with something to find, of more groups.",
         )
     return splits
 
@@ -196,12 +200,15 @@ def _group_of(name: str, group: Grouping) -> str:
         return name
     if callable(group):
         return str(group(name))
-    match = re.search(group, name)
-    if not match:
-        raise DataError(
-            f"The group {group!r} does not fit the image {name!r}.", mend=r"write an expression such as ^(patient\d+)_."
-        )
-    return match[1] if match.groups() else match[0]
+    mend = r"write an expression such as ^(patient\d+)_, whose first bracket is the group."
+    try:
+        match = re.search(group, name)
+    except re.error as error:
+        raise DataError(f"The group {group!r} is no regular expression ({error}).", mend=mend) from None
+    found = match and (match[1] if match.re.groups else match[0])
+    if not found:
+        raise DataError(f"The group {group!r} does not fit the image {name!r}.", mend=mend)
+    return found
 
 
 def _together(samples: Sequence[Sample], named: Sequence[str]) -> tuple[list[int], list[tuple[str, str]]]:
