@@ -22,6 +22,13 @@ def own_folders(tmp_path_factory):
     return root
 
 
+@pytest.fixture(autouse=True)
+def the_same_profile():
+    """What a test decides on the profile (`settings.start` tells the environment) ends with it."""
+    yield
+    os.environ["VLSM_PROFILE"] = "tiny"
+
+
 def draw_toy(generator: np.random.Generator, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
     """A noisy image with a bright square, and the square."""
     mask = np.zeros((size, size), bool)

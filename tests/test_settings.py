@@ -112,6 +112,12 @@ def test_epochs_that_are_none_are_refused(monkeypatch, epochs):
         settings.start("tiny")
 
 
+def test_the_profile_of_a_notebook_holds_for_all_that_it_calls(monkeypatch):
+    monkeypatch.setenv("VLSM_PROFILE", "tiny")
+    settings.start("full")
+    assert settings.choose_profile()[0].name == "full"
+
+
 def test_a_seed_that_is_no_integer(monkeypatch):
     monkeypatch.setenv("VLSM_SEED", "seven")
     with pytest.raises(SettingsError, match=r"'seven' is no integer[\s\S]*VLSM_SEED"):

@@ -44,7 +44,7 @@ def home_and_abroad(table: pd.DataFrame) -> Figure:
             axes.set_xticks(
                 range(len(places)), [f"trained and\ntested on\n{home}", *(f"tested on\n{name}" for name in places[1:])]
             )
-            axes.set(xlim=(-0.3, len(places) - 0.7), ylim=(0, 1))
+            axes.set(xlim=(-0.3, len(places) - 0.7), ylim=(table["value"].min() - 0.05, table["value"].max() + 0.05))
         grid[0, 0].set_ylabel("Dice on test")
         grid[0, -1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         figure.tight_layout()

@@ -141,10 +141,14 @@ def writable(folder: Path) -> Path:
 def start(profile: str | None = None, dataset: str | None = None, seed: int | None = None) -> Settings:
     """Open a notebook: decide profile, dataset and seed, seed the generators, print what was decided and why.
 
-    A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0.
+    A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0. What
+    was decided on the profile goes to VLSM_PROFILE.
     Raises SettingsError for an unknown profile, a seed that is no integer, and epochs that are none.
     """
     chosen, reason = choose_profile(profile)
+    os.environ["VLSM_PROFILE"] = (
+        chosen.name
+    )  # for what asks for the profile itself, and for processes that this one starts
     settings = Settings(
         profile=chosen,
         reason=reason,
