@@ -113,3 +113,25 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SettingsError, match="could not be written"):
         stamped.write(tmp_path / "file" / "made", "key", fill)
+
+
+def test_a_new_folder_appears_when_it_is_filled_and_not_before(tmp_path):
+    with stamped.new_folder(tmp_path / "made") as fresh:
+        (fresh / "part").mkdir()
+        assert not (tmp_path / "made").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert (tmp_path / "made" / "part").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(OSError(28, "No space left"), SettingsError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_a_new_folder_that_could_not_be_filled_leaves_nothing(tmp_path, error, told):
+    def fill():
+        with stamped.new_folder(tmp_path / "made") as fresh:
+            (fresh / "half").touch()
+            raise error
+
+    with pytest.raises(told):
+        fill()
+    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,6 @@ card. Frozen encoders are not in it: they come from the weights that the members
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,22 +120,14 @@ def write_predictor(
     for name, path in checkpoints.items():
         if not Path(path).is_file():
             raise SettingsError(f"The checkpoint of {name} is missing.", where=path, mend="train it first.")
-    fresh = stamped.beside(settings.writable(folder.absolute().parent) / folder.name)
-    try:
-        fresh.mkdir()
+    settings.writable(folder.absolute().parent)
+    with stamped.new_folder(folder) as fresh:
         for name, path in checkpoints.items():
             shutil.copyfile(path, fresh / f"{name}.safetensors")
         fusion.save(fresh / FUSION)
         written = {"members": list(checkpoints), "prompt": prompt, "versions": settings.versions()} | dict(facts)
         (fresh / FACTS).write_text(json.dumps(written, indent=1), encoding="utf-8")
         (fresh / CARD).write_text(card, encoding="utf-8")
-        os.replace(fresh, folder)
-    except OSError as error:
-        raise SettingsError(
-            f"The predictor could not be written ({error.strerror}).", where=folder, mend="name another folder."
-        ) from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return folder
 
 

@@ -62,6 +62,27 @@ def write(folder: Path, key: str, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which is moved to `folder` when the block ends, and thrown away if it ends with an error.
+
+    Raises SettingsError where it cannot be written.
+    """
+    fresh = beside(folder)
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        os.replace(fresh, folder)
+    except OSError as error:
+        raise SettingsError(
+            f"The folder could not be written ({error.strerror}).",
+            where=folder,
+            mend="free some space, or name another.",
+        ) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file of text, in place of an older one, whole or not at all. Raises SettingsError where it cannot be written."""
     partial = beside(path)

@@ -1,7 +1,6 @@
 """A dataset of one's own: a folder of images and one of masks in the course's layout, split so that nothing leaks."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -81,16 +80,8 @@ def adopt(
     named = [_group_of(sample.id, group) for sample in samples]
     numbers, joined = _together(samples, named)
     splits = split_groups(numbers, lesions, seed)
-    fresh = stamped.beside(target)
-    try:
+    with stamped.new_folder(target) as fresh:
         _write(fresh, samples, named, splits, noun, modality)
-        os.replace(fresh, target)
-    except OSError as error:
-        raise DataError(
-            f"The dataset could not be written ({error.strerror}).", where=target, mend="free some space."
-        ) from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return Adopted(target, len(set(numbers)), joined, check(name, folder=target.parent))
 
 
