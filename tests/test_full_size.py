@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.random_checkpoints import write_biomedclip, write_clipseg
+from tools.random_checkpoints import write_biomedclip, write_clipseg, write_resnet
 from vlsm_helpers.models import weights
 
 PARAMETERS = json.loads((Path(__file__).parent / "golden" / "biomedclipseg.params.json").read_text())
@@ -37,10 +37,11 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """1.4 GB, which pytest would keep for three sessions."""
+    """1.5 GB, which pytest would keep for three sessions."""
     made = tmp_path_factory.mktemp("full")
     write_clipseg(made / "clipseg")
     write_biomedclip(made / "biomedclip")
+    write_resnet(made / "resnet50")
     yield made
     shutil.rmtree(made)
 
@@ -51,7 +52,7 @@ def use(member, folder):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("kind", [weights.CLIPSEG, weights.BIOMEDCLIP], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [weights.CLIPSEG, weights.BIOMEDCLIP, weights.RESNET], ids=lambda kind: kind.name)
 def test_the_files_are_as_large_as_those_published(folder, kind):
     weights.check(folder / kind.name, kind)
     assert round((folder / kind.name / kind.tensors).stat().st_size / 1e6) == kind.megabytes

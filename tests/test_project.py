@@ -19,7 +19,16 @@ from vlsm_helpers import __version__
 PROJECT = Path(__file__).parents[1]
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 # torch, and what requires it
-BRINGS_CUDA = {"accelerate", "monai", "open-clip-torch", "peft", "timm", "torch", "torchvision"}
+BRINGS_CUDA = {
+    "accelerate",
+    "monai",
+    "open-clip-torch",
+    "peft",
+    "segmentation-models-pytorch",
+    "timm",
+    "torch",
+    "torchvision",
+}
 
 
 @cache

@@ -1,7 +1,7 @@
-"""Write CLIPSeg and BiomedCLIP checkpoints with random weights, in the published formats and under the published names.
+"""Write CLIPSeg, BiomedCLIP and ResNet checkpoints with random weights, in the published formats and under the published names.
 
 `python tools/random_checkpoints.py FOLDER` and then VLSM_WEIGHTS=FOLDER: all that loads the published weights loads these,
-without a hub. 1.4 GB, or 2 MB with --tiny. Their logits mean nothing.
+without a hub. 1.5 GB, or 50 MB with --tiny. Their logits mean nothing.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 import torch
+import torchvision
 from safetensors.torch import save_file
 from transformers import BertConfig, BertTokenizer, CLIPSegConfig, CLIPSegForImageSegmentation
 
@@ -85,6 +86,15 @@ def write_biomedclip_config(folder: Path, tiny: bool = False, vocabulary: Path |
     _write(folder / CONFIG, config)
 
 
+def write_resnet(folder: Path, tiny: bool = False) -> None:
+    """The encoder of segmentation_models_pytorch's U-Net, a ResNet-50 (a ResNet-18 if `tiny`), with its ImageNet classifier."""
+    folder.mkdir(parents=True, exist_ok=True)
+    resnet = torchvision.models.resnet18() if tiny else torchvision.models.resnet50()
+    save_file(resnet.state_dict(), folder / "model.safetensors")
+    statistics = {name.removeprefix("image_"): values for name, values in IMAGENET_STATISTICS.items()}
+    _write(folder / "config.json", statistics | {"input_space": "RGB", "input_range": [0, 1]})
+
+
 def write_clip_tokenizer(folder: Path, merges: list[str], context: int) -> int:
     """Write CLIP's tokenizer as published, vocab.json and merges.txt; returns its number of entries.
 
@@ -136,7 +146,7 @@ def _write(path: Path, content: dict) -> None:
 
 
 def main() -> None:
-    """Write FOLDER/clipseg and FOLDER/biomedclip."""
+    """Write FOLDER/clipseg, FOLDER/biomedclip and FOLDER/resnet50."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tiny", action="store_true", help="128 px, widths of some dozens: for tests")
@@ -147,6 +157,7 @@ def main() -> None:
     torch.manual_seed(given.seed)
     write_clipseg(given.folder / "clipseg", given.tiny, given.clip_vocabulary)
     write_biomedclip(given.folder / "biomedclip", given.tiny, given.bert_vocabulary)
+    write_resnet(given.folder / "resnet50", given.tiny)
 
 
 if __name__ == "__main__":

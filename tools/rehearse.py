@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tools.random_checkpoints import write_biomedclip, write_clipseg
+from tools.random_checkpoints import write_biomedclip, write_clipseg, write_resnet
 from vlsm_helpers import settings
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, load_split, read_entries
 from vlsm_helpers.errors import CourseError, DataError, WeightsError
@@ -24,11 +24,11 @@ NOTEBOOKS = ("01*", "02*", "03*", "04*", "06*", "07*")  # 05 trains nothing: it 
 REAL, PHANTOMS = "kvasir_polyp", "phantom_endoscopy"
 IMAGES = 8  # of each split: fewer than a batch, so that an epoch is one step
 EPOCHS = 6  # chapter 3 gives the published recipe a sixth of them
-WRITERS = {weights.CLIPSEG: write_clipseg, weights.BIOMEDCLIP: write_biomedclip}
+WRITERS = {weights.CLIPSEG: write_clipseg, weights.BIOMEDCLIP: write_biomedclip, weights.RESNET: write_resnet}
 
 
 def random_weights(root: Path) -> None:
-    """Write `root`/clipseg and `root`/biomedclip, 1.4 GB in all, unless they are there and whole."""
+    """Write the folders of all pretrained weights to `root`, 1.5 GB in all, unless they are there and whole."""
     for kind, write in WRITERS.items():
         try:
             weights.check(root / kind.name, kind)

@@ -21,8 +21,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="ours (a CNN), features (a decoder on frozen encoders), finetune (encoders too), finetune_gently (large "
-            "encoders), or the authors' (published).",
+            help="ours (a CNN), ours_gently (a pretrained one), features (a decoder on frozen encoders), finetune (encoders "
+            "too), finetune_gently (large encoders), or the authors' (published).",
             show_default="what fits the member",
         ),
     ] = None,

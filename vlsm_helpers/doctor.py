@@ -121,11 +121,11 @@ def _nearest(path: Path) -> Path:
 
 
 def _weights() -> tuple[list[tuple[str, str]], list[str]]:
-    """What there is of both pretrained models, in every place they are taken from, as rows; and what is wrong there."""
+    """What there is of the pretrained models, in every place they are taken from, as rows; and what is wrong there."""
     from vlsm_helpers.models import weights
 
     rows, problems = [], []
-    for kind in (weights.CLIPSEG, weights.BIOMEDCLIP):
+    for kind in (weights.CLIPSEG, weights.BIOMEDCLIP, weights.RESNET):
         for place, folder in _places(kind).items():
             state = "none"
             if folder is not None:
@@ -149,8 +149,9 @@ def _places(kind: "Format") -> dict[str, Path | None]:
     brought, cached = settings.weights_folder(), weights.in_hub_cache(kind.hub_id, kind)
     there = brought is not None and (brought / kind.name).is_dir()
     whole = cached is not None and not weights.missing_files(cached, kind)
+    shipped = weights.SHIPPED / kind.name
     return {
-        "shipped": weights.SHIPPED / kind.name,
+        "shipped": shipped if kind is not weights.RESNET else None,
         "VLSM_WEIGHTS": brought / kind.name if there else None,
         f"hub's cache ({kind.megabytes} MB)": cached if whole else None,
     }

@@ -29,7 +29,7 @@ FOLDER = "reproduce"  # within the runs folder
 DONE, LOCK, FUSION, FUSION_SCORES = "done.json", ".lock", "fusion.json", "fusion.csv"
 LATE_FUSION = "late_fusion"
 FUSED = ("biomedclipseg", "clipseg", "unet_d")  # what late fusion joins: the paper's members, trained apart
-MEMBERS = (*FUSED, "ensemble_a", "ensemble_b", "ensemble_c", LATE_FUSION)
+MEMBERS = (*FUSED, "smp_unet", "ensemble_a", "ensemble_b", "ensemble_c", LATE_FUSION)
 PAPER = ("kvasir_polyp", "clinicdb_polyp", "bkai_polyp", "busi", "chexlocalize")  # the paper's datasets
 
 

@@ -19,8 +19,9 @@ from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.frozen import fingerprint, own_state
 from vlsm_helpers.models.segmenter import Segmenter
+from vlsm_helpers.models.smp_unet import SMPUNet
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, RECIPES, Recipe
+from vlsm_helpers.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, OURS_GENTLY, RECIPES, Recipe
 from vlsm_helpers.training import BEST, fit
 
 PER_IMAGE = "per_image.csv"
@@ -84,9 +85,12 @@ def _samples(datasets: Sequence[str], split: str, limit: int | None = None) -> l
 
 
 def fitting_recipe(segmenter: Segmenter) -> Recipe:
-    """The recipe for what of a segmenter trains: OURS for a CNN, an ensemble's too, FEATURES for a decoder on frozen encoders,
-    FINETUNE where encoders train, and FINETUNE_GENTLY where those are not the shipped miniatures and all of them trains."""
+    """The recipe for what of a segmenter trains: OURS for a CNN, an ensemble's too, OURS_GENTLY where it starts from pretrained
+    weights; FEATURES for a decoder on frozen encoders, FINETUNE where encoders train, and FINETUNE_GENTLY where those are not the
+    shipped miniatures and all of them trains."""
     if not segmenter.trains_encoders:
+        if isinstance(segmenter, SMPUNet):
+            return OURS_GENTLY if segmenter.started_from else OURS
         has_cnn = any(isinstance(module, UNetD) for module in segmenter.modules())
         return OURS if has_cnn or not segmenter.encoders() else FEATURES
     knows_much = segmenter.config["weights"] != settings.TINY_WEIGHTS and segmenter.config["train"] == "encoders"

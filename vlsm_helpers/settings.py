@@ -21,6 +21,7 @@ from vlsm_helpers.errors import SettingsError
 
 CLIPSEG_WEIGHTS = "CIDAS/clipseg-rd64-refined"
 BIOMEDCLIP_WEIGHTS = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+RESNET_WEIGHTS = "smp-hub/resnet50.imagenet"
 
 
 class Published(NamedTuple):
@@ -49,6 +50,8 @@ class Profile:
     clipseg_weights: str  # a hub id, or the shipped miniature
     biomedclip_weights: str
     decoder_mlp_dim: int  # width of the MLPs in BiomedCLIPSeg's decoder, as in the CLIPSeg of the same profile
+    smp_encoder: str  # of the U-Net of segmentation_models_pytorch, by the library's name for it
+    smp_weights: str | None  # a hub id; None: random ones, for nothing pretrained so small may be shipped
     batch_size: int
     epochs: int  # of a notebook's training; early stopping may end it sooner
     max_train_images: int | None  # a notebook takes at most so many real training images
@@ -62,6 +65,8 @@ PROFILES = {
         clipseg_weights=TINY_WEIGHTS,
         biomedclip_weights=TINY_WEIGHTS,
         decoder_mlp_dim=256,
+        smp_encoder="tu-mobilenetv3_small_050",
+        smp_weights=None,
         batch_size=8,
         epochs=20,
         max_train_images=200,
@@ -73,6 +78,8 @@ PROFILES = {
         clipseg_weights=CLIPSEG_WEIGHTS,
         biomedclip_weights=BIOMEDCLIP_WEIGHTS,
         decoder_mlp_dim=2048,
+        smp_encoder="resnet50",
+        smp_weights=RESNET_WEIGHTS,
         batch_size=10,
         epochs=100,
         max_train_images=None,

@@ -11,11 +11,13 @@ from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.ensembles import EnsembleA, EnsembleAWithoutCNN, EnsembleB, EnsembleC
 from vlsm_helpers.models.frozen import frozen_hash, load_own_state
 from vlsm_helpers.models.segmenter import Segmenter
+from vlsm_helpers.models.smp_unet import SMPUNet
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings import Profile
 
 MEMBERS: dict[str, type[Segmenter]] = {
     "unet_d": UNetD,
+    "smp_unet": SMPUNet,
     "clipseg": CLIPSeg,
     "biomedclipseg": BiomedCLIPSeg,
     "ensemble_a": EnsembleA,
@@ -47,6 +49,7 @@ def profile_options(name: str, profile: Profile) -> dict:
     biomedclipseg = {"weights": profile.biomedclip_weights, "mlp_dim": profile.decoder_mlp_dim}
     options = {
         "unet_d": width,
+        "smp_unet": {"encoder": profile.smp_encoder, "weights": profile.smp_weights},
         "clipseg": clipseg,
         "biomedclipseg": biomedclipseg,
         "ensemble_a": biomedclipseg | width,

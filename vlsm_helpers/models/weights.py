@@ -1,8 +1,8 @@
 """Where pretrained weights come from: a folder, VLSM_WEIGHTS, or the hub; once there, no request is made.
 
-VLSM_WEIGHTS names a folder that holds `clipseg/` and `biomedclip/`, each as published on the hub; they stand in for the
-published ids. "tiny" means the miniatures that this package ships, folders of the same formats. Only safetensors are
-read: a pickled file runs its author's code.
+VLSM_WEIGHTS names a folder that holds `clipseg/`, `biomedclip/` and, for the U-Net of segmentation_models_pytorch,
+`resnet50/`, each as published on the hub; they stand in for the published ids. "tiny" means the miniatures that this
+package ships, folders of the same formats. Only safetensors are read: a pickled file runs its author's code.
 """
 
 import hashlib
@@ -14,11 +14,20 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
 
 from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.models.biomedclip import build_biomedclip
 from vlsm_helpers.models.vision_language import Preprocessing
-from vlsm_helpers.settings import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, PUBLISHED_WEIGHTS, TINY_WEIGHTS, weights_folder
+from vlsm_helpers.settings import (
+    BIOMEDCLIP_WEIGHTS,
+    CLIPSEG_WEIGHTS,
+    PUBLISHED_WEIGHTS,
+    RESNET_WEIGHTS,
+    TINY_WEIGHTS,
+    weights_folder,
+)
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 SHIPPED = Path(__file__).parents[1] / "tiny_weights"
@@ -44,6 +53,8 @@ BIOMEDCLIP = Format(
     *PUBLISHED_WEIGHTS[BIOMEDCLIP_WEIGHTS],
     (("open_clip_config.json",), ("tokenizer.json", "vocab.txt")),
 )
+# The encoder of the U-Net that is compared with; the course needs it in its table only.
+RESNET = Format(RESNET_WEIGHTS, "resnet50", "model.safetensors", 102, (("config.json",),))
 
 
 def load_clipseg(source: str | Path):
@@ -77,6 +88,13 @@ def load_biomedclip(source: str | Path):
     folder = find(source, BIOMEDCLIP)
     with _explained(folder):
         return build_biomedclip(folder, load_weights=True)
+
+
+def load_encoder(encoder: nn.Module, source: str | Path) -> None:
+    """Give an encoder of segmentation_models_pytorch the weights `source`, a folder or a hub id. Raises WeightsError."""
+    folder = find(source, RESNET)
+    with _explained(folder):
+        encoder.load_state_dict(load_file(folder / RESNET.tensors))  # the library drops the classifier
 
 
 def find(source: str | Path, kind: Format) -> Path:
