@@ -1,0 +1,60 @@
+"""What prompts, pooled training images and a library's U-Net do: `python -m benchmarks.prompts_and_pools [--shard K/N]`.
+
+The cells are those of `vlsm reproduce`, in VLSM_RUNS, so that it may be stopped, started again, and shared out over processes.
+Writes prompts_and_pools.csv.gz (Dice of each test image) and .md to vlsm_helpers/measured, from all cells that are done by then.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.rows import SEEDS
+from vlsm_helpers import paper_table, reproduce
+from vlsm_helpers.reproduce import FUSED, LATE_FUSION, Plan
+from vlsm_helpers.results import MEASURED
+from vlsm_helpers.statistics import bootstrap_seeds
+
+KEYS = ["trained_on", "dataset", "prompt", "model"]
+BUDGET = {"seeds": SEEDS, "epochs": 30, "limit": 200}
+ALONE, POOLED = ("kvasir_polyp", "clinicdb_polyp", "busi"), "kvasir_polyp+clinicdb_polyp"
+PLANS = (
+    Plan((POOLED, *ALONE), (*FUSED, "smp_unet", LATE_FUSION), **BUDGET),
+    # No prompt at all, and one for each image, which says size, colour and place of its true mask.
+    Plan(("kvasir_polyp", "busi"), ("biomedclipseg", "clipseg"), prompts=("p0", "p6"), **BUDGET),
+)
+
+
+def measured() -> pd.DataFrame:
+    """A row a test image, of what is done: KEYS, seed, id, dice."""
+    found = pd.concat([paper_table.scores(plan) for plan in PLANS], ignore_index=True)
+    return found[[*KEYS, "seed", "id", "dice"]].round(4) if len(found) else found
+
+
+def table(rows: pd.DataFrame) -> str:
+    """Markdown: Dice in % of each row of the table, with a 95 % interval over seeds and images."""
+    lines = ["| trained on | tested on | prompt | model | Dice, % | seeds |", "|---" * 6 + "|"]
+    for (trained_on, dataset, prompt, model), part in rows.groupby(KEYS, sort=False):
+        grid = part.pivot(index="seed", columns="id", values="dice")
+        mean, low, high, _ = bootstrap_seeds(100 * grid.to_numpy(), resamples=2000)
+        value = f"{mean:.1f} ({low:.1f} to {high:.1f})"
+        lines.append(f"| {trained_on} | {dataset} | {prompt} | {model} | {value} | {len(grid)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fill the cells of a share of both plans, and write what all processes have done by then."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--shard", default="1/1", help="the K-th of N shares, such as 1/2")
+    parser.add_argument("--out", type=Path, default=MEASURED / "prompts_and_pools.csv.gz")
+    given = parser.parse_args(arguments)
+    for plan in PLANS:
+        reproduce.run(plan, plan.shard(*reproduce.as_shard(given.shard)))
+    rows = measured()
+    rows.to_csv(given.out, index=False)
+    given.out.with_name(given.out.name.partition(".")[0] + ".md").write_text(table(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
