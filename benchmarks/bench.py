@@ -4,8 +4,9 @@ Every figure is a ratio of ways that took turns in one run; medians count. Write
 sections that are not asked for keep their rows. With --tiny a rehearsal of the program, whose figures mean nothing.
 
 Sections: start (importing, answering), pixels (decoding, augmenting), waiting (of the light CNN for its data), models (a training
-step and an inference of each at full size), memory (of ensemble A at batch 8), caches (an epoch, ten epochs), fusion (the exact
-search), explorer (a slider), notebooks (the course, each in a process of its own).
+step and an inference of each at full size), memory (of ensemble A at batch 8), numbers (bfloat16 and torch.compile: time saved,
+and whether masks change), caches (an epoch, ten epochs), fusion (the exact search), explorer (a slider), notebooks (the course,
+each in a process of its own).
 """
 
 import argparse
@@ -23,7 +24,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks import features, weight_search, wirings
+from benchmarks import features, precision, weight_search, wirings
 from benchmarks.rows import HERE
 from benchmarks.timing import in_a_process, interleaved, rows
 from tools.random_checkpoints import write_biomedclip, write_clipseg
@@ -140,6 +141,14 @@ def memory(given: Given) -> list[dict]:
     return found
 
 
+def numbers(given: Given) -> list[dict]:
+    """Bfloat16 and torch.compile: a training step of UNet-D, and whether the masks of trained members stay as they are."""
+    full = settings.PROFILES["tiny" if given.tiny else "full"]
+    found = precision.steps(settings.PROFILES["tiny"], 8, given.rounds) + precision.steps(full, 4, given.rounds)
+    images, epochs = (10, 1) if given.tiny else (100, None)
+    return found + list(precision.dice(given.dataset, images, epochs, given.rounds))
+
+
 def write_weights(folder: Path, tiny: bool) -> None:
     """Random weights of both encoders in the published formats."""
     write_biomedclip(folder / "biomedclip", tiny=tiny)
@@ -223,6 +232,7 @@ SECTIONS: dict[str, Callable[[Given], list[dict]]] = {
     "waiting": waiting,
     "models": models,
     "memory": memory,
+    "numbers": numbers,
     "caches": caches,
     "fusion": fusion,
     "explorer": explorer,

@@ -5,7 +5,14 @@ import sys
 import pytest
 import torch
 
-from vlsm_helpers.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from vlsm_helpers.checkpoints import (
+    flatten_optimizer,
+    load_checkpoint,
+    part,
+    prefixed,
+    restore_optimizer,
+    save_checkpoint,
+)
 from vlsm_helpers.errors import TrainingError
 
 
@@ -48,7 +55,8 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]
 
 
-def test_an_optimizer_goes_on_where_it_was(tmp_path):
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused, as on a GPU"])
+def test_an_optimizer_goes_on_where_it_was(tmp_path, fused):
     def step(weight, optimizer, times):
         for _ in range(times):
             optimizer.zero_grad()
@@ -56,12 +64,20 @@ def test_an_optimizer_goes_on_where_it_was(tmp_path):
             optimizer.step()
 
     whole = torch.nn.Parameter(torch.ones(3))
-    optimizer = torch.optim.AdamW([whole], lr=0.1)
+    optimizer = torch.optim.AdamW([whole], lr=0.1, fused=fused)
     step(whole, optimizer, 3)
     save_checkpoint(tmp_path / "o.safetensors", flatten_optimizer(optimizer), {})
     again = torch.nn.Parameter(whole.detach().clone())
-    restored = torch.optim.AdamW([again], lr=0.1)
+    restored = torch.optim.AdamW([again], lr=0.1, fused=fused)
     restore_optimizer(restored, load_checkpoint(tmp_path / "o.safetensors")[0])
     step(whole, optimizer, 4)
     step(again, restored, 4)
     assert torch.equal(whole, again)
+
+
+def test_kinds_of_tensors_share_a_file_under_their_prefixes():
+    one, two = {"weight": torch.ones(1)}, {"weight": torch.zeros(2), "model.weight": torch.ones(3)}
+    file = prefixed("model.", one) | prefixed("optimizer.", two)
+    assert set(file) == {"model.weight", "optimizer.weight", "optimizer.model.weight"}
+    assert part(file, "model.") == one
+    assert part(file, "optimizer.") == two

@@ -19,7 +19,14 @@ from tqdm import tqdm
 
 from vlsm_helpers import settings, stamped
 from vlsm_helpers.caching import CachedDataset, PromptEmbeddings, has_frozen_encoders
-from vlsm_helpers.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from vlsm_helpers.checkpoints import (
+    flatten_optimizer,
+    load_checkpoint,
+    part,
+    prefixed,
+    restore_optimizer,
+    save_checkpoint,
+)
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.metrics import overlap
@@ -58,7 +65,7 @@ def fit(
     among them. Where it holds an unfinished run with the same settings, that run goes on and ends with the numbers of an
     uninterrupted one: order, augmentation and dropout of an epoch follow from the seed and the epoch's number alone.
     Started by `accelerate launch` on several processes, each takes its share of every batch, and dropout apart the numbers
-    are those of one.
+    are those of one. A GPU computes in bfloat16; a CPU in float32, unless ACCELERATE_MIXED_PRECISION says bf16.
     Raises TrainingError for a folder of another run, a loss that is not finite, or a checkpoint that cannot be written;
     what was saved before is kept. Raises SettingsError for cached features that another segmenter computed.
     """
@@ -88,21 +95,25 @@ class _Trainer:
             if isinstance(dataset, CachedDataset):
                 dataset.check(segmenter)
         _check_shares(recipe, settings.process().num_processes)
+        on_gpu = torch.cuda.is_available()
         self.accelerator = Accelerator(
-            mixed_precision="bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no",
-            dataloader_config=DataLoaderConfiguration(split_batches=True),
+            # None: as accelerate is told (`--mixed_precision`, ACCELERATE_MIXED_PRECISION), float32 if it is not.
+            mixed_precision="bf16" if on_gpu and torch.cuda.is_bf16_supported() else None,
+            dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=on_gpu),
         )
         self.segmenter = segmenter.to(memory_format=torch.channels_last)
         groups = _parameter_groups(segmenter, recipe.encoder_rate)
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=on_gpu
+        )
         sampler = _EpochSampler(len(train), seed)
-        workers = 0 if self.accelerator.device.type == "cpu" else 4
+        loading = {"num_workers": 0 if self.accelerator.device.type == "cpu" else 4, "pin_memory": on_gpu}
         whole = len(train) >= recipe.batch_size  # a last batch of one image would upset batch norm
         self.model, self.wrapped, self.train_loader, self.validation_loader = self.accelerator.prepare(
             segmenter,
             self.optimizer,
-            DataLoader(train, recipe.batch_size, sampler=sampler, drop_last=whole, num_workers=workers),
-            DataLoader(validation, recipe.batch_size, num_workers=workers),
+            DataLoader(train, recipe.batch_size, sampler=sampler, drop_last=whole, **loading),
+            DataLoader(validation, recipe.batch_size, **loading),
         )
 
     def resume(self) -> None:
@@ -115,8 +126,8 @@ class _Trainer:
         if not (self.run / LAST).exists():
             return
         tensors, facts = load_checkpoint(self.run / LAST)
-        load_own_state(self.segmenter, _part(tensors, "model."))
-        restore_optimizer(self.optimizer, _part(tensors, "optimizer."))
+        load_own_state(self.segmenter, part(tensors, "model."))
+        restore_optimizer(self.optimizer, part(tensors, "optimizer."))
         self.progress = _Progress(**facts)
 
     @cached_property
@@ -230,8 +241,8 @@ class _Trainer:
             self.save(BEST, own_state(self.segmenter), facts | row)
         elif self.recipe.return_to_best:
             load_own_state(self.segmenter, load_checkpoint(self.run / BEST)[0])
-        tensors = _prefixed("model.", own_state(self.segmenter))
-        tensors |= _prefixed("optimizer.", flatten_optimizer(self.optimizer))
+        tensors = prefixed("model.", own_state(self.segmenter))
+        tensors |= prefixed("optimizer.", flatten_optimizer(self.optimizer))
         self.save(LAST, tensors, asdict(state))
         if self.accelerator.is_main_process:
             stamped.write_text(self.run / METRICS, self.history().to_csv(index=False))
@@ -290,11 +301,3 @@ def _refuse_other_settings(run: Path, found: dict, wanted: dict) -> None:
             where=run,
             mend="give this run another name, or delete the folder.",
         )
-
-
-def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + name: tensor for name, tensor in tensors.items()}
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
