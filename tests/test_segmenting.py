@@ -5,6 +5,8 @@ from PIL import Image
 
 from tests.test_predictor import HALVES, predictor
 from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.fusion.weighted import WeightedFusion
+from vlsm_helpers.predictor import Predictor
 from vlsm_helpers.segmenting import segment_files
 
 
@@ -24,6 +26,7 @@ def test_masks_overlays_uncertainties_and_a_table(images, tmp_path):
     assert files == {
         *("one.png", "one_overlay.jpg", "one_uncertainty.png", "two.png", "two_overlay.jpg", "two_uncertainty.png"),
         "segmented.csv",
+        "segmented.json",
     }
     mask = np.asarray(Image.open(tmp_path / "out" / "one.png"))
     assert set(np.unique(mask)) == {0, 255}
@@ -67,15 +70,49 @@ def test_an_image_whose_name_is_that_of_another_ones_output_is_refused(images, t
         segment_files(predictor(), [*images, other], tmp_path / "out")
 
 
-def test_a_stop_in_the_middle_keeps_the_rows_of_what_is_there(images, tmp_path):
-    one, asked = predictor(), []
+class Counted(Predictor):
+    """A predictor that is stopped, once, when it is asked for the image number `stop`, from 1."""
 
-    def stops(pixels, prompt):
-        asked.append(prompt)
-        if len(asked) == 2:
+    def __init__(self, stop=None):
+        one = predictor()
+        super().__init__(one.members, one.fusion, size=one.size)
+        self.asked, self.stop = 0, stop
+
+    def __call__(self, image, prompt=None):
+        self.asked += 1
+        if self.asked == self.stop:
             raise KeyboardInterrupt
-        return one(pixels, prompt)
+        return super().__call__(image, prompt)
 
+
+def test_after_a_stop_in_the_middle_the_same_call_goes_on(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        segment_files(stops, images, tmp_path / "out")
+        segment_files(Counted(stop=2), images, tmp_path / "out")
     assert list(pd.read_csv(tmp_path / "out" / "segmented.csv")["image"]) == [str(images[0])]
+    (tmp_path / "out" / "two.png").write_text("half a mask")  # as a kill while writing would leave it
+    again = Counted()
+    table, _ = segment_files(again, images, tmp_path / "out")
+    assert again.asked == 1
+    whole, _ = segment_files(predictor(), images, tmp_path / "whole")
+    pd.testing.assert_frame_equal(table, whole)
+    for name in ("two.png", "segmented.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_an_image_that_is_mended_is_segmented_by_the_next_call(images, tmp_path):
+    good = images[0].read_bytes()
+    images[0].write_text("no image")
+    segment_files(predictor(), images, tmp_path / "out")
+    images[0].write_bytes(good)
+    again = Counted()
+    table, broken = segment_files(again, images, tmp_path / "out")
+    assert (again.asked, broken, len(table)) == (1, [], 2)
+
+
+def test_masks_of_another_prompt_or_ensemble_are_not_mixed_with_these(images, tmp_path):
+    segment_files(predictor(), images[:1], tmp_path / "out")
+    with pytest.raises(SettingsError, match="of another ensemble, or of another prompt"):
+        segment_files(predictor(), images, tmp_path / "out", "a polyp")
+    other = WeightedFusion({"bright": 0.5, "yes": 0.5}, "logits")
+    with pytest.raises(SettingsError, match="of another ensemble, or of another prompt"):
+        segment_files(predictor(fusion=other), images, tmp_path / "out")

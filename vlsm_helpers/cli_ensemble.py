@@ -43,8 +43,8 @@ def segment(
 ) -> None:
     """Write a mask, an overlay and the uncertainty of each image, and a table of them all. Not for clinical use.
 
-    Nothing that is there is overwritten. An image that cannot be read does not stop the others; the command then ends with
-    status 1.
+    Nothing of others that is there is overwritten; stopped, it goes on when the same command is given again. An image that
+    cannot be read does not stop the others; the command then ends with status 1.
     """
     from vlsm_helpers.predictor import Predictor
     from vlsm_helpers.segmenting import segment_files

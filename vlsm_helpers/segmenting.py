@@ -1,21 +1,26 @@
 """Many images through a predictor: masks, overlays and uncertainties as files, and a table of them."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+from torch import nn
 from tqdm import tqdm
 
 from vlsm_helpers import settings, stamped
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.errors import DataError, SettingsError
+from vlsm_helpers.models.frozen import fingerprint
 from vlsm_helpers.pictures import overlay
 from vlsm_helpers.predictor import Predictor, Segmentation
 
 TABLE, COLUMNS = "segmented.csv", ("image", "foreground", "uncertainty", "disagreement")
+ASKED = "segmented.json"  # who was asked, and what: written first
 FILES = ("{}.png", "{}_overlay.jpg", "{}_uncertainty.png")  # of an image: its mask, both in one picture, the entropy
 
 
@@ -25,42 +30,57 @@ def segment_files(
     """Write NAME.png (0 and 255), NAME_overlay.jpg and NAME_uncertainty.png (0 to 255: 0 to 1 bit) of each image to `output`.
 
     The table, also written to segmented.csv, has a row an image: image, foreground (share of its pixels), uncertainty (mean
-    entropy in bits), disagreement (of the members, see `Segmentation`). The second value: why images could not be read. Raises
-    SettingsError, before anything is written, for two images of one name and for files that would be overwritten.
+    entropy in bits), disagreement (of the members, see `Segmentation`). The second value: why images could not be read. Asked
+    the same again, after a stop or with more images, it goes on with those that have no row yet. Raises SettingsError, before
+    anything is written, for two images of one name, for files that would be overwritten, and for an `output` that another
+    predictor or prompt began.
     """
-    _refuse_overwriting(images, settings.writable(output))
-    rows, broken = [], []
-    try:
-        for path in tqdm(images, desc="segmenting", unit="image", delay=2):
-            try:
-                pixels = read_image(path)
-            except DataError as error:
-                broken.append(error)
-                continue
-            found = predictor(pixels, prompt)
-            _write(pixels, found, output, path.stem)
-            rows.append(_row(path, found))
-    finally:  # a stop in the middle keeps the rows of what is there
-        table = pd.DataFrame(rows, columns=list(COLUMNS)).round(4)
-        stamped.write_text(output / TABLE, table.to_csv(index=False))
-    return table, broken
+    done = set(_begin(settings.writable(output), images, _asked(predictor, prompt))["image"])
+    left, broken = [path for path in images if str(path) not in done], []
+    for path in tqdm(left, desc="segmenting", unit="image", delay=2):
+        try:
+            pixels = read_image(path)
+        except DataError as error:
+            broken.append(error)
+            continue
+        found = predictor(pixels, prompt)
+        _write(pixels, found, output, path.stem)
+        _row(path, found).to_csv(output / TABLE, mode="a", header=False, index=False)
+    return pd.read_csv(output / TABLE), broken
 
 
-def _row(path: Path, found: Segmentation) -> dict:
-    values = (str(path), found.mask.mean(), float(found.uncertainty.mean()), found.disagreement)
-    return dict(zip(COLUMNS, values, strict=True))
+def _asked(predictor: Predictor, prompt: str | None) -> dict:
+    """The JSON-able facts that masks follow from, besides their images."""
+    members = {
+        name: fingerprint(member.state_dict()) if isinstance(member, nn.Module) else repr(type(member))
+        for name, member in predictor.members.items()
+    }
+    prompt = predictor.prompt if prompt is None else prompt
+    return {"members": members, "fusion": asdict(predictor.fusion), "size": predictor.size, "prompt": prompt}
 
 
-def _refuse_overwriting(images: Sequence[Path], output: Path) -> None:
+def _begin(output: Path, images: Sequence[Path], asked: dict) -> pd.DataFrame:
+    """The rows that are there of an earlier call that asked the same; where there was none, its mark and an empty table."""
     files = [name.format(path.stem) for path in images for name in FILES]
-    twice = [name for name, count in Counter(files).items() if count > 1]
-    if twice:
+    if twice := [name for name, count in Counter(files).items() if count > 1]:
         raise SettingsError(f"Two images would both be written to {twice[0]}.", mend="segment them to two folders.")
-    there = [file for name in [*files, TABLE] if (file := output / name).exists()]
-    if there:
-        raise SettingsError(
-            f"{len(there)} files are there already, such as {there[0].name}.", where=output, mend="name another folder."
-        )
+    if (output / ASKED).exists() and (output / TABLE).exists():
+        if json.loads((output / ASKED).read_text(encoding="utf-8")) == asked:
+            return pd.read_csv(output / TABLE)
+        what = "The folder holds masks of another ensemble, or of another prompt."
+        raise SettingsError(what, where=output, mend="name another folder.")
+    if there := [file for name in [*files, TABLE] if (file := output / name).exists()]:
+        what = f"{len(there)} files are there already, such as {there[0].name}."
+        raise SettingsError(what, where=output, mend="name another folder.")
+    rows = pd.DataFrame(columns=list(COLUMNS))
+    stamped.write_text(output / ASKED, json.dumps(asked, indent=1))
+    stamped.write_text(output / TABLE, rows.to_csv(index=False))
+    return rows
+
+
+def _row(path: Path, found: Segmentation) -> pd.DataFrame:
+    values = (str(path), found.mask.mean(), float(found.uncertainty.mean()), found.disagreement)
+    return pd.DataFrame([dict(zip(COLUMNS, values, strict=True))]).round(4)
 
 
 def _write(pixels: np.ndarray, found: Segmentation, output: Path, name: str) -> None:
