@@ -11,7 +11,7 @@ from tests.conftest import draw_toy
 from vlsm_helpers.data import own
 from vlsm_helpers.data.own import adopt, pairs, split_groups
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.errors import DataError
+from vlsm_helpers.errors import DataError, SettingsError
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +82,19 @@ def test_images_that_look_alike_stay_together(folders):
     assert where["copy_a"] == where["copy_b"] == where["patient0_1"]
     assert ("copy_a", "copy_b") in adopted.joined
     assert "near-duplicates, kept together: " in str(adopted)
+
+
+def test_how_alike_images_must_be_to_stay_together_can_be_said(folders):
+    images, masks = folders
+    pixels = np.asarray(Image.open(images / "patient0_1.jpg").convert("RGB")).astype(float)
+    other = pixels + np.random.default_rng(0).normal(0, 25, pixels.shape)  # the same motif, another photograph
+    Image.fromarray(np.uint8(other.clip(0, 255))).save(images / "photo.png")
+    (masks / "photo_mask.png").write_bytes((masks / "patient0_1_mask.png").read_bytes())
+    pairs = {one: adopt(f"at{round(100 * one)}", images, masks, "square", alike=one).joined for one in (0.5, 1)}
+    assert any("photo" in pair for pair in pairs[0.5])
+    assert pairs[1] == []
+    with pytest.raises(SettingsError, match="cannot be alike by 1.5"):
+        adopt("mine", images, masks, "square", alike=1.5)
 
 
 def test_masks_keep_their_meaning_and_images_their_bytes(folders):

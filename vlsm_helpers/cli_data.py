@@ -88,6 +88,12 @@ def adopt_dataset(
             show_default="each by itself",
         ),
     ] = None,
+    alike: Annotated[
+        float | None,
+        typer.Option(
+            help="Images whose thumbnails correlate more stay together, too; at 1 none do.", show_default="0.98"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     folder: Annotated[
         Path | None, typer.Option("--to", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
@@ -96,7 +102,8 @@ def adopt_dataset(
     """Make a dataset of your own images and masks: checked, split by patient so that nothing leaks, with prompts."""
     from vlsm_helpers.data.own import adopt
 
-    adopted = adopt(name, images, masks, noun, modality=modality, group=group, seed=seed, folder=folder)
+    options = {} if alike is None else {"alike": alike}
+    adopted = adopt(name, images, masks, noun, modality=modality, group=group, seed=seed, folder=folder, **options)
     typer.echo(adopted)
     where = f"VLSM_DATA={folder} " if folder else ""
     typer.echo(f"\nTrain on it: {where}vlsm ensemble {name} --save FOLDER")

@@ -255,10 +255,10 @@ def _pairs(looks_a: dict[Path, _Look], looks_b: dict[Path, _Look], threshold: fl
     if not looks_a or not looks_b:
         return pd.DataFrame(columns=["a", "b", "correlation"])
     a, b = (np.stack([look.thumbnail for look in looks.values()]) for looks in (looks_a, looks_b))
-    correlation = a @ b.T
+    correlation = (a @ b.T).clip(max=1)  # rounding may leave a copy's above 1
     files_a, files_b = list(looks_a), list(looks_b)
     rows = [
-        (files_a[i].stem, files_b[j].stem, min(float(correlation[i, j]), 1.0))
+        (files_a[i].stem, files_b[j].stem, float(correlation[i, j]))
         for i, j in np.argwhere(correlation > threshold)
         if files_a[i] != files_b[j]
     ]

@@ -19,7 +19,7 @@ from vlsm_helpers.data.checks import MAX_ASPECT, Report, check, near_duplicates
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.prompts import ladder
 from vlsm_helpers.data.samples import Sample
-from vlsm_helpers.errors import DataError
+from vlsm_helpers.errors import DataError, SettingsError
 from vlsm_helpers.settings import data_folder, writable
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # of the images, of those with a lesion and of those without
@@ -54,6 +54,7 @@ def adopt(
     *,
     modality: str | None = None,
     group: Grouping = None,
+    alike: float = ALIKE,
     seed: int = 0,
     folder: Path | None = None,
 ) -> Adopted:
@@ -62,13 +63,16 @@ def adopt(
     A mask is named as its image, with or without a word such as "_mask" behind it. `noun` ("tumor") and `modality` ("breast
     ultrasound") make the prompts; p1 is the noun for every image, so that it does not tell which masks are empty. `group` says
     which images belong together (one patient, one video): a function of the image's name without extension, or a regular
-    expression whose first bracket is the group; images that look nearly alike belong together anyhow. 60 % of the images become
-    train, 20 % val, 20 % test, drawn with `seed`; no group is split.
+    expression whose first bracket is the group. Images whose grey thumbnails correlate by more than `alike` belong together
+    anyhow; at 1 none do: for images of one kind that all look much the same. 60 % of the images become train, 20 % val, 20 %
+    test, drawn with `seed`; no group is split.
 
     Everything is read before anything is written. Raises DataError, naming the files, for images and masks without a partner,
     for files that cannot be read or have another shape than their partner, for names that `group` does not fit, for too few
-    groups or lesions, and for a name that is taken.
+    groups or lesions, and for a name that is taken; SettingsError for an `alike` outside 0 to 1.
     """
+    if not 0 < alike <= 1:
+        raise SettingsError(f"Images cannot be alike by {alike}.", mend="give a correlation such as 0.99, or 1.")
     target = writable(folder or data_folder()) / name
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
         raise DataError(f"A dataset cannot be called {name!r}.", mend="use letters, digits, - and _.")
@@ -78,7 +82,7 @@ def adopt(
     samples = [Sample(image.stem, image, mask, {}) for image, mask in found]
     lesions = _read_all(samples)
     named = [_group_of(sample.id, group) for sample in samples]
-    numbers, joined = _together(samples, named)
+    numbers, joined = _together(samples, named, alike)
     splits = split_groups(numbers, lesions, seed)
     with stamped.new_folder(target) as fresh:
         _write(fresh, samples, named, splits, noun, modality)
@@ -125,7 +129,7 @@ def split_groups(groups: Sequence[int], lesions: Sequence[bool], seed: int = 0) 
     if len(numbers) < len(SHARES):
         raise DataError(
             f"There are {len(numbers)} groups (images that look nearly alike share one), too few for train, val and test.",
-            mend="bring images of more patients or videos.",
+            mend="bring images of more patients or videos; where other patients' images look much the same, raise `alike`.",
         )
     held = np.array([[(groups == one)[lesions == kind].sum() for kind in (True, False)] for one in numbers])
     shuffled = np.random.default_rng(seed).permutation(len(numbers))
@@ -202,11 +206,11 @@ def _group_of(name: str, group: Grouping) -> str:
     return found
 
 
-def _together(samples: Sequence[Sample], named: Sequence[str]) -> tuple[list[int], list[tuple[str, str]]]:
+def _together(samples: Sequence[Sample], named: Sequence[str], alike: float) -> tuple[list[int], list[tuple[str, str]]]:
     """The number of each image's group when near-duplicates join theirs, and those that joined two."""
     places = {sample.id: place for place, sample in enumerate(samples)}
-    alike = near_duplicates(list(samples), list(samples), ALIKE)
-    links = [(places[row.a], places[row.b]) for row in alike.itertuples() if row.a < row.b]
+    similar = near_duplicates(list(samples), list(samples), alike)
+    links = [(places[row.a], places[row.b]) for row in similar.itertuples() if row.a < row.b]
     first: dict[str, int] = {}
     same = [(first.setdefault(name, place), place) for place, name in enumerate(named)]
     rows, columns = np.array(links + same).T
