@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.rows import SEEDS
+from benchmarks.rows import SEEDS, keep
 from vlsm_helpers import paper_table, reproduce
 from vlsm_helpers.reproduce import FUSED, LATE_FUSION, Plan
 from vlsm_helpers.results import MEASURED
@@ -40,7 +40,7 @@ def table(rows: pd.DataFrame) -> str:
         mean, low, high, _ = bootstrap_seeds(100 * grid.to_numpy(), resamples=2000)
         value = f"{mean:.1f} ({low:.1f} to {high:.1f})"
         lines.append(f"| {trained_on} | {dataset} | {prompt} | {model} | {value} | {len(grid)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,9 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     for plan in PLANS:
         reproduce.run(plan, plan.shard(*reproduce.as_shard(given.shard)))
-    rows = measured()
-    rows.to_csv(given.out, index=False)
-    given.out.with_name(given.out.name.partition(".")[0] + ".md").write_text(table(rows), encoding="utf-8")
+    for _, rows in measured().groupby([*KEYS, "seed"], sort=False):
+        keep(rows, given.out, [*KEYS, "seed"], table)
 
 
 if __name__ == "__main__":
