@@ -20,9 +20,10 @@ KEYS = ["trained_on", "dataset", "prompt", "model"]
 BUDGET = {"seeds": SEEDS, "epochs": 30, "limit": 200}
 ALONE, POOLED = ("kvasir_polyp", "clinicdb_polyp", "busi"), "kvasir_polyp+clinicdb_polyp"
 PLANS = (
-    Plan((POOLED, *ALONE), (*FUSED, "smp_unet", LATE_FUSION), **BUDGET),
+    Plan((POOLED, *ALONE), (*FUSED, LATE_FUSION), **BUDGET),
     # No prompt at all, and one for each image, which says size, colour and place of its true mask.
     Plan(("kvasir_polyp", "busi"), ("biomedclipseg", "clipseg"), prompts=("p0", "p6"), **BUDGET),
+    Plan(ALONE, ("smp_unet",), **BUDGET),
 )
 
 
@@ -44,7 +45,7 @@ def table(rows: pd.DataFrame) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Fill the cells of a share of both plans, and write what all processes have done by then."""
+    """Fill the cells of a share of each plan, and write what all processes have done by then."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("--shard", default="1/1", help="the K-th of N shares, such as 1/2")
     parser.add_argument("--out", type=Path, default=MEASURED / "prompts_and_pools.csv.gz")

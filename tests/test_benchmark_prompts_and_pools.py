@@ -44,7 +44,8 @@ def test_shares_together_measure_every_cell(plans, tmp_path):
 
 
 def test_what_is_measured_is_what_the_text_says():
-    pooled, prompts = prompts_and_pools.PLANS
+    pooled, prompts, rival = prompts_and_pools.PLANS
+    assert rival.members == ("smp_unet",)
     assert LATE_FUSION in pooled.members
     assert pooled.datasets[0] == "+".join(pooled.datasets[1:3])
     assert prompts.prompts == ("p0", "p6")
