@@ -40,7 +40,7 @@ test: $(INSTALLED) ## run all tests and every notebook; -ra says what was left o
 site: $(INSTALLED) ## build the course as a static site in runs/site: search, dark mode, opens without a server
 	$(BIN)/python -m tools.site
 
-rehearse: $(INSTALLED) ## run the chapters that train at full size on random weights: no GPU, no hub, 25 minutes (maintainers)
+rehearse: $(INSTALLED) ## run the course at full size on random weights: no GPU, no hub, 25 minutes (maintainers)
 	$(BIN)/python -m tools.rehearse $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
 
 notebooks: $(INSTALLED) ## execute the committed notebooks again and stamp them (maintainers)
