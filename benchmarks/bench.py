@@ -35,6 +35,7 @@ from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.fusion.explore import LARGEST_SIDE, FusedDice, Scale
 from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.profiles import PROFILES
 from vlsm_helpers.runner import find_notebooks
 from vlsm_helpers.training import segmentation_loss
 
@@ -79,7 +80,7 @@ def pixels(given: Given) -> list[dict]:
 
 def waiting(given: Given) -> list[dict]:
     """How an epoch of the light CNN at the tiny profile is spent: in the loader, and in the network."""
-    profile = settings.PROFILES["tiny"]
+    profile = PROFILES["tiny"]
     samples = load_split(given.dataset, "train")[: 16 if given.tiny else 400]
     loader = DataLoader(
         SegmentationDataset(samples, profile.image_size, augment=True), profile.batch_size, shuffle=True
@@ -143,8 +144,8 @@ def memory(given: Given) -> list[dict]:
 
 def numbers(given: Given) -> list[dict]:
     """Bfloat16 and torch.compile: a training step of UNet-D, and whether the masks of trained members stay as they are."""
-    full = settings.PROFILES["tiny" if given.tiny else "full"]
-    found = precision.steps(settings.PROFILES["tiny"], 8, given.rounds) + precision.steps(full, 4, given.rounds)
+    full = PROFILES["tiny" if given.tiny else "full"]
+    found = precision.steps(PROFILES["tiny"], 8, given.rounds) + precision.steps(full, 4, given.rounds)
     images, epochs = (10, 1) if given.tiny else (100, None)
     return found + list(precision.dice(given.dataset, images, epochs, given.rounds))
 

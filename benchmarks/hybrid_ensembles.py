@@ -18,6 +18,7 @@ from vlsm_helpers import settings
 from vlsm_helpers.models import members
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.unet_d import width_for
+from vlsm_helpers.profiles import Profile
 from vlsm_helpers.results import MEASURED
 from vlsm_helpers.runs import PER_IMAGE, evaluate_run, train_member
 from vlsm_helpers.statistics import bootstrap_seeds
@@ -37,7 +38,7 @@ WITHOUT_CNN = ("BiomedCLIPSeg", "CLIPSeg", "A without the CNN")
 CNN_EPOCHS = 20  # of each training of a network with a CNN
 
 
-def options(label: str, profile: settings.Profile) -> dict:
+def options(label: str, profile: Profile) -> dict:
     """The options that `train_member` takes beyond the profile's."""
     if label != "a CNN as large as A":
         return {}

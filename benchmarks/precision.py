@@ -19,6 +19,7 @@ from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.models import members
 from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.profiles import Profile
 from vlsm_helpers.prompting import dice_curve
 from vlsm_helpers.runs import train_member
 from vlsm_helpers.training import BEST, segmentation_loss
@@ -42,7 +43,7 @@ def calls(model: nn.Module) -> dict[str, Call]:
     return {way: partial(call, compiled if is_compiled else model, bf16) for way, (bf16, is_compiled) in WAYS.items()}
 
 
-def steps(profile: settings.Profile, batch: int, rounds: int) -> list[dict]:
+def steps(profile: Profile, batch: int, rounds: int) -> list[dict]:
     """Seconds of UNet-D's training step, way by way; of a compiled one also after how many steps compiling has paid."""
     size = profile.image_size
     model = UNetD(profile.unet_width).to(memory_format=torch.channels_last).train()

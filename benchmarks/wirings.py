@@ -22,6 +22,7 @@ from benchmarks.timing import forget_peak, in_a_process, interleaved, peak_gigab
 from tools.random_checkpoints import write_biomedclip, write_clipseg
 from vlsm_helpers import settings
 from vlsm_helpers.models import members, published
+from vlsm_helpers.profiles import PROFILES
 from vlsm_helpers.training import segmentation_loss
 
 THREADS, BATCH, TOKENS = 2, 4, 77
@@ -46,7 +47,7 @@ def network(
     if way == PUBLISHED:
         ids = torch.randint(1, 1000, (batch, TOKENS))
         return _published(name, weights, images, ids)
-    profile = settings.PROFILES["tiny" if tiny else "full"]
+    profile = PROFILES["tiny" if tiny else "full"]
     options = members.profile_options(name, profile)
     if "weights" in options:
         options["weights"] = weights / ("clipseg" if name in ("clipseg", "ensemble_b") else "biomedclip")

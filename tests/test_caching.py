@@ -19,8 +19,8 @@ from vlsm_helpers.models import members
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.profiles import PROFILES
 from vlsm_helpers.recipes import OURS
-from vlsm_helpers.settings import PROFILES
 from vlsm_helpers.training import BEST, LAST, METRICS, fit
 
 SIZE = 32

@@ -8,11 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import write_toy
-from vlsm_helpers import doctor, settings
+from vlsm_helpers import doctor
 from vlsm_helpers.cli import app
 from vlsm_helpers.data.registry import DATASETS
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.fusion.weighted import WeightedFusion
+from vlsm_helpers.profiles import PROFILES
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(vlsm):
 def test_profiles_offered_are_those_there_are(vlsm):
     from vlsm_helpers.cli import ProfileName
 
-    assert [*ProfileName] == [*settings.PROFILES, "auto"]
+    assert [*ProfileName] == [*PROFILES, "auto"]
 
 
 def test_doctor_reports_what_a_bug_report_needs(vlsm, monkeypatch, tmp_path):

@@ -11,8 +11,8 @@ from vlsm_helpers.models import members
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.ensembles import EnsembleB, Fusion, adapter_channels
 from vlsm_helpers.models.segmenter import trainable_parameters
+from vlsm_helpers.profiles import PROFILES
 from vlsm_helpers.recipes import FEATURES
-from vlsm_helpers.settings import PROFILES
 from vlsm_helpers.training import fit
 
 NAMES = ("ensemble_a", "ensemble_a_no_cnn", "ensemble_b", "ensemble_c")

@@ -10,7 +10,7 @@ from vlsm_helpers.checkpoints import load_checkpoint, save_checkpoint
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.models import members
 from vlsm_helpers.models.frozen import frozen_hash, own_state
-from vlsm_helpers.settings import CLIPSEG_WEIGHTS, PROFILES
+from vlsm_helpers.profiles import CLIPSEG_WEIGHTS, PROFILES
 
 
 def test_a_member_is_made_again_from_its_configuration(tmp_path):

@@ -15,6 +15,7 @@ from filelock import FileLock
 from tests.conftest import write_toy
 from vlsm_helpers import paper_table, reproduce, settings
 from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.profiles import PROFILES
 from vlsm_helpers.reproduce import FUSED, LATE_FUSION, LOCK, Cell, Plan, as_shard, paper_plan, run
 
 PROJECT = Path(__file__).parents[1]
@@ -89,7 +90,7 @@ def test_the_profile_decides_what_is_not_said(monkeypatch):
     tiny = paper_plan()
     assert (tiny.datasets, tiny.seeds, tiny.limit) == (("phantom_endoscopy",), (0,), 200)
     assert paper_plan(seeds=(4,), limit=None).seeds == (4,)
-    full = settings.PROFILES["full"]
+    full = PROFILES["full"]
     monkeypatch.setattr(settings, "choose_profile", lambda: (full, "asked"))
     assert (paper_plan().datasets, paper_plan().seeds, paper_plan().limit) == (reproduce.PAPER, (0, 1, 2), None)
 

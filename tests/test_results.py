@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from vlsm_helpers.errors import CourseError
+from vlsm_helpers.profiles import PROFILES
 from vlsm_helpers.results import COLUMNS, MIME_TYPE, _Published, collect, measured, publish, readable
-from vlsm_helpers.settings import PROFILES, Settings
+from vlsm_helpers.settings import Settings
 
 SETTINGS = Settings(PROFILES["tiny"], "for a test", "phantom_skin", seed=5, device="cpu", hardware="a toaster")
 ROW = {"model": "UNet-D", "split": "test", "metric": "dice", "value": 0.7513, "low": 0.73, "high": 0.77, "n": 100}

@@ -23,7 +23,8 @@ import os
 from pathlib import Path
 import pandas as pd
 from vlsm_helpers.results import publish
-from vlsm_helpers.settings import PROFILES, Settings
+from vlsm_helpers.profiles import PROFILES
+from vlsm_helpers.settings import Settings
 settings = Settings(PROFILES[PROFILE or "tiny"], "", DATASET or "none", SEED or 0, "cpu", "a toaster")
 model = f"{Path.cwd().name} {os.environ['VLSM_DATA']} {os.environ['VLSM_CACHE']}"
 row = dict(model=model, split="test", metric="dice", value=0.8121, low=0.79, high=0.83, n=5)

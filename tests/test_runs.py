@@ -10,9 +10,9 @@ from vlsm_helpers.caching import VIEWS
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.models import members
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.profiles import PROFILES
 from vlsm_helpers.recipes import FEATURES, FINETUNE, OURS
 from vlsm_helpers.runs import evaluate_run, fitting_recipe, train_member
-from vlsm_helpers.settings import PROFILES
 
 VLSM = {"size": 32, "epochs": 2, "batch_size": 4}
 OPTIONS = {"size": 32, "width": 1 / 32, "epochs": 2, "batch_size": 4}

@@ -14,6 +14,7 @@ from huggingface_hub import constants
 
 from vlsm_helpers import settings
 from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.profiles import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, PROFILES, PUBLISHED_WEIGHTS
 
 VARIABLES = (
     "VLSM_PROFILE",
@@ -56,7 +57,7 @@ def hub(monkeypatch):
 
 
 def test_tiny_and_full_differ_in_numbers_only():
-    tiny, full = settings.PROFILES["tiny"], settings.PROFILES["full"]
+    tiny, full = PROFILES["tiny"], PROFILES["full"]
     assert (tiny.image_size, full.image_size) == (128, 352)
     assert (tiny.unet_width, full.unet_width) == (0.125, 1.0)
     assert full.max_train_images is None
@@ -101,7 +102,7 @@ def test_an_unknown_profile_names_the_known_ones():
 def test_the_epochs_of_a_notebooks_training_may_be_others(monkeypatch):
     monkeypatch.setenv("VLSM_EPOCHS", "6")
     profile, reason = settings.choose_profile("full")
-    assert profile == replace(settings.PROFILES["full"], epochs=6)
+    assert profile == replace(PROFILES["full"], epochs=6)
     assert reason == "as asked; epochs as VLSM_EPOCHS says, 6"
 
 
@@ -142,22 +143,22 @@ def test_auto_with_a_gpu(monkeypatch, at_hand, answers, name, reason):
 
 
 def test_weights_are_at_hand_once_they_were_brought_or_fetched(monkeypatch, tmp_path):
-    published = settings.PUBLISHED_WEIGHTS[settings.CLIPSEG_WEIGHTS]
+    published = PUBLISHED_WEIGHTS[CLIPSEG_WEIGHTS]
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VLSM_WEIGHTS", str(tmp_path / "brought"))
-    assert not settings.weights_at_hand(settings.CLIPSEG_WEIGHTS)
+    assert not settings.weights_at_hand(CLIPSEG_WEIGHTS)
     (tmp_path / "brought" / published.folder).mkdir(parents=True)
     (tmp_path / "brought" / published.folder / published.tensors).touch()
-    assert settings.weights_at_hand(settings.CLIPSEG_WEIGHTS)
-    assert not settings.weights_at_hand(settings.BIOMEDCLIP_WEIGHTS)
+    assert settings.weights_at_hand(CLIPSEG_WEIGHTS)
+    assert not settings.weights_at_hand(BIOMEDCLIP_WEIGHTS)
     monkeypatch.setenv("VLSM_WEIGHTS", "")
-    assert not settings.weights_at_hand(settings.CLIPSEG_WEIGHTS)
+    assert not settings.weights_at_hand(CLIPSEG_WEIGHTS)
     repository = tmp_path / "cache" / "models--CIDAS--clipseg-rd64-refined"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("0" * 40)
     (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
     (repository / "snapshots" / ("0" * 40) / published.tensors).touch()
-    assert settings.weights_at_hand(settings.CLIPSEG_WEIGHTS)
+    assert settings.weights_at_hand(CLIPSEG_WEIGHTS)
 
 
 @pytest.mark.parametrize(

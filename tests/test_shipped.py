@@ -18,8 +18,9 @@ from vlsm_helpers.fusion.rule import mask_dice
 from vlsm_helpers.models import members
 from vlsm_helpers.models.frozen import frozen_hash
 from vlsm_helpers.models.mean_mask import MeanMask
+from vlsm_helpers.profiles import PROFILES
 from vlsm_helpers.runs import train_member
-from vlsm_helpers.settings import DEFAULT_DATASET, PROFILES
+from vlsm_helpers.settings import DEFAULT_DATASET
 
 TINY = PROFILES["tiny"]
 NAMES = ["biomedclipseg", "clipseg", "unet_d"]

@@ -12,9 +12,9 @@ from vlsm_helpers.models import members, weights
 from vlsm_helpers.models.frozen import frozen_hash, own_state
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.smp_unet import IMAGENET_MEAN, IMAGENET_STD, SMPUNet
+from vlsm_helpers.profiles import PROFILES
 from vlsm_helpers.recipes import OURS, OURS_GENTLY
 from vlsm_helpers.runs import fitting_recipe
-from vlsm_helpers.settings import PROFILES
 
 SMALL = "tu-mobilenetv3_small_050"
 

@@ -12,7 +12,7 @@ from vlsm_helpers.models import weights
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.settings import PROFILES
+from vlsm_helpers.profiles import PROFILES
 
 TINY = PROFILES["tiny"]
 KINDS = [weights.CLIPSEG, weights.BIOMEDCLIP]

@@ -13,7 +13,8 @@ from vlsm_helpers.models import weights
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.weights import BIOMEDCLIP, CLIPSEG, find, fingerprint, load_biomedclip, load_clipseg
-from vlsm_helpers.settings import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, absolute_folders
+from vlsm_helpers.profiles import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS
+from vlsm_helpers.settings import absolute_folders
 
 LOADERS = {"clipseg": load_clipseg, "biomedclip": load_biomedclip}
 TENSORS = {"clipseg": "model.safetensors", "biomedclip": "open_clip_model.safetensors"}

@@ -21,12 +21,13 @@ from vlsm_helpers.checkpoints import load_checkpoint
 from vlsm_helpers.data.phantoms.rendering import GENERATOR_VERSION
 from vlsm_helpers.fusion import RULES, Validation
 from vlsm_helpers.fusion.rule import THRESHOLDS, dice_by_threshold, mask_dice
+from vlsm_helpers.profiles import PROFILES
 from vlsm_helpers.runs import predict_run
 from vlsm_helpers.store import Prediction, Store
 from vlsm_helpers.training import BEST, METRICS
 
 DATASET, SEED, SPLITS = settings.DEFAULT_DATASET, 0, ("val", "test")
-SIZE = settings.PROFILES["tiny"].image_size
+SIZE = PROFILES["tiny"].image_size
 
 
 def write(folder: Path, runs: dict[str, Path]) -> dict[str, list[Prediction]]:

@@ -21,6 +21,7 @@ from vlsm_helpers.models.frozen import fingerprint, own_state
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.smp_unet import SMPUNet
 from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.profiles import TINY_WEIGHTS, Profile
 from vlsm_helpers.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, OURS_GENTLY, RECIPES, Recipe
 from vlsm_helpers.training import BEST, fit
 
@@ -93,11 +94,11 @@ def fitting_recipe(segmenter: Segmenter) -> Recipe:
             return OURS_GENTLY if segmenter.started_from else OURS
         has_cnn = any(isinstance(module, UNetD) for module in segmenter.modules())
         return OURS if has_cnn or not segmenter.encoders() else FEATURES
-    knows_much = segmenter.config["weights"] != settings.TINY_WEIGHTS and segmenter.config["train"] == "encoders"
+    knows_much = segmenter.config["weights"] != TINY_WEIGHTS and segmenter.config["train"] == "encoders"
     return FINETUNE_GENTLY if knows_much else FINETUNE
 
 
-def _start(segmenter: Segmenter, warm: bool | None, profile: settings.Profile) -> None:
+def _start(segmenter: Segmenter, warm: bool | None, profile: Profile) -> None:
     """Give each BiomedCLIPSeg in it the decoder of the profile's CLIPSeg, unless `warm` is False. Raises SettingsError."""
     parts = [module for module in segmenter.modules() if isinstance(module, BiomedCLIPSeg)]
     if warm and not parts:

@@ -13,7 +13,7 @@ from vlsm_helpers.models.frozen import frozen_hash, load_own_state
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.smp_unet import SMPUNet
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.settings import Profile
+from vlsm_helpers.profiles import Profile
 
 MEMBERS: dict[str, type[Segmenter]] = {
     "unet_d": UNetD,

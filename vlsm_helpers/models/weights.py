@@ -20,14 +20,8 @@ from torch import nn
 from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.models.biomedclip import build_biomedclip
 from vlsm_helpers.models.vision_language import Preprocessing
-from vlsm_helpers.settings import (
-    BIOMEDCLIP_WEIGHTS,
-    CLIPSEG_WEIGHTS,
-    PUBLISHED_WEIGHTS,
-    RESNET_WEIGHTS,
-    TINY_WEIGHTS,
-    weights_folder,
-)
+from vlsm_helpers.profiles import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, PUBLISHED_WEIGHTS, RESNET_WEIGHTS, TINY_WEIGHTS
+from vlsm_helpers.settings import weights_folder
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 SHIPPED = Path(__file__).parents[1] / "tiny_weights"

@@ -1,0 +1,70 @@
+"""Profiles: the sizes, weights and budgets in which `tiny` and `full` differ, as data."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+CLIPSEG_WEIGHTS = "CIDAS/clipseg-rd64-refined"
+BIOMEDCLIP_WEIGHTS = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+RESNET_WEIGHTS = "smp-hub/resnet50.imagenet"
+
+
+class Published(NamedTuple):
+    """Where published weights are kept and what their download takes."""
+
+    folder: str  # within VLSM_WEIGHTS
+    tensors: str  # the file with the weights
+    megabytes: int
+
+
+PUBLISHED_WEIGHTS = {
+    CLIPSEG_WEIGHTS: Published("clipseg", "model.safetensors", 603),
+    BIOMEDCLIP_WEIGHTS: Published("biomedclip", "open_clip_model.safetensors", 784),
+}
+TINY_WEIGHTS = "tiny"  # the miniatures of both that the package ships
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes and budgets. `tiny` and `full` differ in these and in nothing else."""
+
+    name: str
+    image_size: int  # pixels of the square images that the Dataset gives
+    unet_width: float  # UNet-D's channel counts are multiplied by this
+    clipseg_weights: str  # a hub id, or the shipped miniature
+    biomedclip_weights: str
+    decoder_mlp_dim: int  # width of the MLPs in BiomedCLIPSeg's decoder, as in the CLIPSeg of the same profile
+    smp_encoder: str  # of the U-Net of segmentation_models_pytorch, by the library's name for it
+    smp_weights: str | None  # a hub id; None: random ones, for nothing pretrained so small may be shipped
+    batch_size: int
+    epochs: int  # of a notebook's training; early stopping may end it sooner
+    max_train_images: int | None  # a notebook takes at most so many real training images
+
+
+PROFILES = {
+    "tiny": Profile(
+        "tiny",
+        image_size=128,
+        unet_width=0.125,
+        clipseg_weights=TINY_WEIGHTS,
+        biomedclip_weights=TINY_WEIGHTS,
+        decoder_mlp_dim=256,
+        smp_encoder="tu-mobilenetv3_small_050",
+        smp_weights=None,
+        batch_size=8,
+        epochs=20,
+        max_train_images=200,
+    ),
+    "full": Profile(
+        "full",
+        image_size=352,
+        unet_width=1.0,
+        clipseg_weights=CLIPSEG_WEIGHTS,
+        biomedclip_weights=BIOMEDCLIP_WEIGHTS,
+        decoder_mlp_dim=2048,
+        smp_encoder="resnet50",
+        smp_weights=RESNET_WEIGHTS,
+        batch_size=10,
+        epochs=100,
+        max_train_images=None,
+    ),
+}
