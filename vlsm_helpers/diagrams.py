@@ -135,13 +135,13 @@ def ensemble_a(network: EnsembleA) -> Figure:
     rows = {
         4: [
             ("image", f"{size} × {size}"),
-            ("BiomedCLIP", "frozen"),
+            ("image encoder", "BiomedCLIP's,\nfrozen"),
             ("decoder", "as in chapter 2"),
             ("logits", "of the reader"),
         ],
         2: [
             ("prompt", "any words"),
-            ("text encoder", "frozen"),
+            ("text encoder", "BiomedCLIP's,\nfrozen"),
             ("adapter", f"a map, {side} × {side},\n{channels} channels"),
             ("mask head", "logits of\nthe adapter"),
         ],
@@ -170,7 +170,7 @@ def ensemble_a(network: EnsembleA) -> Figure:
         ):
             _arrow(axes, start, end)
         _arrow(axes, (3.6, 4), (4.5, 3), colour=BLUE)
-        axes.text(3.75, 3.45, f"tap {vlsm.taps[0]}", ha="right", color=BLUE, fontsize=8)
+        axes.text(3.75, 3.45, f"first tap\n(block {vlsm.taps[0]})", ha="right", va="center", color=BLUE, fontsize=8)
         _arrow(axes, (3.8, 2.5), (4.4, 2.5), colour=GREEN)
         _arrow(axes, (3.8, 2.8), (4.9, 4), colour=GREEN)
         axes.text(4.66, 3.5, "FiLM", color=GREEN, fontsize=8)

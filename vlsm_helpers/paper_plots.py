@@ -80,9 +80,9 @@ def errors_by_uncertainty(uncertainty: Sequence[np.ndarray], wrong: Sequence[np.
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.7))
         left.bar(middles, 100 * share, 0.9 / bins, color=BLUE)
-        left.set(xlabel="uncertainty of a pixel, bits", ylabel="of these wrong, %")
+        left.set(xlabel="uncertainty of a pixel, bits", ylabel="wrong, % of the bar's pixels")
         right.bar(middles, 100 * count / count.sum(), 0.9 / bins, color="0.6")
-        right.set(xlabel="uncertainty of a pixel, bits", ylabel="of all pixels, %")
+        right.set(xlabel="uncertainty of a pixel, bits", ylabel="% of all pixels")
         figure.tight_layout()
     return figure
 

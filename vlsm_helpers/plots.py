@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 # Okabe and Ito's colours: told apart by people who do not see all colours, and in print.
@@ -33,7 +34,8 @@ def show(figure: Figure, alt: str) -> None:
 def outline(axes: plt.Axes, mask: np.ndarray, colour: str = TRUTH, style: str = "solid") -> None:
     """Draw the outline of a mask, bool (H, W), over what `axes` shows; an empty mask has none."""
     if mask.any() and not mask.all():
-        axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.6, linestyles=style)
+        lines = axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.6, linestyles=style)
+        lines.set_path_effects([withStroke(linewidth=2.6, foreground="0.15")])  # to be seen on any ground
 
 
 def image_grid(
@@ -55,7 +57,12 @@ def image_grid(
             if len(predictions):
                 outline(axes, predictions[number], PREDICTION, "dashed")
             axes.set_title(titles[number], fontsize=8, wrap=True)
-        figure.tight_layout(pad=0.5)
+        if len(predictions):
+            styles = {"truth": (TRUTH, "solid"), "prediction": (PREDICTION, "dashed")}
+            lines = [plt.Line2D([], [], color=c, linestyle=style, label=name) for name, (c, style) in styles.items()]
+            figure.legend(handles=lines, loc="lower center", ncols=2, frameon=False)
+        legend = 0.25 / figure.get_figheight() if len(predictions) else 0
+        figure.tight_layout(pad=0.5, rect=(0, legend, 1, 1))
     return figure
 
 
@@ -140,7 +147,8 @@ def paired_differences(table: pd.DataFrame, group: str, label: str, xlabel: str)
             axes.hlines(place, row["low"], row["high"], color=colours[row[label]], linewidth=3, alpha=0.4)
             axes.plot(row["value"], place, "o", color=colours[row[label]], markersize=5)
         handles = [plt.Line2D([], [], color=colour, marker="o", label=name) for name, colour in colours.items()]
-        axes.legend(handles=handles, frameon=False, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=4)
+        if len(labels) > 1:
+            axes.legend(handles=handles, frameon=False, loc="lower center", bbox_to_anchor=(0.4, 1), ncols=4)
         axes.set(yticks=range(len(groups)), yticklabels=groups, ylim=(len(groups) - 0.5, -0.5), xlabel=xlabel)
         figure.tight_layout()
     return figure
@@ -217,18 +225,20 @@ def probability_maps(
     """
     with plt.rc_context(STYLE):
         shape = (1 + len(maps), len(images))
-        figure, grid = plt.subplots(*shape, figsize=(0.4 + 1.3 * shape[1], 1.3 * shape[0]), squeeze=False)
+        size = (0.9 + 1.3 * shape[1], 1.3 * shape[0])
+        figure, grid = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
+        grid[0, 0].set_ylabel("image")
         for axes, image in zip(grid[0], images, strict=True):
             axes.imshow(image)
         for row, (name, values) in zip(grid[1:], maps.items(), strict=True):
             row[0].set_ylabel(fill(name, 18))
             for axes, one in zip(row, values, strict=True):
-                axes.imshow(one, cmap="magma", vmin=0, vmax=1)
+                shown = axes.imshow(one, cmap="magma", vmin=0, vmax=1)
+        figure.colorbar(shown, ax=grid[1:], aspect=12 * len(maps), pad=0.02, ticks=[0, 0.5, 1]).outline.set_visible(False)
         for column, mask in zip(grid.T, masks, strict=True):
             for axes in column:
                 outline(axes, mask)
-        figure.tight_layout(pad=0.4)
     return figure
