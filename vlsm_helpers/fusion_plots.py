@@ -35,13 +35,14 @@ def dice_against(dice: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]
 
 
 def reliability_diagrams(found: Mapping[str, Reliability]) -> Figure:
-    """Share of foreground over probability, a panel a name: on the line, probabilities mean what they say."""
+    """Share of foreground over probability, a panel a name: on the line, probabilities mean what they say. The more
+    pixels a dot stands for, the larger it is."""
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(1, len(found), figsize=(2.3 * len(found), 2.6), squeeze=False, sharey=True)
         for axes, (name, one) in zip(grid.flat, found.items(), strict=True):
             axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
             axes.plot(one.said, one.true, color=BLUE)
-            axes.scatter(one.said, one.true, 6 + 60 * one.share, color=BLUE)
+            axes.scatter(one.said, one.true, 5 + 150 * one.share, color=BLUE)
             axes.set(title=f"{name}\nECE {one.ece:.3f}, Brier {one.brier:.3f}", xlim=(0, 1), ylim=(0, 1))
             axes.set_xlabel("probability")
         grid[0, 0].set_ylabel("share of foreground")

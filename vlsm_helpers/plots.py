@@ -69,7 +69,7 @@ def image_grid(
 def in_a_row(pictures: Mapping[str, np.ndarray]) -> Figure:
     """Pictures uint8 (H, W, 3 or 4), square or nearly so, side by side under their names."""
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(1, len(pictures), figsize=(1.7 * len(pictures), 1.95), squeeze=False)
+        figure, grid = plt.subplots(1, len(pictures), figsize=(1.7 * len(pictures), 2.15), squeeze=False)
         for axes, (name, pixels) in zip(grid.flat, pictures.items(), strict=True):
             axes.imshow(pixels)
             axes.set_title(name, fontsize=8)
@@ -237,7 +237,9 @@ def probability_maps(
             row[0].set_ylabel(fill(name, 18))
             for axes, one in zip(row, values, strict=True):
                 shown = axes.imshow(one, cmap="magma", vmin=0, vmax=1)
-        figure.colorbar(shown, ax=grid[1:], aspect=12 * len(maps), pad=0.02, ticks=[0, 0.5, 1]).outline.set_visible(False)
+        figure.colorbar(shown, ax=grid[1:], aspect=12 * len(maps), pad=0.02, ticks=[0, 0.5, 1]).outline.set_visible(
+            False
+        )
         for column, mask in zip(grid.T, masks, strict=True):
             for axes in column:
                 outline(axes, mask)

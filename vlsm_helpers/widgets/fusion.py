@@ -188,7 +188,10 @@ class FusionExplorer:
     def _still(self) -> bytes:
         """A PNG of what is shown now."""
         pictures = dict(zip(["fused", *self.model.names], self._pixels(), strict=True))
-        figure = in_a_row(pictures | ({"Dice by weights": self._triangle()} if self._has_map else {}))
+        if self._has_map:
+            top, left, right = self.model.names
+            pictures[f"top {top},\nleft {left}, right {right}"] = self._triangle()
+        figure = in_a_row(pictures)
         file = BytesIO()
         figure.savefig(file, format="png")
         plt.close(figure)
