@@ -314,3 +314,15 @@ def test_reproduce_ends_with_status_1_where_a_cell_failed(vlsm, monkeypatch, tmp
     outcome = vlsm("reproduce", "toy", "--member", "unet_d")
     assert outcome.exit_code == 1
     assert "1 cells failed: toy/unet_d-p1-seed0." in outcome.output
+
+
+def test_a_command_that_is_stopped_says_that_what_is_finished_is_kept(monkeypatch):
+    from vlsm_helpers import doctor
+
+    def stopped(console):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "report", stopped)
+    outcome = CliRunner().invoke(app, ["doctor"])
+    assert outcome.exit_code == 130
+    assert "stopped; what is finished is kept" in outcome.output

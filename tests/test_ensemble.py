@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -12,7 +13,7 @@ from vlsm_helpers import reproduce
 from vlsm_helpers.cli import app
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.ensemble import train_ensemble
+from vlsm_helpers.ensemble import Ensemble, train_ensemble
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.predictor import Predictor
 from vlsm_helpers.store import Store
@@ -71,7 +72,7 @@ def test_asked_again_nothing_is_trained(trained, monkeypatch):
 
 
 def test_other_budgets_are_not_mistaken_for_what_is_there(trained):
-    with pytest.raises(SettingsError, match="The cell was done with other settings"):
+    with pytest.raises(SettingsError, match="trained with other settings: epochs 1; now epochs 2"):
         train_ensemble("toy", epochs=2)
 
 
@@ -121,3 +122,74 @@ def test_a_folder_that_is_there_is_refused_before_anything_is_trained(folders, m
 def test_a_predictor_that_is_none_is_told(folders):
     with pytest.raises(SettingsError, match="There is no predictor here"):
         Predictor.load(folders)
+
+
+def scores(trained, monkeypatch, **values):
+    """The ensemble, with these Dice of its members and of itself over all images and over lesions."""
+    rows = [
+        {"metric": metric, "model": name, "value": value}
+        for name, pair in values.items()
+        for metric, value in zip(("dice", "dice, lesion only"), pair, strict=True)
+    ]
+    monkeypatch.setattr(Ensemble, "table", lambda self: pd.DataFrame(rows))
+    return trained
+
+
+def test_an_ensemble_that_is_below_a_member_says_so(trained, monkeypatch):
+    worse = scores(trained, monkeypatch, one=(0.2, 0.4), two=(0.3, 0.51), late_fusion=(0.31, 0.188))
+    assert worse.warning.startswith("On test the ensemble is below its member two (lesion only 18.8 against 51.0 %)")
+    assert "searched on 4 validation images" in worse.warning
+
+
+def test_one_that_is_level_with_its_best_member_says_nothing(trained, monkeypatch):
+    assert scores(trained, monkeypatch, one=(0.2, 0.4), two=(0.3, 0.51), late_fusion=(0.31, 0.505)).warning == ""
+
+
+def test_the_card_says_what_decides_its_worth(trained):
+    card = trained.card("x")
+    assert "- Split: as the dataset comes. Empty masks: 0 of 4 in validation, 0 of 5 in test" in card
+    assert "- Training: profile tiny, 1 epochs at most" in card
+
+
+def test_a_member_that_was_damaged_is_told_with_the_right_cure(trained, folders):
+    saved = trained.save(folders / "damaged")
+    tensors = saved / "clipseg.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    with pytest.raises(SettingsError, match="A member is missing or broken") as failure:
+        Predictor.load(saved)
+    assert failure.value.where == tensors
+    assert "copy the ensemble's folder again" in failure.value.mend
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"--with": "nowhere"}, "There is no predictor here"),
+        ({"image": "nothing/*.png"}, "There is no such file"),
+        ({"image": "."}, "This is a folder"),
+        ({"--to": "a_file"}, "This is a file"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_is_wrong_at_a_glance_is_told_before_a_network_is_loaded(folders, monkeypatch, change, what):
+    monkeypatch.chdir(folders)
+    (folders / "a_file").touch()
+    (folders / "glance").mkdir(exist_ok=True)
+    (folders / "glance" / "predictor.json").touch()
+    monkeypatch.setattr(Predictor, "load", lambda folder: pytest.fail("it was loaded"))
+    given = {"image": "a_file", "--with": "glance", "--to": "out_of_it"} | change
+    outcome = CliRunner().invoke(
+        app, ["segment", given.pop("image"), *(word for pair in given.items() for word in pair)]
+    )
+    assert outcome.exit_code == 1
+    assert what in outcome.output
+    assert not (folders / "out_of_it").exists()
+
+
+def test_a_prompt_that_it_was_not_trained_with_is_told(trained, folders):
+    saved, image = trained.save(folders / "told"), str(load_split("toy", "test")[0].image)
+    for prompt, told in (("a bicycle", True), ("square", False)):
+        command = ["segment", image, "--with", str(saved), "--prompt", prompt, "--to", str(folders / prompt)]
+        outcome = CliRunner().invoke(app, command)
+        assert outcome.exit_code == 0, outcome.output
+        assert ("It was trained with 'square'" in outcome.output) is told

@@ -52,7 +52,7 @@ def test_a_folder_of_images_and_one_of_masks_become_a_dataset(folders, own_data)
     sample = splits["train"][0]
     assert sample.image.parent == own_data / "mine" / "images"
     assert adopted.report.ok
-    assert str(adopted).endswith("8 groups, none of them in two splits")
+    assert str(adopted).endswith("8 groups of 2 images, none of them in two splits")
 
 
 def test_no_patient_is_in_two_splits(folders):
@@ -200,16 +200,41 @@ def test_a_folder_that_is_not_there_or_empty_is_told(folders, tmp_path):
         adopt("mine", tmp_path / "nowhere", folders[1], "square")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
-    with pytest.raises(DataError, match="There is no image in the folder"):
+    (tmp_path / "empty" / "patient1").mkdir()
+    with pytest.raises(DataError, match=r"There is no image in the folder \(passed over in empty: 1 .txt, 1 folders\)"):
         adopt("mine", folders[0], tmp_path / "empty", "square")
 
 
+def test_what_is_passed_over_is_told(folders):
+    for name in ("scan.dcm", "other.dcm", "array.npy", ".hidden.txt"):
+        (folders[0] / name).touch()
+    adopted = adopt("mine", *folders, "square")
+    assert adopted.passed_over == [f"passed over in {folders[0].name}: 2 .dcm, 1 .npy"]
+    assert str(adopted).endswith(adopted.passed_over[0])
+
+
+def test_one_group_of_all_images_is_refused(folders):
+    with pytest.raises(DataError, match="All 16 images are in one group, 'patient'"):
+        adopt("mine", *folders, "square", group="^(patient)")
+
+
+def test_masks_that_may_be_inverted_are_told(folders):
+    for path in folders[1].iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    adopted = adopt("mine", *folders, "square")
+    warned = adopted.report.problems.query("kind == 'mostly foreground'")
+    assert sorted(warned["split"]) == ["test", "train", "val"]
+    assert "are they inverted?" in str(adopted)
+
+
 def test_a_group_that_does_not_fit_a_name_is_told(folders):
-    with pytest.raises(DataError, match=r"does not fit the image 'patient0_0'"):
+    with pytest.raises(DataError, match=r"fits 0 of 16 names; not, for example, 'patient0_0'"):
         adopt("mine", *folders, "square", group=r"^video(\d+)")
 
 
-@pytest.mark.parametrize(("group", "what"), [(r"^(patient", "no regular expression"), (r"(P\d+)?_", "does not fit")])
+@pytest.mark.parametrize(
+    ("group", "what"), [(r"^(patient", "no regular expression"), (r"(P\d+)?_", "fits 0 of 16 names")]
+)
 def test_a_group_that_is_no_expression_or_may_be_empty_is_told(folders, group, what):
     with pytest.raises(DataError, match=what):
         adopt("mine", *folders, "square", group=group)

@@ -31,10 +31,19 @@ def plan(**changes):
 
 
 def told(plan, cells=None):
-    """What `run` tells, and what failed."""
+    """What `run` tells of what became of cells, and what failed."""
     lines = []
     failed = run(plan, plan.cells if cells is None else cells, lines.append)
-    return lines, failed
+    return [line for line in lines if not line.endswith(": begins")], failed
+
+
+def test_a_cell_is_told_of_before_it_is_trained(toy):
+    lines = []
+    wanted = plan(seeds=(0,))
+    for _ in range(2):
+        run(wanted, wanted.cells, lines.append)
+    name = f"[1/1] {wanted.cells[0].name}"
+    assert lines == [f"{name}: begins", f"{name}: done", f"{name}: done before"]
 
 
 # The plan
@@ -116,7 +125,7 @@ def test_a_cell_is_trained_scored_and_predicted_once(toy):
 def test_a_cell_that_was_done_with_other_budgets_is_refused_not_passed_over(toy, changes):
     told(plan(seeds=(0,)))
     lines, failed = told(plan(seeds=(0,), **changes))
-    assert "The cell was done with other settings" in lines[0]
+    assert "It was trained with other settings" in lines[0]
     assert next(iter(changes)) in lines[0]
     assert len(failed) == 1
 
@@ -126,7 +135,7 @@ def test_a_cell_of_other_images_under_the_same_names_is_refused(toy):
     masks = sorted(toy.glob("masks/train_*"))
     masks[0].write_bytes(masks[1].read_bytes())
     lines, _ = told(plan(seeds=(0,)))
-    assert "data: there" in lines[0]
+    assert "data [" in lines[0]
 
 
 def test_a_test_set_that_is_asked_for_later_is_scored_without_training(toy, monkeypatch):
@@ -231,7 +240,7 @@ def test_late_fusion_that_waited_is_filled_in_the_same_call_if_its_members_come(
     told(wanted, wanted.cells[:2])
     real = reproduce._fill
 
-    def late(plan, cell, failed):
+    def late(plan, cell, failed, *begin):
         answer = real(plan, cell, failed)
         if answer.startswith("waits"):
             real(plan, wanted.cells[2], failed)

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,3 +119,50 @@ def test_masks_of_another_prompt_or_ensemble_are_not_mixed_with_these(images, tm
     other = WeightedFusion({"bright": 0.5, "yes": 0.5}, "logits")
     with pytest.raises(SettingsError, match="of another ensemble, or of another prompt"):
         segment_files(predictor(fusion=other), images, tmp_path / "out")
+
+
+def test_an_image_of_the_same_name_from_elsewhere_does_not_take_the_place_of_this_one(images, tmp_path):
+    segment_files(predictor(), images, tmp_path / "out")
+    mask = (tmp_path / "out" / "one.png").read_bytes()
+    other = tmp_path / "elsewhere" / "one.png"
+    other.parent.mkdir()
+    Image.fromarray(HALVES[:, ::-1]).save(other)
+    with pytest.raises(SettingsError, match=f"one.png is there already, of {images[0]}") as failure:
+        segment_files(predictor(), [other], tmp_path / "out")
+    assert failure.value.where == other
+    assert (tmp_path / "out" / "one.png").read_bytes() == mask
+
+
+def test_what_has_changed_since_is_segmented_again(images, tmp_path):
+    segment_files(predictor(), images, tmp_path / "out")
+    (tmp_path / "out" / "two_overlay.jpg").unlink()  # a file is gone,
+    later = (tmp_path / "out" / "one.png").stat().st_mtime_ns + 10**9
+    Image.fromarray(HALVES[:, ::-1].repeat(8, 0).repeat(8, 1)).save(images[0])  # and an image is another one
+    os.utime(images[0], ns=(later, later))
+    again = Counted()
+    table, _ = segment_files(again, images, tmp_path / "out")
+    assert again.asked == 2
+    assert sorted(table["image"]) == sorted(map(str, images))
+    assert (tmp_path / "out" / "two_overlay.jpg").exists()
+    assert np.asarray(Image.open(tmp_path / "out" / "one.png"))[0, 0] == 255
+
+
+def test_a_row_that_was_cut_short_is_none(images, tmp_path):
+    whole, _ = segment_files(predictor(), images, tmp_path / "out")
+    path = tmp_path / "out" / "segmented.csv"
+    path.write_text(path.read_text()[:-4])
+    again = Counted()
+    table, _ = segment_files(again, images, tmp_path / "out")
+    assert again.asked == 1
+    pd.testing.assert_frame_equal(table, whole)
+
+
+def test_other_images_may_follow_and_their_paths_may_be_relative(images, tmp_path, monkeypatch):
+    segment_files(predictor(), images[:1], tmp_path / "out")
+    images[0].unlink()  # it was moved away; its mask stays
+    monkeypatch.chdir(images[1].parent)
+    table, _ = segment_files(predictor(), [Path("two.png")], tmp_path / "out")
+    assert list(table["image"]) == [str(image) for image in images]
+    again = Counted()
+    segment_files(again, [images[1]], tmp_path / "out")
+    assert again.asked == 0

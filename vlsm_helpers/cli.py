@@ -23,6 +23,9 @@ class Commands(TyperGroup):
         except CourseError as error:
             typer.echo(f"vlsm: {error}", err=True)
             raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            typer.echo("\nvlsm: stopped; what is finished is kept.", err=True)
+            raise typer.Exit(130) from None
 
 
 class ProfileName(StrEnum):

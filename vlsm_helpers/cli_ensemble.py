@@ -8,6 +8,7 @@ import typer
 from vlsm_helpers.errors import CourseError
 
 ensembles = typer.Typer()
+SHOWN = 10  # rows of a table
 
 
 @ensembles.command()
@@ -28,8 +29,11 @@ def ensemble(
     from vlsm_helpers.paper_table import readable
 
     trained = train_ensemble(dataset, seed=seed, epochs=epochs, batch_size=batch_size, limit=limit)
-    typer.echo(f"\n{readable(trained.table()).drop(columns='to fill it').to_string(index=False)}")
-    typer.echo(trained.save(save))
+    shown = readable(trained.table())[["model", "Dice, %", "± over images", "95 % interval", "images"]]
+    typer.echo(f"\n{shown.to_string(index=False)}")
+    if trained.warning:
+        typer.echo(f"\n{trained.warning}", err=True)
+    typer.echo(f"\n{trained.save(save)}: use it by `vlsm segment IMAGE --with {save} --to FOLDER`")
 
 
 @ensembles.command()
@@ -46,13 +50,36 @@ def segment(
     Nothing of others that is there is overwritten; stopped, it goes on when the same command is given again. An image that
     cannot be read does not stop the others; the command then ends with status 1.
     """
+    _refuse_early(images, ensemble, output)
     from vlsm_helpers.predictor import Predictor
     from vlsm_helpers.segmenting import segment_files
 
-    table, broken = segment_files(Predictor.load(ensemble), images, output, prompt)
-    typer.echo(table.to_string(index=False))
-    typer.echo(output / "segmented.csv")
+    predictor = Predictor.load(ensemble)
+    if prompt is not None and prompt != predictor.prompt:
+        typer.echo(
+            f"It was trained with {predictor.prompt!r}: other words change little and find nothing else.", err=True
+        )
+    table, broken = segment_files(predictor, images, output, prompt)
+    if len(table):
+        typer.echo(table.head(SHOWN).to_string(index=False))
+    more = f"{len(table) - SHOWN} rows more in " if len(table) > SHOWN else ""
+    typer.echo(f"{more}{output / 'segmented.csv'}")
     for error in broken:
         typer.echo(f"vlsm: {error}", err=True)
     if broken:
         raise typer.Exit(1)
+
+
+def _refuse_early(images: list[Path], ensemble: Path, output: Path) -> None:
+    """Raise CourseError for what can be seen to be wrong before torch is imported and a network loaded."""
+    if not (ensemble / "predictor.json").is_file():
+        raise CourseError(
+            "There is no predictor here.", where=ensemble, mend="name a folder that `vlsm ensemble` wrote."
+        )
+    for path in images:
+        if path.is_dir():
+            raise CourseError("This is a folder.", where=path, mend=f"name its files, such as {path}/*.png.")
+        if not path.exists():
+            raise CourseError("There is no such file.", where=path, mend="look at the folder and the ending.")
+    if output.exists() and not output.is_dir():
+        raise CourseError("This is a file.", where=output, mend="name a folder for the masks.")

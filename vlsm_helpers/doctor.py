@@ -38,7 +38,7 @@ def report(console: Console) -> list[str]:
         ("Software", _software()),
         ("Machine", _machine()),
         ("Folders", _folders()),
-        ("Datasets", [(card.name, availability(card)) for card in DATASETS.values()]),
+        ("Datasets", [(card.name, availability(card)) for card in DATASETS.values()] + _own()),
         ("Pretrained weights", [*pretrained, ("hub", _hub())]),
         ("Profile", [("auto picks", ": ".join(settings.auto_profile()))]),
     ):
@@ -67,6 +67,10 @@ def own_datasets() -> list[str]:
     folder = settings.data_folder()
     found = [path.parent.name for path in folder.glob("*/anns")] if folder.is_dir() else []
     return sorted(set(found) - set(DATASETS))
+
+
+def _own() -> list[tuple[str, str]]:
+    return [(name, "your own") for name in own_datasets()]
 
 
 def _software() -> list[tuple[str, str]]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from vlsm_helpers import paper_table, settings
-from vlsm_helpers.data.samples import SPLITS, load_split
+from vlsm_helpers.data.images import read_mask
+from vlsm_helpers.data.samples import SPLITS, dataset_folder, load_split
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.predictor import Predictor, write_predictor
@@ -26,9 +27,11 @@ probability {threshold:g}. Weights, threshold and each member's best epoch were 
 scores below come from {test} test images that nothing else has seen.
 
 {table}
-One seed ({seed}): another training may score differently by more than the interval, which is over images. {empty}{texts}
+{warning}One seed ({seed}): another training may score differently by more than the interval, which is over images. {empty}{texts}
 
-- Prompt: `{prompt}`, images shown at {size} x {size} pixels
+- Split: {split_by}. Empty masks: {empty_val} of {val} in validation, {empty_test} of {test} in test
+- Training: profile {profile}, {epochs}
+- Prompt: `{prompt}`, images shown at {size} x {size} pixels. Other words change little and find nothing else
 - Hardware: {hardware}; {versions}
 - Frozen encoders are not in this folder: {weights_of}
 
@@ -76,13 +79,30 @@ class Ensemble:
         """Dice on test of each member and of the ensemble, see `paper_table.table`."""
         return paper_table.table(self.plan)
 
+    @property
+    def warning(self) -> str:
+        """A sentence where the ensemble is more than a point of Dice below one of its members on test, over all images or over
+        lesions alone; else nothing. Fitted on few images, weights and threshold may be worse than none."""
+        table = self.table().pivot(index="metric", columns="model", values="value") * 100
+        members = table.drop(columns=LATE_FUSION)
+        behind = members.max(axis=1) - table[LATE_FUSION]
+        if not behind.max() > 1:  # not a number where a member has no score
+            return ""
+        metric = behind.idxmax()
+        what = "" if metric == "dice" else metric.removeprefix("dice, ") + " "
+        best, own, most = members.loc[metric].idxmax(), table.loc[metric, LATE_FUSION], members.loc[metric].max()
+        return (
+            f"On test the ensemble is below its member {best} ({what}{own:.1f} against {most:.1f} %): weights and threshold were "
+            f"searched on {len(load_split(self.cell.dataset, 'val'))} validation images, which may be too few."
+        )
+
     def predictor(self) -> Predictor:
         """The ensemble, ready to use."""
         return Predictor.of_checkpoints(self.checkpoints, self.fusion, self.prompt)
 
     def save(self, folder: Path) -> Path:
         """Write it to a new folder, with its model card, for `Predictor.load`. Raises SettingsError as `write_predictor` does."""
-        facts = {"dataset": self.cell.dataset, "seed": self.cell.seed}
+        facts = {"dataset": self.cell.dataset, "seed": self.cell.seed} | self.plan.budgets
         return write_predictor(
             folder, self.checkpoints, self.fusion, prompt=self.prompt, card=self.card(Path(folder).name), facts=facts
         )
@@ -95,6 +115,11 @@ class Ensemble:
         table = self.table()
         shown = paper_table.readable(table)[["model", "Dice, %", "± over images", "95 % interval", "images"]]
         has_empty = (table["metric"] != "dice").any()
+        empty = {
+            split: sum(not read_mask(one.mask).any() for one in load_split(self.cell.dataset, split))
+            for split in SPLITS
+        }
+        warning = f"**{self.warning}** " if self.warning else ""
         configs = {name: member.config.get("weights", "none") for name, member in predictor.members.items()}
         return CARD.format(
             **counts,
@@ -105,6 +130,12 @@ class Ensemble:
             weights=", ".join(f"{weight:.2f}" for weight in fusion.weights.values()),
             threshold=fusion.threshold,
             table=paper_table.markdown(shown),
+            warning=warning,
+            split_by=self._split_by(),
+            empty_val=empty["val"],
+            empty_test=empty["test"],
+            profile=self.plan.budgets["profile"],
+            epochs=f"{self.plan.epochs} epochs at most" if self.plan.epochs else "as many epochs as the recipes say",
             seed=self.cell.seed,
             empty=EMPTY if has_empty else "",
             texts="" if len(self.texts) == 1 else TEXTS.format(texts=len(self.texts)),
@@ -114,6 +145,16 @@ class Ensemble:
             versions=settings.versions(),
             weights_of=", ".join(f"{name} {weights}" for name, weights in configs.items()),
         )
+
+    def _split_by(self) -> str:
+        """What was kept in one split, in words."""
+        samples = [sample for split in SPLITS for sample in load_split(self.cell.dataset, split)]
+        groups = {sample.attributes.get("group") for sample in samples}
+        if groups == {None}:
+            return "as the dataset comes"
+        if len(groups) == len(samples):
+            return "by image; one patient may be in several splits, and scores may be too high"
+        return f"by {len(groups)} groups of images, none in two splits"
 
 
 def train_ensemble(
@@ -133,8 +174,11 @@ def train_ensemble(
     """
     if "+" in dataset:
         raise SettingsError("An ensemble is of one dataset.", mend="adopt all images as one dataset first.")
+    dataset_folder(dataset)  # what is not there, or was done otherwise, is said once and before anything is trained
     budgets = {"epochs": epochs, "batch_size": batch_size, "limit": limit}
     plan = Plan((dataset,), (*FUSED, LATE_FUSION), (seed,), (prompt,), **budgets)
+    for cell in plan.cells:
+        plan.is_done(cell)
     failed = run(plan, plan.cells)
     if failed:
         raise next(iter(failed.values()))

@@ -5,7 +5,6 @@ import warnings
 
 import numpy as np
 import torch
-from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
 from torch import Tensor
 
 # MONAI 1.6 passes itself an argument that it has deprecated.
@@ -19,6 +18,8 @@ def overlap(predictions: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
     Empty against empty counts 1, any foreground against empty 0 (MONAI's default would be NaN).
     """
+    from monai.metrics import compute_dice, compute_iou  # half of a command's start, if it were imported above
+
     dice = compute_dice(predictions, masks, ignore_empty=False)
     iou = compute_iou(predictions, masks, ignore_empty=False)
     return dice.squeeze(1), iou.squeeze(1)
@@ -38,6 +39,8 @@ def score(prediction: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     diagonal = math.hypot(*mask.shape)
     hd95 = nsd = float("nan")
     if prediction.any() and mask.any():
+        from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+
         hd95 = float(compute_hausdorff_distance(*pair, include_background=True, percentile=95))
         nsd = float(compute_surface_dice(*pair, class_thresholds=[NSD_TOLERANCE * diagonal], include_background=True))
     return {"dice": dice, "iou": iou, "hd95": hd95, "hd95_relative": hd95 / diagonal, "nsd": nsd}

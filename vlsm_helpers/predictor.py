@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vlsm_helpers import settings, stamped
@@ -91,6 +92,15 @@ class Predictor:
                 f"There is no predictor here ({error}).", where=folder, mend="name a folder that `vlsm ensemble` wrote."
             ) from error
         checkpoints = {name: folder / f"{name}.safetensors" for name in names}
+        for path in checkpoints.values():
+            try:
+                with safe_open(path, framework="pt"):
+                    pass
+            except (SafetensorError, OSError) as error:
+                mend = (
+                    "copy the ensemble's folder again, or save it anew: `vlsm ensemble`, which keeps what is trained."
+                )
+                raise SettingsError(f"A member is missing or broken ({error}).", where=path, mend=mend) from error
         return cls.of_checkpoints(checkpoints, WeightedFusion.load(folder / FUSION), prompt)
 
     @classmethod

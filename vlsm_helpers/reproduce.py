@@ -130,13 +130,11 @@ class Plan:
             return False
         wanted = self.facts(cell)
         if different := [name for name in wanted if found["facts"].get(name) != wanted[name]]:
-            detail = "; ".join(
-                f"{name}: there {found['facts'].get(name)}, asked for {wanted[name]}" for name in different
-            )
+            before, now = ({name: facts.get(name) for name in different} for facts in (found["facts"], wanted))
             raise SettingsError(
-                f"The cell was done with other settings ({detail}).",
+                f"It was trained with other settings: {_told(before)}; now {_told(now)}.",
                 where=cell.folder,
-                mend="ask for the same, delete the cell's folder, or name another folder in VLSM_RUNS.",
+                mend="ask for the same as then, delete the folder, or name another one in VLSM_RUNS.",
             )
         return set(self.tests(cell)) <= set(found["tests"])
 
@@ -159,6 +157,11 @@ class Plan:
     def tests(self, cell: Cell) -> list[str]:
         """The datasets that a cell is scored on: its own, then those of `also_test`."""
         return list(dict.fromkeys([*cell.parts, *self.also_test]))
+
+
+def _told(facts: dict) -> str:
+    """Facts in words: a budget that is not given is the recipe's own."""
+    return ", ".join(f"{name} {'of the recipe' if value is None else value}" for name, value in facts.items())
 
 
 def paper_plan(**changes) -> Plan:
@@ -187,15 +190,16 @@ def run(plan: Plan, cells: Sequence[Cell], tell: Callable[[str], None] = print) 
     """
     failed: dict[Cell, CourseError] = {}
     for number, cell in enumerate(cells, start=1):
-        tell(f"[{number}/{len(cells)}] {cell.name}: {_fill(plan, cell, failed)}")
+        name = f"[{number}/{len(cells)}] {cell.name}"
+        tell(f"{name}: {_fill(plan, cell, failed, lambda name=name: tell(f'{name}: begins'))}")
     for cell in plan.cells:
         if cell.joined and cell not in failed and not cell.done and all(one.done for one in cell.joined):
             tell(f"{cell.name}: {_fill(plan, cell, failed)}")
     return failed
 
 
-def _fill(plan: Plan, cell: Cell, failed: dict[Cell, CourseError]) -> str:
-    """Do what a cell asks for; what became of it, in a few words."""
+def _fill(plan: Plan, cell: Cell, failed: dict[Cell, CourseError], begin: Callable[[], None] = lambda: None) -> str:
+    """Do what a cell asks for, and call `begin` before anything is trained; what became of it, in a few words."""
     try:
         for name in plan.tests(cell):
             dataset_folder(name)  # what is not prepared is said before anything is trained
@@ -206,6 +210,7 @@ def _fill(plan: Plan, cell: Cell, failed: dict[Cell, CourseError]) -> str:
         with FileLock(settings.writable(cell.folder) / LOCK, timeout=0):
             if plan.is_done(cell):  # while this process came to it, another one finished it
                 return "done before"
+            begin()
             _do(plan, cell)
     except Timeout:
         return "another process is at it"

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,13 @@ def segment_files(
 ) -> tuple[pd.DataFrame, list[DataError]]:
     """Write NAME.png (0 and 255), NAME_overlay.jpg and NAME_uncertainty.png (0 to 255: 0 to 1 bit) of each image to `output`.
 
-    The table, also written to segmented.csv, has a row an image: image, foreground (share of its pixels), uncertainty (mean
-    entropy in bits), disagreement (of the members, see `Segmentation`). The second value: why images could not be read. Asked
-    the same again, after a stop or with more images, it goes on with those that have no row yet. Raises SettingsError, before
-    anything is written, for two images of one name, for files that would be overwritten, and for an `output` that another
-    predictor or prompt began.
+    The table, also written to segmented.csv, has a row an image: image (its path), foreground (share of its pixels), uncertainty
+    (mean entropy in bits), disagreement (of the members, see `Segmentation`). The second value: why images could not be read.
+    Asked the same again, after a stop or with more images, it goes on: an image is done where it has a row and three files
+    that are newer than itself. Raises SettingsError, before anything is written, for two images of one name, for files of
+    others that would be overwritten, and for an `output` that another predictor or prompt began.
     """
+    images = [Path(path).absolute() for path in images]
     done = set(_begin(settings.writable(output), images, _asked(predictor, prompt))["image"])
     left, broken = [path for path in images if str(path) not in done], []
     for path in tqdm(left, desc="segmenting", unit="image", delay=2):
@@ -60,22 +62,47 @@ def _asked(predictor: Predictor, prompt: str | None) -> dict:
 
 
 def _begin(output: Path, images: Sequence[Path], asked: dict) -> pd.DataFrame:
-    """The rows that are there of an earlier call that asked the same; where there was none, its mark and an empty table."""
+    """The rows of images that earlier calls which asked the same have done; where there were none, the mark and no rows."""
     files = [name.format(path.stem) for path in images for name in FILES]
     if twice := [name for name, count in Counter(files).items() if count > 1]:
         raise SettingsError(f"Two images would both be written to {twice[0]}.", mend="segment them to two folders.")
     if (output / ASKED).exists() and (output / TABLE).exists():
-        if json.loads((output / ASKED).read_text(encoding="utf-8")) == asked:
-            return pd.read_csv(output / TABLE)
-        what = "The folder holds masks of another ensemble, or of another prompt."
-        raise SettingsError(what, where=output, mend="name another folder.")
-    if there := [file for name in [*files, TABLE] if (file := output / name).exists()]:
-        what = f"{len(there)} files are there already, such as {there[0].name}."
-        raise SettingsError(what, where=output, mend="name another folder.")
-    rows = pd.DataFrame(columns=list(COLUMNS))
-    stamped.write_text(output / ASKED, json.dumps(asked, indent=1))
+        if json.loads((output / ASKED).read_text(encoding="utf-8")) != asked:
+            what = "The folder holds masks of another ensemble, or of another prompt."
+            raise SettingsError(what, where=output, mend="name another folder.")
+        rows = _done(output, images)
+    else:
+        if there := [file for name in [*files, TABLE] if (file := output / name).exists()]:
+            what = f"{len(there)} files are there already, such as {there[0].name}."
+            raise SettingsError(what, where=output, mend="name another folder.")
+        rows = pd.DataFrame(columns=list(COLUMNS))
+        stamped.write_text(output / ASKED, json.dumps(asked, indent=1))
     stamped.write_text(output / TABLE, rows.to_csv(index=False))
     return rows
+
+
+def _done(output: Path, images: Sequence[Path]) -> pd.DataFrame:
+    """The rows of the table but for those of `images` that must be segmented again: they, or their masks, were changed since.
+
+    Raises SettingsError for an image whose name another one has taken.
+    """
+    whole = (output / TABLE).read_text(encoding="utf-8").rpartition("\n")[0] + "\n"  # a row cut short is none
+    rows = pd.read_csv(StringIO(whole))
+    asked = {path.stem: path for path in images}
+    keep = []
+    for row in rows["image"]:
+        path = Path(row)
+        other = asked.get(path.stem)
+        if other not in (None, path):
+            what, mend = f"{path.stem}.png is there already, of {path}.", "name another folder, or rename the image."
+            raise SettingsError(what, where=other, mend=mend)
+        masks = [output / name.format(path.stem) for name in FILES]
+        keep.append(other is None or all(one.exists() and _newer(one, path) for one in masks))
+    return rows[np.array(keep, bool)]
+
+
+def _newer(file: Path, than: Path) -> bool:
+    return than.exists() and file.stat().st_mtime_ns >= than.stat().st_mtime_ns
 
 
 def _row(path: Path, found: Segmentation) -> pd.DataFrame:

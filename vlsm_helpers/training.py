@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
-from monai.losses import DiceCELoss
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
@@ -38,11 +37,13 @@ FACTS = ("member", "frozen_weights", "dataset", "image_size", "prompt", "seed") 
 LAST, BEST, METRICS, SETTINGS = "last.safetensors", "best.safetensors", "metrics.csv", "settings.json"
 
 
-def segmentation_loss() -> DiceCELoss:
+def segmentation_loss() -> nn.Module:
     """Dice + binary cross-entropy from logits (B, 1, H, W) and masks of 0 and 1; equal weights, as the paper's code.
 
     `sigmoid=True` makes both terms read logits: handed probabilities, cross-entropy would squash them a second time.
     """
+    from monai.losses import DiceCELoss  # seconds, which only training should wait for
+
     return DiceCELoss(sigmoid=True, lambda_dice=1.0, lambda_ce=1.0)
 
 

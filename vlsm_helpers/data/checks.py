@@ -15,6 +15,7 @@ from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.samples import SPLITS, Sample, dataset_folder, read_entries
 from vlsm_helpers.errors import DataError
 
+MOSTLY_FOREGROUND = 0.5  # a share of the pixels that no target of the public datasets has in the mean
 THUMBNAIL = 64  # pixels a side of the grey thumbnails that near-duplicates are found on
 NEAR_DUPLICATE = 0.95  # correlation of two thumbnails
 BOX_TOLERANCE = 1  # pixels on each side, of the size the boxes were measured at
@@ -78,6 +79,9 @@ def check(name: str, folder: Path | None = None) -> Report:
             looks[split] = _look_at_images(split, samples, problems, bar)
             masks = _look_at_masks(split, samples, problems, bar)
             counts[split] = _counts(samples, masks)
+            if counts[split]["foreground_share"] > MOSTLY_FOREGROUND:
+                share = f"the masks mark {counts[split]['foreground_share']:.0%} of the pixels: are they inverted?"
+                problems.append(("warning", "mostly foreground", split, "masks/", share))
             problems += _wrong_shapes(split, samples, looks[split], masks)
             problems += _wrong_boxes(split, samples, masks, BOX_SHORT_SIDE.get(name))
     problems += _wrong_counts(name, splits)

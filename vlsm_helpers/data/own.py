@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,17 +33,31 @@ Grouping = str | Callable[[str], str] | None
 
 @dataclass(frozen=True)
 class Adopted:
-    """What `adopt` made: where it lies, how many groups it has, near-duplicates that joined one, and what `check` found."""
+    """What `adopt` made: where it lies, the images of each group, near-duplicates that joined one, what was passed over in both
+    folders, and what `check` found."""
 
     folder: Path
-    groups: int
+    sizes: list[int]
     joined: list[tuple[str, str]]
+    passed_over: list[str]
     report: Report
+
+    @property
+    def groups(self) -> int:
+        """How many there are."""
+        return len(self.sizes)
 
     def __str__(self) -> str:
         names = ", ".join(f"{one} and {other}" for one, other in self.joined[:_SHOWN])
         more = f" and {len(self.joined) - _SHOWN} pairs more" * (len(self.joined) > _SHOWN)
-        lines = [str(self.report), "", f"{self.groups} groups, none of them in two splits"]
+        least, most = min(self.sizes), max(self.sizes)
+        sizes = f"{least} to {most} images" if least < most else f"{most} image{'s' * (most > 1)}"
+        lines = [
+            str(self.report),
+            "",
+            f"{self.groups} groups of {sizes}, none of them in two splits",
+            *self.passed_over,
+        ]
         return "\n".join([*lines, *[f"near-duplicates, kept together: {names}{more}"] * bool(self.joined)])
 
 
@@ -77,16 +92,18 @@ def adopt(
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
         raise DataError(f"A dataset cannot be called {name!r}.", mend="use letters, digits, - and _.")
     if name in registry.DATASETS or target.exists():
-        raise DataError(f"There is a dataset {name!r} already.", where=target, mend="choose another name.")
+        mend = "choose another name, or delete the folder to make it anew."
+        raise DataError(f"There is a dataset {name!r} already.", where=target, mend=mend)
     found = pairs(Path(images), Path(masks))
     samples = [Sample(image.stem, image, mask, {}) for image, mask in found]
+    named = _groups([sample.id for sample in samples], group)
     lesions = _read_all(samples)
-    named = [_group_of(sample.id, group) for sample in samples]
     numbers, joined = _together(samples, named, alike)
     splits = split_groups(numbers, lesions, seed)
     with stamped.new_folder(target) as fresh:
         _write(fresh, samples, named, splits, noun, modality)
-    return Adopted(target, len(set(numbers)), joined, check(name, folder=target.parent))
+    passed_over = [told for folder in dict.fromkeys((Path(images), Path(masks))) if (told := _passed_over(folder))]
+    return Adopted(target, sorted(Counter(numbers).values()), joined, passed_over, check(name, folder=target.parent))
 
 
 def pairs(images: Path, masks: Path) -> list[tuple[Path, Path]]:
@@ -149,7 +166,8 @@ def split_groups(groups: Sequence[int], lesions: Sequence[bool], seed: int = 0) 
     if without:
         raise DataError(
             f"No mask of {' and '.join(without)} would have foreground: {lesions.sum()} of {len(lesions)} masks have some.",
-            mend="try another seed, or bring more images with something to find, of more groups.",
+            mend=f"check that `group` names patients ({len(numbers)} groups), try another seed, or bring more images with "
+            "something to find.",
         )
     return splits
 
@@ -161,10 +179,20 @@ def _pictures(folder: Path) -> list[Path]:
     known = Image.registered_extensions()
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in known and path.name[0] != "."]
     if not files:
-        raise DataError(
-            "There is no image in the folder.", where=folder, mend="use PNG, JPEG, TIFF, BMP or WebP files."
-        )
+        told = f" ({others})" if (others := _passed_over(folder)) else ""
+        mend = "put all images into this one folder, as PNG, JPEG, TIFF, BMP or WebP files (export DICOM and arrays first)."
+        raise DataError(f"There is no image in the folder{told}.", where=folder, mend=mend)
     return files
+
+
+def _passed_over(folder: Path) -> str:
+    """What of a folder is not read, in a few words: files of other kinds, and folders; empty where there is nothing."""
+    known, others = Image.registered_extensions(), Counter()
+    for path in folder.iterdir():
+        if path.name[0] != "." and (path.is_dir() or path.suffix.lower() not in known):
+            others["folders" if path.is_dir() else path.suffix.lower() or "files without an ending"] += 1
+    shown = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+    return f"passed over in {folder.name}: {shown}" if others else ""
 
 
 def _read_all(samples: Sequence[Sample]) -> list[bool]:
@@ -185,24 +213,37 @@ def _read_all(samples: Sequence[Sample]) -> list[bool]:
         )
         raise DataError(
             f"Files that cannot be used ({len(broken)}):\n{shown}",
-            mend="mend or remove them; masks are black and white, as wide as their image.",
+            mend="mend or remove them; masks are black and white, with their image's proportions.",
         )
     return lesions
 
 
-def _group_of(name: str, group: Grouping) -> str:
+def _groups(names: Sequence[str], group: Grouping) -> list[str]:
+    """The group of each image. Raises DataError for an expression that does not fit them all, and for one group of all."""
     if group is None:
-        return name
-    if callable(group):
-        return str(group(name))
-    mend = r"write an expression such as ^(patient\d+)_, whose first bracket is the group."
+        return list(names)
+    groups = [str(group(name)) for name in names] if callable(group) else _matched(names, group)
+    if len(set(groups)) == 1:
+        mend = (
+            "say what tells one patient from another, or leave the group out: each image is then a patient of its own."
+        )
+        raise DataError(f"All {len(names)} images are in one group, {groups[0]!r}.", mend=mend)
+    return groups
+
+
+def _matched(names: Sequence[str], group: str) -> list[str]:
+    """What the expression finds in each name: its first bracket, or all of it where it has none."""
+    mend = r"write an expression such as ^(patient\d+)_, whose first bracket is the group"
     try:
-        match = re.search(group, name)
+        matches = [re.search(group, name) for name in names]
     except re.error as error:
-        raise DataError(f"The group {group!r} is no regular expression ({error}).", mend=mend) from None
-    found = match and (match[1] if match.re.groups else match[0])
-    if not found:
-        raise DataError(f"The group {group!r} does not fit the image {name!r}.", mend=mend)
+        raise DataError(f"The group {group!r} is no regular expression ({error}).", mend=f"{mend}.") from None
+    found = [match and (match[1] if match.re.groups else match[0]) for match in matches]
+    if others := [name for name, one in zip(names, found, strict=True) if not one]:
+        raise DataError(
+            f"The group {group!r} fits {len(names) - len(others)} of {len(names)} names; not, for example, {others[0]!r}.",
+            mend=f"{mend}, or leave it out: each image is then a patient of its own, and scores may be too high.",
+        )
     return found
 
 

@@ -1,6 +1,7 @@
 """The datasets the course knows: the paper's public ones and the project's own phantoms, as facts."""
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlsm_helpers.errors import DataError
@@ -122,10 +123,12 @@ _PHANTOMS = [
 DATASETS = {card.name: card for card in _PHANTOMS + _PUBLIC}
 
 
-def find(name: str) -> Dataset:
-    """The card of the dataset `name`. Raises DataError, with the nearest names, for one the course does not know."""
+def find(name: str, own: Sequence[str] = ()) -> Dataset:
+    """The card of the dataset `name`. Raises DataError for one the course does not know, with the names that are nearest to it
+    among the course's and `own`."""
     if name in DATASETS:
         return DATASETS[name]
-    nearest = difflib.get_close_matches(name, DATASETS, n=3, cutoff=0.4)
+    known = [*own, *DATASETS]
+    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-    raise DataError(f"There is no dataset {name!r}.", mend=f"{meant}`vlsm data list` shows all: {', '.join(DATASETS)}.")
+    raise DataError(f"There is no dataset {name!r}.", mend=f"{meant}`vlsm data list` shows all: {', '.join(known)}.")

@@ -75,7 +75,8 @@ def dataset_folder(name: str, folder: Path | None = None) -> Path:
         return phantoms.ensure(name, cache_folder() / "phantoms")
     root = (folder or data_folder()) / name
     if not (root / "anns").is_dir():
-        card = registry.find(name)  # an unknown name that is not on disk either: say which names there are
+        own = [path.parent.name for path in sorted(root.parent.glob("*/anns"))]
+        card = registry.find(name, own)  # an unknown name that is not on disk either: say which names there are
         raise DataError(
             f"The dataset {card.title} is not prepared.",
             where=root,
