@@ -82,8 +82,8 @@ FEATURES = Recipe(
 )
 
 # Encoders that train, too, at the decoder's rate: the shipped miniatures have little to forget and much to learn, and
-# low-rank updates begin at nothing. More patience: much of what they learn comes when the schedule has nearly ended.
-FINETUNE = replace(FEATURES, name="finetune", epochs=60, patience=50)
+# low-rank updates begin at nothing. Never stopped early: much of what they learn comes when the schedule has nearly ended.
+FINETUNE = replace(FEATURES, name="finetune", epochs=60, patience=1000)
 
 # All of the published encoders: a hundred times slower than the decoder, so that they do not forget what they know.
 FINETUNE_GENTLY = replace(FINETUNE, name="finetune_gently", epochs=40, encoder_rate=0.01)
