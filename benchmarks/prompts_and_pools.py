@@ -28,9 +28,11 @@ PLANS = (
 
 
 def measured() -> pd.DataFrame:
-    """A row a test image, of what is done: KEYS, seed, id, dice."""
+    """A row a test image, of what is done: KEYS, seed, id, dice, lesion (whether its mask marks anything)."""
     found = pd.concat([paper_table.scores(plan) for plan in PLANS], ignore_index=True)
-    return found[[*KEYS, "seed", "id", "dice"]].round(4) if len(found) else found
+    if not len(found):
+        return found
+    return found.assign(lesion=found["foreground"] > 0)[[*KEYS, "seed", "id", "dice", "lesion"]].round(4)
 
 
 def table(rows: pd.DataFrame) -> str:
