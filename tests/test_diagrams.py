@@ -43,6 +43,12 @@ def test_the_drawing_of_ensemble_a_says_the_networks_own_sizes():
     network = EnsembleA("tiny", width=0.125)
     figure = diagrams.ensemble_a(network)
     labels = [text.get_text() for text in figure.axes[0].texts]
-    for words in ("128 × 128", "a map, 8 × 8,\n16 channels", "16 + 64\nchannels", "tap 2", "1 × 1, 3 numbers"):
+    for words in (
+        "128 × 128",
+        "a map, 8 × 8,\n16 channels",
+        "16 + 64\nchannels",
+        "first tap\n(block 2)",
+        "1 × 1, 3 numbers",
+    ):
         assert words in labels
     plt.close(figure)

@@ -105,7 +105,26 @@ def test_the_closest_caption_of_each_image_is_framed():
 
 def test_maps_stand_below_their_images_under_the_same_outline():
     figure = plots.probability_maps([IMAGE], [SQUARE], {"sure": [SQUARE * 0.8], "unsure": [SQUARE * 0.4]})
-    assert [axes.get_ylabel() for axes in figure.axes] == ["", "sure", "unsure"]
-    assert [axes.images[0].get_array().max() for axes in figure.axes] == [90, 0.8, 0.4]
-    assert [len(axes.collections) for axes in figure.axes] == [1, 1, 1]
+    *panels, scale = figure.axes
+    assert [axes.get_ylabel() for axes in panels] == ["image", "sure", "unsure"]
+    assert [axes.images[0].get_array().max() for axes in panels] == [90, 0.8, 0.4]
+    assert [len(axes.collections) for axes in panels] == [1, 1, 1]
+    assert scale.get_ylim() == (0, 1)
     plots.plt.close(figure)
+
+
+def test_outlines_are_told_apart_where_there_are_two():
+    one, two = plots.image_grid([IMAGE], [SQUARE], ["a"]), plots.image_grid([IMAGE], [SQUARE], ["a"], [SQUARE])
+    assert not one.legends
+    assert [text.get_text() for text in two.legends[0].get_texts()] == ["truth", "prediction"]
+    assert len(two.axes[0].collections) == 2
+    for figure in (one, two):
+        plots.plt.close(figure)
+
+
+def test_a_legend_of_one_thing_is_left_out():
+    rows = [{"dataset": name, "what": "A", "value": 1, "low": 0, "high": 2} for name in ("x", "y")]
+    for more, legend in (([], False), ([{"dataset": "x", "what": "B", "value": 1, "low": 0, "high": 2}], True)):
+        figure = plots.paired_differences(pd.DataFrame(rows + more), "dataset", "what", "points")
+        assert (figure.axes[0].get_legend() is not None) is legend
+        plots.plt.close(figure)
