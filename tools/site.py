@@ -28,12 +28,15 @@ PARTS = {
 }
 CONFIG = f"""
 project = "VLSM-Ensemble, step by step"
-author = "The authors of the course"
+author = "the authors of the course"
 html_title = project
 extensions = ["myst_nb"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
+nb_merge_streams = True
+html_static_path = ["_own"]
+html_css_files = ["own.css"]
 html_theme = "sphinx_book_theme"
 html_theme_options = {{
     "repository_url": "{REPOSITORY}",
@@ -46,6 +49,22 @@ html_theme_options = {{
     "show_toc_level": 2,
     "launch_buttons": {{"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}},
 }}
+"""
+# What the themes leave to be wished for: tables whose cells touch, lines that run out of their box, pictures dimmed in the dark (they
+# are data here), and the empty head of a table that has none.
+CSS = """
+.cell_output table :is(th, td) { padding: .2rem .6rem; text-align: right; }
+.cell_output table :is(th.row_heading, tbody th) { text-align: left; }
+.bd-content .highlight pre, .cell_output .output pre { white-space: pre-wrap; }
+.cell_output > .output + .output { margin-top: 1rem; }
+.bd-content details { margin-bottom: 1rem; }
+a.headerlink { position: absolute; }
+html[data-theme=dark] .bd-content img, html[data-theme=dark] .bd-content div.cell_output img {
+  filter: none !important; padding: 0; background: none; }
+html[data-theme=dark] .bd-content div.cell_output .text_html:not(:has(table.dataframe)) {
+  background: none; color: inherit; }
+thead:not(:has(th:not(:empty))) { display: none; }
+code { box-decoration-break: clone; -webkit-box-decoration-break: clone; }
 """
 _LINK = re.compile(r"(?<!!)(\[[^\]]*\])\(([^)#:\s]+)(#[^)]*)?\)")
 
@@ -66,6 +85,8 @@ def write_sources(folder: Path) -> None:
     with (folder / "index.md").open("a", encoding="utf-8") as index:
         index.writelines(_contents(folder))
     (folder / "conf.py").write_text(CONFIG, encoding="utf-8")
+    (folder / "_own").mkdir()
+    (folder / "_own" / "own.css").write_text(CSS, encoding="utf-8")
 
 
 def _contents(folder: Path) -> Iterator[str]:

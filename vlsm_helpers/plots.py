@@ -95,7 +95,9 @@ def numbers_on_pixels(panels: Mapping[str, np.ndarray]) -> Figure:
             axes.set(title=title, xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
             for (row, column), value in np.ndenumerate(values):
-                axes.text(column, row, f"{value:g}", ha="center", va="center")
+                axes.text(
+                    column, row, f"{value:g}", ha="center", va="center", color="white" if value > 0.7 else "black"
+                )
         figure.tight_layout()
     return figure
 
@@ -208,7 +210,9 @@ def similarity_matrix(images: Sequence[np.ndarray], captions: Sequence[str], cos
             best = 1 + cosines[column].argmax()
             axes.add_patch(plt.Rectangle((column - 0.46, best - 0.46), 0.92, 0.92, fill=False, edgecolor=ORANGE, lw=2))
         for (row, column), value in np.ndenumerate(shown[1:]):
-            axes.text(column, row + 1, f"{value:.2f}", ha="center", va="center", fontsize=7)
+            dark = value - np.nanmin(shown) > 0.6 * (np.nanmax(shown) + 0.3 - np.nanmin(shown))
+            colour = "white" if dark else "black"
+            axes.text(column, row + 1, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
         axes.set(xlim=(-0.5, len(images) - 0.5), ylim=(len(captions) + 0.5, -0.5), xticks=[])
         axes.set_yticks(range(1, 1 + len(captions)), [fill(caption, 42) for caption in captions], fontsize=8)
         axes.tick_params(length=0)
@@ -237,9 +241,7 @@ def probability_maps(
             row[0].set_ylabel(fill(name, 18))
             for axes, one in zip(row, values, strict=True):
                 shown = axes.imshow(one, cmap="magma", vmin=0, vmax=1)
-        figure.colorbar(shown, ax=grid[1:], aspect=12 * len(maps), pad=0.02, ticks=[0, 0.5, 1]).outline.set_visible(
-            False
-        )
+        figure.colorbar(shown, ax=grid, aspect=12 * shape[0], pad=0.02, ticks=[0, 0.5, 1]).outline.set_visible(False)
         for column, mask in zip(grid.T, masks, strict=True):
             for axes in column:
                 outline(axes, mask)
