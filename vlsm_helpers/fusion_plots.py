@@ -42,9 +42,9 @@ def reliability_diagrams(found: Mapping[str, Reliability]) -> Figure:
         for axes, (name, one) in zip(grid.flat, found.items(), strict=True):
             axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
             axes.plot(one.said, one.true, color=BLUE)
-            axes.scatter(one.said, one.true, 5 + 150 * one.share, color=BLUE)
+            axes.scatter(one.said, one.true, 5 + 150 * one.share, color=BLUE, clip_on=False, zorder=3)
             axes.set(title=f"{name}\nECE {one.ece:.3f}, Brier {one.brier:.3f}", xlim=(0, 1), ylim=(0, 1))
-            axes.set_xlabel("probability")
+            axes.set(xlabel="probability", xticks=[0, 0.5, 1])
         grid[0, 0].set_ylabel("share of foreground")
         figure.tight_layout()
     return figure
