@@ -35,6 +35,7 @@ myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "gfm"
 html_static_path = ["_own"]
 html_css_files = ["own.css"]
 html_theme = "sphinx_book_theme"
@@ -53,7 +54,9 @@ html_theme_options = {{
 # What the themes leave to be wished for: tables whose cells touch, lines that run out of their box, pictures dimmed in the
 # dark (they are data here), and the empty head of a table that has none.
 CSS = """
-.cell_output table :is(th, td) { padding: .2rem .6rem; text-align: right; }
+.bd-content table { font-size: .8rem; }
+.bd-content table :is(th, td) { padding: .2rem .4rem; }
+.cell_output table :is(th, td) { text-align: right; }
 .cell_output table :is(th.row_heading, tbody th) { text-align: left; }
 .bd-content .highlight pre, .cell_output .output pre { white-space: pre-wrap; }
 .cell_output > .output + .output { margin-top: 1rem; }
