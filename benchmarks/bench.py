@@ -146,7 +146,7 @@ def numbers(given: Given) -> list[dict]:
     """Bfloat16 and torch.compile: a training step of UNet-D, and whether the masks of trained members stay as they are."""
     full = PROFILES["tiny" if given.tiny else "full"]
     found = precision.steps(PROFILES["tiny"], 8, given.rounds) + precision.steps(full, 4, given.rounds)
-    images, epochs = (10, 1) if given.tiny else (100, None)
+    images, epochs = (10, 1) if given.tiny else (100, 15)
     return found + list(precision.dice(given.dataset, images, epochs, given.rounds))
 
 
