@@ -57,7 +57,7 @@ def segment(
     predictor = Predictor.load(ensemble)
     if prompt is not None and prompt != predictor.prompt:
         typer.echo(
-            f"It was trained with {predictor.prompt!r}: other words change little and find nothing else.", err=True
+            f"It was trained with {predictor.prompt!r} and scored with it: other words were not tested.", err=True
         )
     table, broken = segment_files(predictor, images, output, prompt)
     if len(table):

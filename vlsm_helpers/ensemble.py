@@ -31,7 +31,7 @@ scores below come from {test} test images that nothing else has seen.
 
 - Split: {split_by}. Empty masks: {empty_val} of {val} in validation, {empty_test} of {test} in test
 - Training: profile {profile}, {epochs}
-- Prompt: `{prompt}`, images shown at {size} x {size} pixels. Other words change little and find nothing else
+- Prompt: `{prompt}`, images shown at {size} x {size} pixels. The scores are of this prompt; other words were not tested
 - Hardware: {hardware}; {versions}
 - Frozen encoders are not in this folder: {weights_of}
 
