@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from vlsm_helpers.recipes import FINETUNE, FINETUNE_GENTLY, OURS, PUBLISHED, RECIPES
+from vlsm_helpers.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, PUBLISHED, RECIPES
 
 
 def test_the_published_recipe_is_what_the_authors_code_does():
@@ -33,3 +35,13 @@ def test_what_is_better():
 
 def test_pretrained_encoders_learn_more_slowly_than_the_decoder():
     assert 0 < FINETUNE_GENTLY.encoder_rate < FINETUNE.encoder_rate == 1
+
+
+@pytest.mark.parametrize(("epochs", "views"), [(1, 1), (10, 1), (12, 2), (20, 3), (24, 4), (400, 4)])
+def test_a_short_training_keeps_features_in_fewer_views(epochs, views):
+    assert replace(FEATURES, epochs=epochs).views(4) == views
+
+
+def test_a_cnn_beside_frozen_encoders_has_all_views_however_short_its_training():
+    assert replace(OURS, epochs=5).views(4) == 4
+    assert OURS.views(1) == 1

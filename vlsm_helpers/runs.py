@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from vlsm_helpers import settings, store
-from vlsm_helpers.caching import cached, has_frozen_encoders
+from vlsm_helpers.caching import VIEWS, cached, has_frozen_encoders
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample, load_split
 from vlsm_helpers.data.segmentation import SegmentationDataset
@@ -73,7 +73,8 @@ def train_member(
             )
         )
         if has_frozen_encoders(segmenter):
-            training, validation = cached(segmenter, training), cached(segmenter, validation)
+            training = cached(segmenter, training, chosen.views(VIEWS))
+            validation = cached(segmenter, validation)
     what = "-".join(filter(None, (member, segmenter.config.get("train"), chosen.name)))
     folder = settings.runs_folder() / (run or f"{dataset}-{what}-{size}px-seed{seed}")
     fit(segmenter, training, validation, folder, chosen, seed=seed)
