@@ -115,18 +115,22 @@ def test_kill_9_in_the_middle_of_an_epoch_then_resume(toy, tmp_path):
 
 
 PRECISION = """
-import sys; from pathlib import Path
+import sys, torch; from pathlib import Path
 from tests.test_training import SHORT, datasets, fit, network
 model, seen = network(), set()
 model.head.register_forward_hook(lambda module, given, logits: seen.add(str(logits.dtype)))
-print(fit(model, *datasets(), Path(sys.argv[1]), SHORT)["val_dice"].max(), *seen)
+dice = fit(model, *datasets(), Path(sys.argv[1]), SHORT)["val_dice"].max()
+trained_in = set(seen)
+seen.clear()
+model(torch.rand(2, 3, 32, 32), "a bump")
+print(dice, *trained_in, *seen)
 """
 
 
 @pytest.mark.parametrize(
     ("told", "dtype"), [("bf16", "torch.bfloat16"), ("no", "torch.float32"), (None, "torch.float32")]
 )
-def test_a_cpu_computes_in_bfloat16_where_accelerate_is_told_so(toy, tmp_path, told, dtype):
+def test_a_cpu_trains_in_bfloat16_where_accelerate_is_told_so_and_scores_in_float32(toy, tmp_path, told, dtype):
     """In a process of its own: accelerate keeps its state for a process's life."""
     environment = {name: value for name, value in os.environ.items() if name != "ACCELERATE_MIXED_PRECISION"}
     environment |= {"ACCELERATE_MIXED_PRECISION": told} if told else {}
@@ -134,7 +138,7 @@ def test_a_cpu_computes_in_bfloat16_where_accelerate_is_told_so(toy, tmp_path, t
     child = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
     dice, *seen = child.stdout.splitlines()[-1].split()
-    assert seen == [dtype]
+    assert seen == [dtype, "torch.float32"]
     assert 0 <= float(dice) <= 1
     tensors = load_file(tmp_path / "run" / BEST)
     assert {tensor.dtype for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")} == {

@@ -66,13 +66,17 @@ def fit(
     among them. Where it holds an unfinished run with the same settings, that run goes on and ends with the numbers of an
     uninterrupted one: order, augmentation and dropout of an epoch follow from the seed and the epoch's number alone.
     Started by `accelerate launch` on several processes, each takes its share of every batch, and dropout apart the numbers
-    are those of one. A GPU computes in bfloat16; a CPU in float32, unless ACCELERATE_MIXED_PRECISION says bf16.
+    are those of one. A GPU trains in bfloat16; a CPU in float32, unless ACCELERATE_MIXED_PRECISION says bf16. The segmenter
+    itself, asked afterwards, computes in float32.
     Raises TrainingError for a folder of another run, a loss that is not finite, or a checkpoint that cannot be written;
     what was saved before is kept. Raises SettingsError for cached features that another segmenter computed.
     """
     trainer = _Trainer(segmenter, train, validation, settings.writable(Path(run)), recipe, seed)
-    trainer.resume()
-    trainer.train()
+    try:
+        trainer.resume()
+        trainer.train()
+    finally:  # without accelerate's wrapper, which would go on computing scores in bfloat16
+        trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     return trainer.history()
 
 
