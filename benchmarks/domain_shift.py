@@ -13,10 +13,10 @@ import pandas as pd
 
 from benchmarks.hybrid_ensembles import ENSEMBLES, MEMBERS, trained
 from benchmarks.late_fusion import fit, judge, predicted
-from benchmarks.rows import SEEDS, draw_of, keep
+from benchmarks.rows import SEEDS, draw_of, keep, of_test
 from vlsm_helpers.fusion import WeightedMean
 from vlsm_helpers.results import MEASURED
-from vlsm_helpers.runs import PER_IMAGE, evaluate_run
+from vlsm_helpers.runs import evaluate_run
 from vlsm_helpers.statistics import bootstrap_seeds
 from vlsm_helpers.store import Store
 
@@ -41,8 +41,7 @@ def measure(trained_on: str, dataset: str, label: str, seed: int) -> pd.DataFram
     else:
         run = trained(trained_on, label, seed)
         evaluate_run(run, "test", tested)
-        scores = pd.read_csv(run / PER_IMAGE, dtype={"id": str})
-        rows = scores[(scores["dataset"] == tested) & (scores["split"] == "test")][["id", "dice"]]
+        rows = of_test(run, tested)[["id", "dice"]]
     return rows.assign(trained_on=trained_on, dataset=dataset, model=label, seed=seed).round(4)
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.rows import DRAWN, SEEDS, draw_of, keep
+from benchmarks.rows import DRAWN, SEEDS, draw_of, keep, of_test
 from vlsm_helpers import settings
 from vlsm_helpers.models import members
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.unet_d import width_for
 from vlsm_helpers.profiles import Profile
 from vlsm_helpers.results import MEASURED
-from vlsm_helpers.runs import PER_IMAGE, evaluate_run, train_member
+from vlsm_helpers.runs import evaluate_run, train_member
 from vlsm_helpers.statistics import bootstrap_seeds
 from vlsm_helpers.training import METRICS
 
@@ -65,7 +65,7 @@ def measure(dataset: str, label: str, seed: int, cnn_epochs: int) -> pd.DataFram
     """A row a test image: dataset, model, seed, id, dice, and the run's best Dice on validation."""
     run = trained(dataset, label, seed, cnn_epochs)
     evaluate_run(run)
-    rows = pd.read_csv(run / PER_IMAGE, dtype={"id": str}).query("split == 'test'")[["id", "dice"]]
+    rows = of_test(run, draw_of(dataset, seed))[["id", "dice"]]
     validated = pd.read_csv(run / METRICS)["val_dice"].max()
     return rows.assign(dataset=dataset, model=label, seed=seed, val_dice=validated).round(5)
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from vlsm_helpers import settings
 from vlsm_helpers.data import phantoms, registry
+from vlsm_helpers.runs import PER_IMAGE
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
@@ -18,6 +19,12 @@ def draw_of(dataset: str, seed: int) -> str:
     if seed == 0 or not registry.find(dataset).is_phantom:
         return dataset
     return phantoms.ensure(dataset, settings.data_folder(), draw=seed).name
+
+
+def of_test(run: Path, dataset: str) -> pd.DataFrame:
+    """What `evaluate_run` kept of each test image of `dataset`; the run may have been scored on other datasets, too."""
+    rows = pd.read_csv(run / PER_IMAGE, dtype={"id": str})
+    return rows[(rows["dataset"] == dataset) & (rows["split"] == "test")]
 
 
 def keep(rows: pd.DataFrame, path: Path, keys: Sequence[str], table: Callable[[pd.DataFrame], str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.rows import DRAWN, HERE, SEEDS, draw_of, keep
+from benchmarks.rows import DRAWN, HERE, SEEDS, draw_of, keep, of_test
 from vlsm_helpers import settings
 from vlsm_helpers.data import registry
 from vlsm_helpers.data.samples import load_split
@@ -22,7 +22,7 @@ from vlsm_helpers.evaluation import score_split
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.mean_mask import MeanMask
 from vlsm_helpers.prompting import PromptedImages
-from vlsm_helpers.runs import PER_IMAGE, evaluate_run, train_member
+from vlsm_helpers.runs import evaluate_run, train_member
 from vlsm_helpers.statistics import bootstrap_mean
 from vlsm_helpers.training import METRICS
 
@@ -106,8 +106,8 @@ def trained(dataset: str, label: str, seeds: Sequence[int], budget: dict) -> Ite
         name = draw_of(dataset, seed)
         run = train_member(member, name, seed=seed, **options, **budget)
         evaluate_run(run)
-        rows = pd.read_csv(run / PER_IMAGE).query("split == 'test'")
-        yield _row(dataset, label, "p1", rows["dice"], seed=seed, epochs=len(pd.read_csv(run / METRICS)))
+        dice = of_test(run, name)["dice"]
+        yield _row(dataset, label, "p1", dice, seed=seed, epochs=len(pd.read_csv(run / METRICS)))
 
 
 def _row(dataset: str, model: str, prompt: str, dice: Iterable[float], seed: int = 0, **more) -> dict:

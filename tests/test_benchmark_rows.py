@@ -2,7 +2,7 @@ import gzip
 
 import pandas as pd
 
-from benchmarks.rows import draw_of, keep
+from benchmarks.rows import draw_of, keep, of_test
 
 KEYS = ["model", "prompt", "seed"]
 
@@ -50,3 +50,11 @@ def test_a_seed_of_real_images_sees_the_same_ones_and_a_seed_of_phantoms_its_own
     assert draw_of("busi", 2) == "busi"
     assert draw_of("phantom_skin", 0) == "phantom_skin"
     assert draw_of("phantom_skin", 2) == "phantom_skin_draw2"
+
+
+def test_scores_on_other_datasets_and_splits_are_not_those_of_the_test_images(tmp_path):
+    own = pd.DataFrame({"id": ["007", "8"], "dice": [0.5, 0.7], "dataset": "home", "split": "test"})
+    others = [own.assign(dataset="abroad"), own.assign(split="val")]
+    pd.concat([*others, own]).to_csv(tmp_path / "per_image.csv", index=False)
+    found = of_test(tmp_path, "home")
+    assert found[["id", "dice"]].to_numpy().tolist() == [["007", 0.5], ["8", 0.7]]
