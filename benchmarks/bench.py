@@ -161,7 +161,7 @@ def write_weights(folder: Path, tiny: bool) -> None:
 
 
 def caches(given: Given) -> list[dict]:
-    """An epoch of BiomedCLIPSeg's decoder with and without cached features, and trainings with the filling counted."""
+    """An epoch of BiomedCLIPSeg's decoder with and without cached features, and what trainings add up to, filling included."""
     with tempfile.TemporaryDirectory() as folder:
         write_biomedclip(Path(folder) / "biomedclip", tiny=given.tiny)
         images = 8 if given.tiny else 96
@@ -172,7 +172,7 @@ def caches(given: Given) -> list[dict]:
     for epochs in (10, 24, FEATURES.epochs):
         views = replace(FEATURES, epochs=epochs).views(VIEWS)
         taken = {"anew": [epochs * anew], FILLED: [views * measured.making + epochs * kept]}
-        label = f"{epochs} epochs, augmented, seconds an image, in {views} view{'s' * (views > 1)} as `vlsm train` keeps them"
+        label = f"{epochs} epochs, seconds an image, in {views} view{'s' * (views > 1)} as `vlsm train` keeps them"
         found += rows(label, taken, {FILLED: "4 times as fast"})
     return found
 

@@ -56,7 +56,8 @@ html_theme_options = {{
 CSS = """
 .bd-content table { font-size: .8rem; }
 .bd-content table :is(th, td) { padding: .2rem .4rem; }
-.cell_output table :is(th, td) { text-align: right; }
+.cell_output table { font-size: .72rem; }
+.cell_output table :is(th, td) { text-align: right; padding: .2rem .25rem; }
 .cell_output table :is(th.row_heading, tbody th) { text-align: left; }
 .bd-content .highlight pre, .cell_output .output pre { white-space: pre-wrap; }
 .cell_output > .output + .output { margin-top: 1rem; }
