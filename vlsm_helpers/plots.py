@@ -118,7 +118,7 @@ def training_curves(histories: Mapping[str, pd.DataFrame], mean_mask: float | No
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         left.set(xlabel="epoch", ylabel="loss on train (Dice + cross-entropy)", ylim=(0, None))
         right.set(xlabel="epoch", ylabel="Dice on validation", ylim=(0, 1))
-        left.legend(frameon=False, loc="lower left")  # a loss starts high
+        left.legend(frameon=False, loc="best")
         figure.tight_layout()
     return figure
 
