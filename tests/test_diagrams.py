@@ -34,7 +34,7 @@ def test_drawing_leaves_the_network_as_it_was():
 def test_the_drawing_of_clipseg_says_the_networks_own_sizes(tiny_weights):
     figure = diagrams.clipseg(CLIPSeg(tiny_weights / "clipseg", image_size=96))
     labels = [text.get_text() for text in figure.axes[0].texts]
-    for words in ("96 × 96", "6 × 6 patches,\n1 for the class", "10 blocks,\nwidth 48", "at most 24", "taps 3, 6, 9"):
+    for words in ("96 × 96", "6 × 6 patches,\n1 class token", "10 blocks,\nwidth 48", "at most 24", "taps 3, 6, 9"):
         assert words in labels
     plt.close(figure)
 

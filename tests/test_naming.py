@@ -3,7 +3,7 @@ import pytest
 
 from tools.pretrain import naming
 from tools.pretrain.naming import BACKGROUND, EVERYTHING, MEDICAL, corpus, draw_prompt, phrase
-from tools.pretrain.world import Scene, Thing, draw
+from tools.pretrain.world import SURFACES, Scene, Thing, draw
 
 
 def box(rows: slice, columns: slice) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_places_are_those_of_the_turned_picture(two_squares):
 def test_a_third_of_the_prompts_name_nothing_that_is_there():
     rng, empty, count = np.random.default_rng(0), 0, 0
     for seed in range(60):
-        scene = draw(seed)
+        scene = draw(seed, SURFACES)
         for _ in range(20):
             _, target = draw_prompt(rng, scene, [thing.mask for thing in scene.things])
             empty, count = empty + (not target.any()), count + 1
@@ -95,7 +95,7 @@ def test_medical_words_are_in_the_vocabulary_and_in_no_prompt():
     assert set(MEDICAL.split()) <= set(corpus())
     rng, words = np.random.default_rng(0), set()
     for seed in range(30):
-        scene = draw(seed)
+        scene = draw(seed, SURFACES)
         for _ in range(30):
             words |= set(draw_prompt(rng, scene, [t.mask for t in scene.things])[0].replace(",", "").split())
     assert not words & (set(MEDICAL.split()) - {"medium"})

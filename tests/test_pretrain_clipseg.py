@@ -1,12 +1,16 @@
 import json
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tools.pretrain import card, clipseg
+from tools.pretrain import clipseg
 from tools.pretrain.scenes import SceneStore
+from tools.pretrain.world import SURFACES
 from vlsm_helpers.models.clipseg import CLIPSeg
 
 
@@ -21,7 +25,7 @@ def fresh(tmp_path_factory):
 def store(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLSM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return SceneStore(range(40))
+        return SceneStore(range(40), SURFACES)
 
 
 def test_an_untrained_one_marks_little_and_is_not_wild(fresh):
@@ -76,14 +80,17 @@ def test_training_lowers_the_loss_and_leaves_a_folder_that_loads(fresh, store, t
     torch.manual_seed(0)
     segmenter = CLIPSeg(fresh, train="encoders")
     before = {name: value.clone() for name, value in segmenter.state_dict().items()}
-    log = clipseg.train(segmenter, store, store, 12, 0, lambda *_: None)
+    lesson = replace(clipseg.LESSONS[0], steps=12)
+    log = clipseg.train(segmenter, store, store, lesson, 0, lambda *_: None)
     assert log[-1]["loss"] < log[0]["loss"]
     changed = {
         name.split(".")[1] for name, value in segmenter.state_dict().items() if not torch.equal(value, before[name])
     }
     assert {"text_model", "vision_model", "text_projection"} <= changed
     clipseg.save(segmenter, fresh, tmp_path)
-    card.write(tmp_path, "CLIPSeg", {"seed": "0"}, log, held_out=len(store))
+    clipseg.write_card(tmp_path, [lesson], [{"lesson": 1} | row for row in log], seed=0)
+    for name in ("vocab.json", "merges.txt"):
+        assert (tmp_path / name).read_bytes() == (fresh / name).read_bytes()
     tensors = load_file(tmp_path / "model.safetensors")
     assert {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float16}
     images = torch.rand(1, 3, 128, 128)
@@ -94,3 +101,22 @@ def test_training_lowers_the_loss_and_leaves_a_folder_that_loads(fresh, store, t
     text = (tmp_path / "README.md").read_text()
     assert "Not for clinical use" in text
     assert f"{log[-1]['loss']:.3f}" in text
+
+
+def test_the_vocabulary_is_the_same_in_every_process():
+    """Of equally frequent pairs the tokenizers library takes any, unless it is told in what order letters come."""
+    ask = [sys.executable, "-c", "from tools.pretrain.clipseg import _merges; print(_merges())"]
+    assert len({subprocess.run(ask, capture_output=True, check=True, text=True).stdout for _ in range(2)}) == 1
+
+
+def test_the_second_lesson_goes_on_from_the_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLSM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(clipseg, "HELD_OUT", range(10_000_000, 10_000_004))
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "out"), "--steps", "2", "--scenes", "4"])
+    clipseg.main()
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "4 and 4 scenes" in text
+    rows = [row[:9] for row in text.splitlines() if row.startswith(("| 1 |", "| 2 |"))]
+    assert rows == ["| 1 | 1 |", "| 1 | 2 |", "| 2 | 1 |", "| 2 | 2 |"]
+    images = torch.rand(2, 3, 128, 128)
+    assert CLIPSeg(tmp_path / "out").eval()(images, "a patch").shape == (2, 1, 128, 128)

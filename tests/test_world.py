@@ -1,18 +1,18 @@
 import numpy as np
 import pytest
 
-from tools.pretrain import world
-from tools.pretrain.world import RELIEFS, SHAPES, SIZE, Thing, draw
+from tools.pretrain import grounds, world
+from tools.pretrain.world import RELIEFS, SHAPES, SIZE, SURFACES, WINDOWS, Thing, draw
 from vlsm_helpers.data import phantoms
 
 
-@pytest.fixture(scope="module")
-def scenes():
-    return [draw(seed) for seed in range(40)]
+@pytest.fixture(scope="module", params=[SURFACES, WINDOWS])
+def scenes(request):
+    return [draw(seed, request.param) for seed in range(60)]
 
 
 def test_a_scene_follows_from_its_seed():
-    first, again, other = draw(3), draw(3), draw(4)
+    first, again, other = (draw(seed, WINDOWS) for seed in (3, 3, 4))
     assert np.array_equal(first.image, again.image)
     assert all(np.array_equal(a.mask, b.mask) for a, b in zip(first.things, again.things, strict=True))
     assert not np.array_equal(first.image, other.image)
@@ -72,8 +72,9 @@ def test_every_shape_has_an_inside_and_an_outside(shape):
     assert 0.01 < (depth > 0).mean() < 0.5
 
 
-def test_nothing_medical_is_drawn():
+@pytest.mark.parametrize("module", [world, grounds])
+def test_nothing_medical_is_drawn(module):
     """The miniature's zero-shot scores mean something only because it never saw a phantom."""
     for name in ("endoscopy", "ultrasound", "skin", "xray", "render"):
-        assert not hasattr(world, name)
-    assert phantoms.render.__module__ not in {getattr(value, "__module__", "") for value in vars(world).values()}
+        assert not hasattr(module, name)
+    assert phantoms.render.__module__ not in {getattr(value, "__module__", "") for value in vars(module).values()}

@@ -1,7 +1,7 @@
 """Execute the committed notebooks again, clean and stamp them: `make notebooks`, or `python tools/notebooks.py '03*'`.
 
-Every notebook runs alone, at the tiny profile, on phantoms, without the hub, with an empty runs folder: what a reader
-of a clean clone gets. Only what the notebook says and shows is kept, so that running this twice changes little.
+Every notebook runs alone, at the tiny profile, on phantoms, without the hub, with empty folders for runs and cache: what a
+reader of a clean clone gets. Only what the notebook says and shows is kept, so that running this twice changes little.
 """
 
 import base64
@@ -20,7 +20,7 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
-from vlsm_helpers import __version__, report, settings
+from vlsm_helpers import __version__, report
 from vlsm_helpers.errors import CourseError
 from vlsm_helpers.models import weights
 from vlsm_helpers.runner import run_notebook
@@ -43,8 +43,8 @@ ABSOLUTE_PATH = re.compile(rf"(?<![\w.~])(?<!:/)/(?:{_FOLDERS})/|[A-Z]:\\+Users"
 def restamp(path: Path) -> None:
     """Execute the notebook `path` and write it back, cleaned and stamped. Raises CourseError, leaving it, where it may not."""
     with TemporaryDirectory() as work:
-        executed, runs = Path(work, path.name), Path(work, "runs")
-        os.environ["VLSM_RUNS"] = str(runs)
+        executed, runs, cache = Path(work, path.name), Path(work, "runs"), Path(work, "cache")
+        os.environ |= {"VLSM_RUNS": str(runs), "VLSM_CACHE": str(cache)}
         run_notebook(path, executed, {}, label=path.stem)
         failure = report.read(executed).failure
         notebook = nbformat.read(executed, as_version=4)
@@ -52,7 +52,7 @@ def restamp(path: Path) -> None:
         raise CourseError(
             f"The notebook failed at {failure}", where=path, mend="mend the cell and run the command again."
         )
-    shorter = {str(runs): "runs", str(settings.cache_folder()): "~/.cache/vlsm", f"{PROJECT}/": ""}
+    shorter = {str(runs): "runs", str(cache): "~/.cache/vlsm", f"{PROJECT}/": ""}
     notebook = cleaned(notebook, path, shorter)
     found = output_problems(notebook)
     text = nbformat.writes(notebook) + "\n"

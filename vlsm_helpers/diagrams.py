@@ -102,7 +102,7 @@ def clipseg(network: CLIPSeg) -> Figure:
     embedded, reduced = network.decoder.film_mul.in_features, network.decoder.film_mul.out_features
     pixels = [
         ("image", f"{size} × {size}"),
-        ("tokens", f"{side} × {side} patches,\n1 for the class"),
+        ("tokens", f"{side} × {side} patches,\n1 class token"),
         ("vision encoder", f"{network.taps[-1] + 1} blocks,\nwidth {vision.hidden_size}"),
         ("decoder", f"{len(network.taps)} blocks,\nwidth {reduced}"),
         ("logits", f"{size} × {size}"),

@@ -105,7 +105,7 @@ def numbers_on_pixels(panels: Mapping[str, np.ndarray]) -> Figure:
 def training_curves(histories: Mapping[str, pd.DataFrame], mean_mask: float | None = None) -> Figure:
     """Training loss and validation Dice over epochs, a colour a run; `mean_mask`, a Dice, is drawn as a floor."""
     with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 2.9))
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.1), layout="constrained")
         for colour, (name, history) in zip(COLOURS, histories.items(), strict=False):
             left.plot(history["epoch"], history["train_loss"], color=colour, label=name)
             right.plot(history["epoch"], history["val_dice"], color=colour, label=name)
@@ -118,8 +118,7 @@ def training_curves(histories: Mapping[str, pd.DataFrame], mean_mask: float | No
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         left.set(xlabel="epoch", ylabel="loss on train (Dice + cross-entropy)", ylim=(0, None))
         right.set(xlabel="epoch", ylabel="Dice on validation", ylim=(0, 1))
-        left.legend(frameon=False, loc="lower left")  # a loss starts high
-        figure.tight_layout()
+        figure.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=4)
     return figure
 
 

@@ -10,7 +10,7 @@ def write(
 ) -> None:
     """FOLDER/README.md: what the weights are, the `recipe`, and the scores of the training's `log` on `held_out` examples.
 
-    A row of the log: `step`, `minutes` and any number of scores.
+    A row of the log: `step`, `minutes`, maybe `lesson`, and any number of scores.
     """
     packages = ", ".join(
         f"{package} {version(package)}" for package in ("torch", "transformers", "open_clip_torch", "timm")
@@ -42,4 +42,4 @@ Licence: Apache-2.0, as the course.
 
 
 def _text(key: str, value: float) -> str:
-    return f"{value:.0f}" if key in ("step", "minutes") else f"{value:.3f}"
+    return f"{value:.0f}" if key in ("lesson", "step", "minutes") else f"{value:.3f}"

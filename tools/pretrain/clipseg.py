@@ -1,13 +1,18 @@
 """Pretrain the miniature CLIPSeg on the general world: `python -m tools.pretrain.clipseg vlsm_helpers/tiny_weights/clipseg`.
 
-Encoders and decoder learn together to mark what a prompt names. What is written is a folder in the published format, in
-float16, with a model card. The same seed and number of steps give the same weights, up to the order of floating-point sums.
+Encoders and decoder learn together to mark what a prompt names, in two lessons: first things on surfaces, then also things in
+windows and pale veils, as on grey pictures what matters is often seen through something else. What is written is a folder in
+the published format, in float16, with a model card. The same seed gives the same weights, up to the order of floating-point sums.
 """
 
 import argparse
 import json
 import math
+import shutil
+import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -22,6 +27,7 @@ from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 from tools.pretrain import card
 from tools.pretrain.naming import corpus, draw_prompt
 from tools.pretrain.scenes import HELD_OUT, SceneStore
+from tools.pretrain.world import SURFACES, WINDOWS, World
 from tools.random_checkpoints import write_clip_tokenizer, write_clipseg_preprocessor
 from vlsm_helpers.models.biomedclipseg import reset_decoder
 from vlsm_helpers.models.clipseg import CLIPSeg
@@ -32,8 +38,25 @@ SIZE, PATCH, CONTEXT, WIDTH = 128, 16, 32, 128
 TAPS = (1, 3, 5)  # of six blocks; the decoder's loss reaches no block above the last tap, so there is none
 MERGES = 600
 BATCH, PROMPTS = 32, 3  # images a step, prompts an image: the vision encoder runs once for all three
-RATE, WARM_UP, DECAY = 1.2e-3, 200, 0.03
+DECAY = 0.03
 NEAR_EMPTY = 0.01  # an absent thing is passed over when less than this share of the pixels is marked
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A stage of the training; it starts from the float16 weights that the one before it left."""
+
+    world: World
+    scenes: range  # their seeds
+    steps: int
+    rate: float  # the highest learning rate
+    warm_up: int  # steps
+
+
+LESSONS = (
+    Lesson(SURFACES, range(12_000), steps=4500, rate=1.2e-3, warm_up=200),
+    Lesson(WINDOWS, range(20_000_000, 20_016_000), steps=3000, rate=1e-3, warm_up=50),
+)
 
 
 def write_fresh(folder: Path, seed: int) -> None:
@@ -63,7 +86,7 @@ def write_fresh(folder: Path, seed: int) -> None:
 
 
 def _merges() -> list[str]:
-    """Byte pairs of the world's words, as CLIP's tokenizer wants them."""
+    """Byte pairs of the world's words, as CLIP's tokenizer wants them; always the same."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -72,7 +95,11 @@ def _merges() -> list[str]:
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    trainer = trainers.BpeTrainer(vocab_size=4 * MERGES, end_of_word_suffix="</w>", show_progress=False)
+    # Of pairs that are as frequent the one met first wins, and words are met in no order: named here, letters have a fixed one.
+    ends = [f"{letter}</w>" for letter in sorted(set("".join(corpus())))]
+    trainer = trainers.BpeTrainer(
+        vocab_size=4 * MERGES, end_of_word_suffix="</w>", show_progress=False, special_tokens=ends
+    )
     tokenizer.train_from_iterator(corpus(), trainer)
     pairs = json.loads(tokenizer.to_str())["model"]["merges"]
     return [" ".join(pair) if isinstance(pair, list) else pair for pair in pairs][:MERGES]
@@ -132,18 +159,17 @@ def scores(segmenter: CLIPSeg, store: SceneStore) -> dict[str, float]:
     return {"Dice, something named": float(np.mean(dice)), "absent, nearly nothing marked": float(np.mean(empty))}
 
 
-def train(segmenter: CLIPSeg, store: SceneStore, held_out: SceneStore, steps: int, seed: int, keep) -> list[dict]:
-    """Train for `steps`; every twentieth of them `keep(segmenter, log)`. The log: a row of scores each time."""
+def train(segmenter: CLIPSeg, store: SceneStore, held_out: SceneStore, lesson: Lesson, seed: int, keep) -> list[dict]:
+    """Train for a lesson's steps; every twentieth of them `keep(segmenter, log)`. The log: a row of scores each time."""
     matrices = [p for p in segmenter.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in segmenter.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.98))
-    rng, log, losses, begun = np.random.default_rng(seed), [], [], time.time()
+    optimizer = torch.optim.AdamW(groups, lr=lesson.rate, betas=(0.9, 0.98))
+    rng, log, losses, begun, steps = np.random.default_rng(seed), [], [], time.time(), lesson.steps
     for step in tqdm(range(steps), unit="step", mininterval=10):
         for group in optimizer.param_groups:
-            group["lr"] = (
-                RATE * min(1, (step + 1) / WARM_UP) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
-            )
+            cosine = (1 + math.cos(math.pi * step / steps)) / 2
+            group["lr"] = lesson.rate * min(1, (step + 1) / lesson.warm_up) * (0.01 + 0.99 * cosine)
         images, prompts, targets = draw_batch(store, rng.integers(len(store), size=BATCH), rng)
         value = loss(predict(segmenter, images, prompts), targets)
         optimizer.zero_grad()
@@ -160,44 +186,56 @@ def train(segmenter: CLIPSeg, store: SceneStore, held_out: SceneStore, steps: in
 
 
 def save(segmenter: CLIPSeg, start: Path, folder: Path) -> None:
-    """Write the weights, float16, in the format of the folder `start` that it was loaded from."""
+    """Write the weights, float16, in the format and with the vocabulary of the folder `start` that the training began with."""
     model = CLIPSegForImageSegmentation.from_pretrained(start, dtype=torch.float32)
     model.clip.load_state_dict(segmenter.clip.state_dict())
     model.decoder.load_state_dict(segmenter.decoder.state_dict())
+    shutil.copytree(start, folder, dirs_exist_ok=True)
     model.half().save_pretrained(folder)
-    write_clip_tokenizer(folder, _merges(), CONTEXT)
-    write_clipseg_preprocessor(folder, SIZE)
+
+
+def write_card(folder: Path, lessons: Sequence[Lesson], log: Sequence[Mapping], seed: int) -> None:
+    """FOLDER/README.md, from the rows that all lessons logged."""
+    minutes = sum(
+        max(row["minutes"] for row in log if row["lesson"] == number) for number in {row["lesson"] for row in log}
+    )
+    scenes = " and ".join(f"{len(lesson.scenes):,}" for lesson in lessons)
+    steps = " and ".join(f"{lesson.steps:,}" for lesson in lessons)
+    recipe = {
+        "parameters": f"{trainable_parameters(CLIPSeg(folder, train='encoders')):,}",
+        "data": f"{scenes} scenes of tools/pretrain/world.py, turned and mirrored; no medical picture",
+        "lessons": "things on surfaces; then also in windows, and pale veils",
+        "steps": f"{steps}, {BATCH} images with {PROMPTS} prompts each",
+        "optimizer": f"AdamW, learning rate {' and '.join(str(lesson.rate) for lesson in lessons)}, warm-up, then half a cosine; "
+        f"weight decay {DECAY}",
+        "loss": "2 x cross-entropy + soft Dice, encoders and decoder together, from random weights",
+        "seed": str(seed),
+        "hardware": f"{hardware()}, {minutes:.0f} minutes",
+        "date": date.today().isoformat(),
+    }
+    card.write(folder, "CLIPSeg", recipe, log, held_out=len(HELD_OUT))
 
 
 def main() -> None:
     """Train and write FOLDER, the card included."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=4500)
-    parser.add_argument("--scenes", type=int, default=16_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=max(one.steps for one in LESSONS), help="of a lesson, at most")
+    parser.add_argument("--scenes", type=int, default=max(len(one.scenes) for one in LESSONS), help="likewise")
     given = parser.parse_args()
-    seed_everything(given.seed)
-    store, held_out = SceneStore(range(given.scenes)), SceneStore(HELD_OUT)
-    fresh = given.folder / "fresh"
-    write_fresh(fresh, given.seed)
-    segmenter = CLIPSeg(fresh, train="encoders")
-
-    def keep(segmenter: CLIPSeg, log: list[dict]) -> None:
-        save(segmenter, fresh, given.folder)
-        recipe = {
-            "parameters": f"{trainable_parameters(segmenter):,}",
-            "data": f"{given.scenes:,} scenes of tools/pretrain/world.py, turned and mirrored; no medical picture",
-            "steps": f"{log[-1]['step']:,} of {given.steps:,}, {BATCH} images with {PROMPTS} prompts each",
-            "optimizer": f"AdamW, learning rate {RATE}, {WARM_UP} steps of warm-up, then half a cosine; weight decay {DECAY}",
-            "loss": "2 x cross-entropy + soft Dice, encoders and decoder together, from random weights",
-            "seed": str(given.seed),
-            "hardware": f"{hardware()}, {log[-1]['minutes']:.0f} minutes",
-            "date": date.today().isoformat(),
-        }
-        card.write(given.folder, "CLIPSeg", recipe, log, held_out=len(HELD_OUT))
-
-    train(segmenter, store, held_out, given.steps, given.seed, keep)
+    lessons = [replace(one, steps=min(one.steps, given.steps), scenes=one.scenes[: given.scenes]) for one in LESSONS]
+    log: list[dict] = []
+    with tempfile.TemporaryDirectory() as fresh:
+        start = Path(fresh)
+        write_fresh(start, given.seed)
+        for number, lesson in enumerate(lessons):
+            seed_everything(given.seed)
+            segmenter = CLIPSeg(given.folder if number else start, train="encoders")
+            stores = SceneStore(lesson.scenes, lesson.world), SceneStore(HELD_OUT, lesson.world)
+            rows = train(segmenter, *stores, lesson, given.seed + number, lambda now, _: save(now, start, given.folder))
+            log += [{"lesson": number + 1} | row for row in rows]
+            write_card(given.folder, lessons[: number + 1], log, given.seed)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from tools.pretrain import world
-from tools.pretrain.world import SIZE, Scene, Thing, draw
+from tools.pretrain import grounds, world
+from tools.pretrain.world import SIZE, Scene, Thing, World, draw
 from vlsm_helpers.settings import cache_folder, writable
 
 HELD_OUT = range(10_000_000, 10_000_300)  # seeds that no training takes
@@ -21,14 +22,14 @@ _FILES = ("images.npy", "masks.npy", "things.json")
 
 
 class SceneStore(Sequence):
-    """The scenes of `seeds`, by their place in it. They are drawn on first use, some 15 milliseconds each."""
+    """The scenes `seeds` of a world, by their place in it. They are drawn on first use, some 15 milliseconds each."""
 
-    def __init__(self, seeds: range):
-        source = Path(world.__file__).read_bytes()
-        key = hashlib.sha256(source + repr(seeds).encode()).hexdigest()[:16]
+    def __init__(self, seeds: range, of: World):
+        source = b"".join(Path(module.__file__).read_bytes() for module in (grounds, world))
+        key = hashlib.sha256(source + repr((seeds, of)).encode()).hexdigest()[:16]
         folder = writable(cache_folder() / "world") / key
         if not folder.is_dir():
-            _write(seeds, folder)
+            _write(seeds, of, folder)
         self.images, self.masks = (np.load(folder / name, mmap_mode="r") for name in _FILES[:2])
         self.things = json.loads((folder / _FILES[2]).read_text())
 
@@ -43,23 +44,23 @@ class SceneStore(Sequence):
         return Scene(np.asarray(self.images[index]), tuple(things))
 
 
-def _write(seeds: range, folder: Path) -> None:
+def _write(seeds: range, of: World, folder: Path) -> None:
     """Draw the scenes beside their place and move them there whole."""
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    partial.mkdir()
+    beside = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    beside.mkdir()
     try:
-        images = np.lib.format.open_memmap(partial / _FILES[0], "w+", np.uint8, (len(seeds), SIZE, SIZE, 3))
+        images = np.lib.format.open_memmap(beside / _FILES[0], "w+", np.uint8, (len(seeds), SIZE, SIZE, 3))
         masks, things = [], []
         with ProcessPoolExecutor() as pool:
-            scenes = pool.map(draw, seeds, chunksize=50)
+            scenes = pool.map(partial(draw, world=of), seeds, chunksize=50)
             for row, scene in enumerate(tqdm(scenes, total=len(seeds), desc="drawing scenes", unit="scene")):
                 images[row] = scene.image
                 facts = [{k: v for k, v in asdict(thing).items() if k != "mask"} for thing in scene.things]
                 things.append([(len(masks) + number, fact) for number, fact in enumerate(facts)])
                 masks += [np.packbits(thing.mask) for thing in scene.things]
         images.flush()
-        np.save(partial / _FILES[1], np.array(masks))
-        (partial / _FILES[2]).write_text(json.dumps(things))
-        os.replace(partial, folder)
+        np.save(beside / _FILES[1], np.array(masks))
+        (beside / _FILES[2]).write_text(json.dumps(things))
+        os.replace(beside, folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)

@@ -1,34 +1,33 @@
 """The general world that the miniature CLIPSeg learns from: scenes of many things, and prompts that name some of them.
 
-Nothing here is medical. Shapes of every kind lie on plain, wavy, speckled or lit backgrounds, as flat cut-outs, as shaded
-bumps or as soft patches. What a prompt may call a thing (colour, tone, size, place) is measured on the finished picture, so
-that words mean what is seen. Lengths are in half-widths of the picture, as in the phantoms, whose drawing tools are used.
+Nothing here is medical. Shapes of every kind lie on the surfaces of `grounds.py` and behind its windows, as flat cut-outs,
+shaded bumps or soft patches. What a prompt may call a thing (colour, tone, size, place) is measured on the finished picture,
+so that words mean what is seen. Lengths are in half-widths of the picture, as in the phantoms, whose drawing tools are used.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
 
+from tools.pretrain.grounds import SIZE, draw_ground
 from vlsm_helpers.data.phantoms.drawing import (
     blob,
     blur,
     chance,
-    fractal,
     grid,
     lobes,
     mix,
     noise,
     pick,
-    ridges,
     shade,
     smoothstep,
     stroke,
 )
 from vlsm_helpers.data.prompts import PALETTE, colour_word
 
-SIZE = 128
 LEAST_PIXELS = 40  # a thing that shows less of itself has no name,
 LEAST_CHANGE = 0.035  # nor has one that changes the picture less than this where it lies
 SHAPES = {  # what each may be called
@@ -48,14 +47,19 @@ RELIEFS = {"flat": (), "bump": ("bump", "lump", "mound", "bulge"), "patch": ("pa
 SHAPE_WORDS = {"circle": "round", "oval": "oval", "blob": "irregular", "bar": "elongated"}
 SMALL_THING, TONE_STEP = 0.025, 0.07  # "spot" and "dot" up to this share of the picture; how much darker is dark
 _INKS = {name: np.array(colour) / 255 for name, colour in PALETTE.items()}
-_WARM = [
-    (0.82, 0.45, 0.40),
-    (0.78, 0.32, 0.26),
-    (0.86, 0.62, 0.50),
-    (0.62, 0.42, 0.30),
-    (0.85, 0.55, 0.35),
-    (0.55, 0.25, 0.2),
-]
+
+
+@dataclass(frozen=True)
+class World:
+    """Which scenes there are."""
+
+    grey: float  # the share of grey pictures
+    windows: float  # the share of those whose ground is a front with windows
+    veils: bool  # whether a patch may be a pale veil, through which the ground is seen
+
+
+SURFACES = World(grey=0.27, windows=0.0, veils=False)
+WINDOWS = World(grey=0.45, windows=0.4, veils=True)
 
 
 @dataclass(frozen=True)
@@ -84,18 +88,19 @@ class Scene:
     things: tuple[Thing, ...]
 
 
-def draw(seed: int) -> Scene:
-    """The scene `seed`: one to five things; the same on every machine."""
+def draw(seed: int, world: World) -> Scene:
+    """The scene `seed` of a world: one to five things; the same on every machine."""
     rng = np.random.Generator(np.random.Philox(key=[0x5CE7E, seed]))
-    is_grey = chance(rng, 0.27)
-    image = _background(rng, is_grey)
+    is_grey = chance(rng, world.grey)
+    image, opening = draw_ground(rng, is_grey, world.windows)
     drawn, plan = [], None
     for _ in range(1 + int(rng.random() ** 1.3 * 5)):
-        if plan is None or not chance(
-            rng, 0.3
-        ):  # else a second one of its kind, that only its place tells from the first
+        # now and then a second one of its kind, that only its place tells from the first
+        if plan is None or not chance(rng, 0.3):
             plan = _plan(rng, is_grey)
-        image, mask = _add(rng, image, plan)
+            if opening is not None and chance(rng, 0.6):  # a veil behind the window
+                plan = pick(rng, ROUNDED), "patch", plan[2] if chance(rng, 0.2) else "plain", None
+        image, mask = _add(rng, image, plan, opening, world.veils)
         drawn = [(earlier & ~mask, kept) for earlier, kept in drawn] + [(mask, plan[:3])]
     image, frame = _camera(rng, image, is_grey)
     pixels = np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
@@ -121,73 +126,6 @@ def _ink(rng: np.random.Generator, is_grey: bool) -> np.ndarray:
     return np.clip(_INKS[pick(rng, list(_INKS))] + rng.uniform(-0.05, 0.05, 3), 0.02, 0.98)
 
 
-def _background(rng: np.random.Generator, is_grey: bool) -> np.ndarray:
-    """Any of six grounds, float (SIZE, SIZE, 3)."""
-    if is_grey:
-        first, second = (np.full(3, rng.uniform(0.1, 0.8)) for _ in range(2))
-    else:
-        first = np.array(pick(rng, _WARM)) if chance(rng, 0.55) else rng.uniform(0.1, 0.9, 3)
-        second = np.clip(first + rng.uniform(-0.25, 0.25, 3), 0, 1)
-    ground = pick(rng, (_plain, _cloudy, _wavy, _speckled, _layered, _wall, _wall) if not is_grey else _GREY_GROUNDS)
-    image = mix(np.broadcast_to(first, (SIZE, SIZE, 3)), second, np.clip(ground(rng), 0, 1))
-    return image * (1 + rng.uniform(0, 0.25) * noise(rng, SIZE, 2))[..., None]
-
-
-def _plain(rng):
-    y, x = grid(SIZE)
-    angle = rng.uniform(0, 2 * np.pi)
-    return 0.5 + rng.uniform(0, 0.5) * (y * np.sin(angle) + x * np.cos(angle)) + 0.02 * noise(rng, SIZE, 40)
-
-
-def _cloudy(rng):
-    return 0.5 + rng.uniform(0.1, 0.35) * fractal(rng, SIZE, int(rng.uniform(2, 9)))
-
-
-def _wavy(rng):
-    y, x = grid(SIZE)
-    angle, bends = rng.uniform(0, np.pi), noise(rng, SIZE, 3)
-    across = y * np.sin(angle) + x * np.cos(angle)
-    return 0.5 + rng.uniform(0.1, 0.4) * np.sin(rng.uniform(6, 30) * across + 1.2 * bends)
-
-
-def _speckled(rng):
-    grain = noise(rng, SIZE, 50) * rng.uniform(0.1, 0.3)
-    return 0.4 + 0.2 * fractal(rng, SIZE, 4) + grain
-
-
-def _layered(rng):
-    """Bands that run across, bright streaks along them, speckle over all."""
-    bands = noise(rng, SIZE, int(rng.uniform(4, 10)), 2)
-    streaks = smoothstep(1.0, 2.2, noise(rng, SIZE, 24, 4)) * rng.uniform(0, 0.8)
-    return (0.4 + 0.2 * bands + streaks) * (1 + rng.uniform(0.1, 0.3) * noise(rng, SIZE, 48))
-
-
-def _wall(rng):
-    """A lit surface with folds, a dark hollow and fine lines."""
-    y, x = grid(SIZE)
-    hollow = rng.uniform(-1.2, 1.2, 2)
-    reach = np.hypot(y - hollow[0], x - hollow[1]) * (1 + 0.1 * noise(rng, SIZE, 3)) + 0.02
-    phase = np.log(reach) * rng.uniform(1.0, 2.5) + 0.15 * noise(rng, SIZE, 4)
-    step = phase - np.floor(phase)
-    folds = rng.uniform(0.05, 0.6) * smoothstep(0, 0.12, step) * (1 - step) ** 2
-    light = 1 - np.exp(-((reach / rng.uniform(0.1, 0.6)) ** 1.5))
-    lines = ridges(fractal(rng, SIZE, 5, 2), 0.012) * rng.uniform(0, 0.3)
-    relief = shade(0.08 * fractal(rng, SIZE, 4), tuple(rng.uniform(-0.4, 0.4, 2)))
-    return light * relief * (0.55 + folds) + 0.1 * noise(rng, SIZE, 3) - lines
-
-
-def _bars(rng):
-    """Soft columns and ribs of light, the shadows of things that have no name."""
-    y, x = grid(SIZE)
-    ribs = np.sin(rng.uniform(14, 24) * (y + rng.uniform(-0.5, 0.5) * np.abs(x) ** 1.5)) * rng.uniform(0, 0.12)
-    column = smoothstep(0.3, 0.1, np.abs(x + rng.uniform(-0.2, 0.2))) * rng.uniform(0.1, 0.4)
-    hollows = [blob((y, x), (rng.uniform(-0.3, 0.2), s * 0.45), (0.36, 0.75)) for s in (-1, 1)]
-    return 0.6 + ribs + column - rng.uniform(0.1, 0.4) * smoothstep(-0.1, 0.2, np.maximum(*hollows))
-
-
-_GREY_GROUNDS = (_plain, _cloudy, _speckled, _layered, _layered, _bars, _bars)
-
-
 def _plan(rng: np.random.Generator, is_grey: bool):
     """What a thing will be: (shape, relief, texture, colour); no colour means that of the ground, a little off."""
     shape = pick(rng, ROUNDED) if chance(rng, 0.62) else pick(rng, list(SHAPES))
@@ -198,11 +136,16 @@ def _plan(rng: np.random.Generator, is_grey: bool):
     return shape, relief, texture, None if chance(rng, 0.4) else own
 
 
-def _add(rng: np.random.Generator, image: np.ndarray, plan) -> tuple[np.ndarray, np.ndarray]:
-    """The image with one more thing, and its mask; empty where nobody would see it."""
+def _add(rng: np.random.Generator, image: np.ndarray, plan, opening, veils: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The image with one more thing, and its mask; empty where nobody would see it. In openings most are behind the front."""
     shape, relief, texture, own = plan
     radius = 0.08 + 0.42 * rng.random() ** 1.5
-    depth = _SHAPE_DEPTHS[shape](rng, _local(rng, radius))
+    fills = opening is not None and relief == "patch" and chance(rng, 0.35)  # an opening from one of its sides
+    if fills:
+        radius = rng.uniform(0.3, 0.6)
+    depth = _SHAPE_DEPTHS[shape](rng, _local(rng, radius, None if fills else opening))
+    if fills or (opening is not None and chance(rng, 0.8)):
+        depth = np.minimum(depth, np.clip(opening / radius, None, 1))
     if relief == "patch":
         depth = depth + rng.uniform(0, 0.12) * noise(rng, SIZE, 10)
     inside = depth > 0
@@ -211,15 +154,20 @@ def _add(rng: np.random.Generator, image: np.ndarray, plan) -> tuple[np.ndarray,
     if own is None:
         tint = rng.uniform(-0.08, 0.08, 3) * (np.ptp(image[inside].mean(0)) > 0.02)
         own = np.clip(image[inside].mean(0) * (1 + rng.uniform(-0.3, 0.3) + tint), 0, 1)
-    changed = _RELIEFS[relief](rng, image, _textured(rng, own, texture), depth, radius)
+    lay = partial(_stain, veils=veils) if relief == "patch" else {"flat": _lay_flat, "bump": _raise}[relief]
+    changed = lay(rng, image, _textured(rng, own, texture), depth, radius)
     return changed, inside & (np.abs(changed - image)[inside].mean() > LEAST_CHANGE)
 
 
-def _local(rng: np.random.Generator, radius: float):
-    """A thing's own coordinates (v, u): its centre is (0, 0), its radius 1, its axis along u."""
+def _local(rng: np.random.Generator, radius: float, opening: np.ndarray | None = None):
+    """A thing's own coordinates (v, u): its centre is (0, 0), its radius 1, its axis along u; it lies in an opening, if any."""
     y, x = grid(SIZE)
     spread = 0.95 - 0.6 * radius
     centre, angle = rng.uniform(-spread, spread, 2), rng.uniform(0, 2 * np.pi)
+    if opening is not None:
+        inside = np.flatnonzero(opening > 0.02)
+        at = inside[rng.integers(len(inside))] if len(inside) else 0
+        centre = y.flat[at], x.flat[at]
     dy, dx = (y - centre[0]) / radius, (x - centre[1]) / radius
     return dy * np.cos(angle) - dx * np.sin(angle), dx * np.cos(angle) + dy * np.sin(angle)
 
@@ -267,12 +215,14 @@ def _lay_flat(rng, image, colours, depth, radius):
     return image * (1 - cover[..., None]) + colours * cover[..., None]
 
 
-def _stain(rng, image, colours, depth, radius):
-    """A patch with soft borders through which the ground is seen; sometimes it only darkens or lightens it."""
+def _stain(rng, image, colours, depth, radius, veils):
+    """A patch with soft borders through which the ground is seen; often it only darkens or lightens it."""
     edge = rng.uniform(0.02, 0.10) / radius
     cover = (rng.uniform(0.45, 0.95) * smoothstep(-edge, edge, depth))[..., None]
     if chance(rng, 0.5):
         colours = np.clip(image * pick(rng, (0.35, 0.5, 0.65, 1.4, 1.7)), 0, 1)
+    elif veils and chance(rng, 0.5):
+        cover, colours = cover * rng.uniform(0.4, 0.8), np.ones(3)
     return image * (1 - cover) + colours * cover
 
 
@@ -291,9 +241,6 @@ def _raise(rng, image, colours, depth, radius):
     lit = np.clip(colours * (relief * grain)[..., None] * rng.uniform(0.9, 1.15), 0, 1)
     top = smoothstep(0.8, 1.0, rise) * smoothstep(1.0, 1.8, noise(rng, SIZE, 14)) * chance(rng, 0.5)
     return shaded * (1 - inside[..., None]) + mix(lit, (1, 1, 1), 0.7 * top) * inside[..., None]
-
-
-_RELIEFS = {"flat": _lay_flat, "bump": _raise, "patch": _stain}
 
 
 def _camera(rng: np.random.Generator, image: np.ndarray, is_grey: bool):
