@@ -187,7 +187,7 @@ def checkout(tmp_path, monkeypatch):
     """A checkout of its own for the command; `write` puts a notebook there."""
     monkeypatch.setattr(stamping, "PROJECT", tmp_path)
     monkeypatch.setattr(stamping, "NOTEBOOKS", tmp_path / "notebooks")
-    for variable in ("VLSM_RUNS", "VLSM_PROFILE", "VLSM_DATASET", "VLSM_SEED", "HF_HUB_OFFLINE"):
+    for variable in ("VLSM_RUNS", "VLSM_CACHE", "VLSM_PROFILE", "VLSM_DATASET", "VLSM_SEED", "HF_HUB_OFFLINE"):
         monkeypatch.setenv(variable, "set before")
     (tmp_path / "notebooks" / "solutions").mkdir(parents=True)
 
