@@ -1,8 +1,9 @@
 """Pretrain the miniature CLIPSeg on the general world: `python -m tools.pretrain.clipseg vlsm_helpers/tiny_weights/clipseg`.
 
 Encoders and decoder learn together to mark what a prompt names, in two lessons: first things on surfaces, then also things in
-windows and pale veils, as on grey pictures what matters is often seen through something else. What is written is a folder in
-the published format, in float16, with a model card. The same seed gives the same weights, up to the order of floating-point sums.
+windows and pale veils, laid out with chest X-rays in mind: there, what matters is seen through something else. What is written
+is a folder in the published format, in float16, with a model card. The same seed gives the same weights, up to the order of
+floating-point sums.
 """
 
 import argparse
@@ -204,7 +205,7 @@ def write_card(folder: Path, lessons: Sequence[Lesson], log: Sequence[Mapping], 
     recipe = {
         "parameters": f"{trainable_parameters(CLIPSeg(folder, train='encoders')):,}",
         "data": f"{scenes} scenes of tools/pretrain/world.py, turned and mirrored; no medical picture",
-        "lessons": "things on surfaces; then also in windows, and pale veils",
+        "lessons": "things on surfaces; then also in windows and pale veils, with the layout of chest X-rays in mind",
         "steps": f"{steps}, {BATCH} images with {PROMPTS} prompts each",
         "optimizer": f"AdamW, learning rate {' and '.join(str(lesson.rate) for lesson in lessons)}, warm-up, then half a cosine; "
         f"weight decay {DECAY}",
