@@ -202,7 +202,8 @@ def checkout(tmp_path, monkeypatch):
 
 @pytest.mark.notebooks
 def test_the_command_executes_and_stamps(checkout, capsys):
-    shows = "import os\nos.environ['VLSM_RUNS'], os.environ['VLSM_CACHE'], os.environ['VLSM_PROFILE']"
+    names = ["VLSM_RUNS", "VLSM_CACHE", "VLSM_PROFILE", "VLSM_DATASET"]
+    shows = f"import os\n[*map(os.environ.get, {names}), os.path.exists(os.environ['VLSM_CACHE'])]"
     path = checkout("00_start.ipynb", "import sys; print('careful', file=sys.stderr)", shows)
     broken = checkout("solutions/00_start.ipynb", "1 / 0")
     before = broken.read_text()
@@ -213,7 +214,7 @@ def test_the_command_executes_and_stamps(checkout, capsys):
     assert broken.read_text() == before
     stamped = nbformat.read(path, as_version=4)
     assert stamped.metadata["vlsm"]["code"] == stamping.code_hash(stamped)
-    assert stamped.cells[2].outputs[0].data["text/plain"] == "('runs', '~/.cache/vlsm', 'tiny')"
+    assert stamped.cells[2].outputs[0].data["text/plain"] == "['runs', '~/.cache/vlsm', 'tiny', '', False]"
     assert stamped.cells[1].outputs == []
     assert stamped.cells[0].source.startswith("[![Open in Colab]")
 
