@@ -1,6 +1,7 @@
 """The table of `reproduce`, from whatever cells are done: means with intervals over images and seeds, and what is missing."""
 
 from collections.abc import Iterator, Sequence
+from importlib import resources
 from itertools import product
 from pathlib import Path
 
@@ -142,9 +143,9 @@ def literature() -> pd.DataFrame:
     network size, train without augmentation, and give one run (MedVLSM) or the mean of three (VLSM-Adapter). The cells of
     VLSM-Ensemble's own table are not among them: copy them from arXiv 2509.05154.
     """
-    return pd.read_csv(Path(__file__).with_name("literature.csv"))
+    return pd.read_csv(str(resources.files("vlsm_helpers").joinpath("literature.csv")))
 
 
 def references() -> str:
     """BibTeX of the paper, its models and the benchmark."""
-    return Path(__file__).with_name("references.bib").read_text(encoding="utf-8")
+    return resources.files("vlsm_helpers").joinpath("references.bib").read_text(encoding="utf-8")

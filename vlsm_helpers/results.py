@@ -1,6 +1,7 @@
 """How a notebook hands over its results: a table to read that carries its own rows, for whoever ran the notebook."""
 
 import json
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ DEFAULTED = ("dataset", "profile", "seed")  # and may have these; else they come
 COLUMNS = ("profile", "dataset", "split", "model", "metric", "value", "low", "high", "n", "seed", "hardware")
 FRACTIONS = ("dice", "iou", "nsd")  # metrics from 0 to 1, shown as percentages
 SPLITS = ("train", "val", "test")
-MEASURED = Path(__file__).parent / "measured"  # what benchmarks/ wrote, shipped for the notebooks
+MEASURED = Path(str(resources.files("vlsm_helpers").joinpath("measured")))  # what benchmarks/ wrote, shipped for the notebooks
 ROUNDING = 1e-6  # a mean and the ends of its bootstrap interval are summed in different orders
 
 

@@ -6,6 +6,7 @@ levels. A step ends at 0, so rounding moves no pixel across a probability of 0.5
 
 import hashlib
 import json
+from importlib import resources
 from io import BytesIO
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.store import Index, Prediction, Store
 
-FOLDER = Path(__file__).with_name("tiny_predictions")
+FOLDER = Path(str(resources.files("vlsm_helpers").joinpath("tiny_predictions")))
 INDEX = "index.json"
 LEVELS, COARSEST = 256, 8  # COARSEST: the grey levels that a logit of 1 takes at least
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from vlsm_helpers.profiles import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, PUBLISHED
 from vlsm_helpers.settings import weights_folder
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
-SHIPPED = Path(__file__).parents[1] / "tiny_weights"
+SHIPPED = Path(str(resources.files("vlsm_helpers").joinpath("tiny_weights")))
 
 
 class Format(NamedTuple):
