@@ -29,18 +29,19 @@ from benchmarks import features, precision, weight_search, wirings
 from benchmarks.rows import HERE
 from benchmarks.timing import in_a_process, interleaved, rows
 from tools.random_checkpoints import write_biomedclip, write_clipseg
-from vlsm_helpers import settings, shipped
-from vlsm_helpers.caching import VIEWS
+from vlsm_helpers import settings
+from vlsm_helpers.course.runner import find_notebooks
+from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_image, read_mask
-from vlsm_helpers.data.pixels import square_image, square_mask
+from vlsm_helpers.data.pixel_cache import square_image, square_mask
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.data.segmentation import SegmentationDataset
-from vlsm_helpers.fusion.explore import LARGEST_SIDE, FusedDice, Scale
+from vlsm_helpers.evaluation import shipped
+from vlsm_helpers.fusion.interactive import LARGEST_SIDE, FusedDice, Scale
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.profiles import PROFILES
-from vlsm_helpers.recipes import FEATURES
-from vlsm_helpers.runner import find_notebooks
-from vlsm_helpers.training import segmentation_loss
+from vlsm_helpers.settings.profiles import PROFILES
+from vlsm_helpers.training.feature_cache import VIEWS
+from vlsm_helpers.training.loop import segmentation_loss
+from vlsm_helpers.training.recipes import FEATURES
 
 THREADS = 2
 FILLED = "from the cache, filling included"
@@ -53,7 +54,7 @@ def start(given: Given) -> list[dict]:
         "python alone": ["-c", "pass"],
         "import vlsm_helpers": ["-c", "import vlsm_helpers"],
         "vlsm --help": ["-m", "vlsm_helpers", "--help"],
-        "import of what trains": ["-c", "import vlsm_helpers.training"],
+        "import of what trains": ["-c", "import vlsm_helpers.training.loop"],
     }
     ways = {
         name: partial(subprocess.run, [sys.executable, *words], check=True, stdout=subprocess.DEVNULL)

@@ -14,11 +14,11 @@ import pandas as pd
 from benchmarks.hybrid_ensembles import ENSEMBLES, MEMBERS, trained
 from benchmarks.late_fusion import fit, judge, predicted
 from benchmarks.rows import SEEDS, draw_of, keep, of_test
+from vlsm_helpers.course.results import MEASURED
+from vlsm_helpers.evaluation.predictions import Store
+from vlsm_helpers.experiments.runs import evaluate_run
 from vlsm_helpers.fusion import WeightedMean
-from vlsm_helpers.results import MEASURED
-from vlsm_helpers.runs import evaluate_run
-from vlsm_helpers.statistics import bootstrap_seeds
-from vlsm_helpers.store import Store
+from vlsm_helpers.metrics.statistics import bootstrap_seeds
 
 KEYS = ["trained_on", "dataset", "model", "seed"]
 PAIRS = ("kvasir_polyp:clinicdb_polyp", "clinicdb_polyp:kvasir_polyp")

@@ -20,11 +20,11 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.timing import interleaved
 from tools.random_checkpoints import write_biomedclip
 from vlsm_helpers import settings
-from vlsm_helpers.caching import PromptEmbeddings, cached
+from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.data.segmentation import SegmentationDataset
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
-from vlsm_helpers.training import segmentation_loss
+from vlsm_helpers.training.feature_cache import PromptEmbeddings, cached
+from vlsm_helpers.training.loop import segmentation_loss
 
 THREADS, BATCH, SIZE = 2, 8, 224
 ANEW, CACHED = "without the cache", "from cached features"

@@ -15,14 +15,14 @@ import pandas as pd
 
 from benchmarks.rows import DRAWN, SEEDS, draw_of, keep, of_test
 from vlsm_helpers import settings
-from vlsm_helpers.models import members
+from vlsm_helpers.course.results import MEASURED
+from vlsm_helpers.experiments.runs import evaluate_run, train_member
+from vlsm_helpers.metrics.statistics import bootstrap_seeds
+from vlsm_helpers.models import factory as members
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.unet_d import width_for
-from vlsm_helpers.profiles import Profile
-from vlsm_helpers.results import MEASURED
-from vlsm_helpers.runs import evaluate_run, train_member
-from vlsm_helpers.statistics import bootstrap_seeds
-from vlsm_helpers.training import METRICS
+from vlsm_helpers.settings.profiles import Profile
+from vlsm_helpers.training.loop import METRICS
 
 KEYS = ["dataset", "model", "seed"]
 MEMBERS = {"BiomedCLIPSeg": "biomedclipseg", "CLIPSeg": "clipseg", "UNet-D": "unet_d"}

@@ -22,19 +22,19 @@ from torch import Tensor, nn
 
 from benchmarks.hybrid_ensembles import MEMBERS, trained
 from benchmarks.rows import DRAWN, SEEDS, draw_of, keep
-from vlsm_helpers import store
+from vlsm_helpers.course.results import MEASURED
+from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.data.segmentation import SegmentationDataset
-from vlsm_helpers.evaluation import predict
+from vlsm_helpers.evaluation import predictions as store
+from vlsm_helpers.evaluation.predictions import Prediction, Store
+from vlsm_helpers.evaluation.scoring import predict
+from vlsm_helpers.experiments.runs import predict_run
 from vlsm_helpers.fusion import RULES, BestSingle, MeanProbability, Rule, Validation
-from vlsm_helpers.fusion.potential import Potential, from_scores, pixel_oracle
+from vlsm_helpers.fusion.diversity import Potential, from_scores, pixel_oracle
 from vlsm_helpers.fusion.rule import mask_dice
-from vlsm_helpers.models import members
-from vlsm_helpers.results import MEASURED
-from vlsm_helpers.runs import predict_run
-from vlsm_helpers.statistics import bootstrap_seeds
-from vlsm_helpers.store import Prediction, Store
-from vlsm_helpers.training import BEST
+from vlsm_helpers.metrics.statistics import bootstrap_seeds
+from vlsm_helpers.models import factory as members
+from vlsm_helpers.training.loop import BEST
 
 KEYS = ["dataset", "seed"]
 SPLITS = ("val", "test")

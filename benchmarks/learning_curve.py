@@ -14,11 +14,11 @@ import pandas as pd
 from benchmarks.hybrid_ensembles import CNN_EPOCHS, MEMBERS, WITHOUT_CNN, trained
 from benchmarks.late_fusion import fit, judge, predicted
 from benchmarks.rows import SEEDS, draw_of, keep
+from vlsm_helpers.course.results import MEASURED
+from vlsm_helpers.evaluation.predictions import Store
+from vlsm_helpers.experiments.runs import train_member
 from vlsm_helpers.fusion import BestSingle, WeightedMean
-from vlsm_helpers.results import MEASURED
-from vlsm_helpers.runs import train_member
-from vlsm_helpers.statistics import bootstrap_seeds
-from vlsm_helpers.store import Store
+from vlsm_helpers.metrics.statistics import bootstrap_seeds
 
 KEYS = ["dataset", "images", "seed"]
 DATASETS = ("phantom_ultrasound", "kvasir_polyp")

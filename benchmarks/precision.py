@@ -14,15 +14,15 @@ from torch.utils.data import DataLoader
 
 from benchmarks.timing import interleaved, rows
 from vlsm_helpers import settings
+from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.data.segmentation import SegmentationDataset
-from vlsm_helpers.models import members
+from vlsm_helpers.evaluation.prompting import dice_curve
+from vlsm_helpers.experiments.runs import train_member
+from vlsm_helpers.models import factory as members
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.profiles import Profile
-from vlsm_helpers.prompting import dice_curve
-from vlsm_helpers.runs import train_member
-from vlsm_helpers.training import BEST, segmentation_loss
+from vlsm_helpers.settings.profiles import Profile
+from vlsm_helpers.training.loop import BEST, segmentation_loss
 
 FLOAT32, BF16, COMPILED, BOTH = "float32", "bfloat16", "compiled", "compiled, bfloat16"
 WAYS = {FLOAT32: (False, False), BF16: (True, False), COMPILED: (False, True), BOTH: (True, True)}  # bf16, compiled

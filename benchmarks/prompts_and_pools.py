@@ -11,10 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.rows import SEEDS, keep
-from vlsm_helpers import paper_table, reproduce
-from vlsm_helpers.reproduce import FUSED, LATE_FUSION, Plan
-from vlsm_helpers.results import MEASURED
-from vlsm_helpers.statistics import bootstrap_seeds
+from vlsm_helpers.course.results import MEASURED
+from vlsm_helpers.experiments import grid as reproduce
+from vlsm_helpers.experiments import table as paper_table
+from vlsm_helpers.experiments.grid import FUSED, LATE_FUSION, Plan
+from vlsm_helpers.metrics.statistics import bootstrap_seeds
 
 KEYS = ["trained_on", "dataset", "prompt", "model"]
 BUDGET = {"seeds": SEEDS, "epochs": 30, "limit": 200}

@@ -7,7 +7,7 @@ import pandas as pd
 
 from vlsm_helpers import settings
 from vlsm_helpers.data import phantoms, registry
-from vlsm_helpers.runs import PER_IMAGE
+from vlsm_helpers.experiments.runs import PER_IMAGE
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)

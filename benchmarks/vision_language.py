@@ -16,15 +16,15 @@ import pandas as pd
 from benchmarks.rows import DRAWN, HERE, SEEDS, draw_of, keep, of_test
 from vlsm_helpers import settings
 from vlsm_helpers.data import registry
+from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.data.segmentation import SegmentationDataset
-from vlsm_helpers.evaluation import score_split
+from vlsm_helpers.evaluation.prompting import PromptedImages
+from vlsm_helpers.evaluation.scoring import score_split
+from vlsm_helpers.experiments.runs import evaluate_run, train_member
+from vlsm_helpers.metrics.statistics import bootstrap_mean
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.mean_mask import MeanMask
-from vlsm_helpers.prompting import PromptedImages
-from vlsm_helpers.runs import evaluate_run, train_member
-from vlsm_helpers.statistics import bootstrap_mean
-from vlsm_helpers.training import METRICS
+from vlsm_helpers.training.loop import METRICS
 
 KEYS = ["dataset", "model", "prompt", "seed"]
 RIGHT = {  # what a layman may call the target; the best is chosen on val

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vlsm_helpers import settings, shipped
+from vlsm_helpers import settings
+from vlsm_helpers.evaluation import shipped
 from vlsm_helpers.fusion import Validation, WeightedMean
 
 THREADS, MEMBERS, IMAGES, SIZE = 2, 3, 100, 352

@@ -21,9 +21,10 @@ from transformers import CLIPSegForImageSegmentation
 from benchmarks.timing import forget_peak, in_a_process, interleaved, peak_gigabytes
 from tools.random_checkpoints import write_biomedclip, write_clipseg
 from vlsm_helpers import settings
-from vlsm_helpers.models import members, published
-from vlsm_helpers.profiles import PROFILES
-from vlsm_helpers.training import segmentation_loss
+from vlsm_helpers.models import factory as members
+from vlsm_helpers.models.published import checkpoints as published
+from vlsm_helpers.settings.profiles import PROFILES
+from vlsm_helpers.training.loop import segmentation_loss
 
 THREADS, BATCH, TOKENS = 2, 4, 77
 ENSEMBLES = {"ensemble_a": 224, "ensemble_b": 352, "ensemble_c": 224}  # and the published size, pixels a side

@@ -20,10 +20,11 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
-from vlsm_helpers import __version__, report
+from vlsm_helpers import __version__
+from vlsm_helpers.course import report
+from vlsm_helpers.course.runner import run_notebook
 from vlsm_helpers.errors import CourseError
-from vlsm_helpers.models import weights
-from vlsm_helpers.runner import run_notebook
+from vlsm_helpers.models import pretrained as weights
 
 PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = PROJECT / "notebooks"

@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from sphinx.cmd.build import main as sphinx
 
 from tools.notebooks import NOTEBOOKS, PROJECT, REPOSITORY
-from vlsm_helpers import results
+from vlsm_helpers.course import results
 
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/glossary.md", "docs/common_errors.md", "docs/teaching.md")
 PICTURES = ("notebooks/phantoms.jpg",)

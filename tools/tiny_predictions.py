@@ -16,15 +16,17 @@ import pandas as pd
 import torch
 
 from benchmarks.hybrid_ensembles import MEMBERS, trained
-from vlsm_helpers import settings, shipped, store
-from vlsm_helpers.checkpoints import load_checkpoint
+from vlsm_helpers import settings
 from vlsm_helpers.data.phantoms.rendering import GENERATOR_VERSION
+from vlsm_helpers.evaluation import predictions as store
+from vlsm_helpers.evaluation import shipped
+from vlsm_helpers.evaluation.predictions import Prediction, Store
+from vlsm_helpers.experiments.runs import predict_run
 from vlsm_helpers.fusion import RULES, Validation
 from vlsm_helpers.fusion.rule import THRESHOLDS, dice_by_threshold, mask_dice
-from vlsm_helpers.profiles import PROFILES
-from vlsm_helpers.runs import predict_run
-from vlsm_helpers.store import Prediction, Store
-from vlsm_helpers.training import BEST, METRICS
+from vlsm_helpers.io.checkpoints import load_checkpoint
+from vlsm_helpers.settings.profiles import PROFILES
+from vlsm_helpers.training.loop import BEST, METRICS
 
 DATASET, SEED, SPLITS = settings.DEFAULT_DATASET, 0, ("val", "test")
 SIZE = PROFILES["tiny"].image_size
@@ -94,7 +96,7 @@ def card(folder: Path, runs: dict[str, Path], exact: dict[str, list[Prediction]]
     return f"""# What three tiny members say of the endoscopy phantoms
 
 Logits of BiomedCLIPSeg, CLIPSeg and UNet-D on the images of val and test of {DATASET}, stored so that the course's chapters on
-fusing need no training. `vlsm_helpers.shipped.tiny_store("val")` reads them. Made by `python -m tools.tiny_predictions`.
+fusing need no training. `vlsm_helpers.evaluation.shipped.tiny_store("val")` reads them. Made by `python -m tools.tiny_predictions`.
 
 **Not for clinical use.** The images are drawn, the networks are miniatures; it is for teaching how predictions are fused.
 

@@ -16,7 +16,7 @@ from tools.pretrain.reader import Reader
 from vlsm_helpers.data.phantoms import render, seeds
 from vlsm_helpers.metrics import overlap
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
-from vlsm_helpers.training import segmentation_loss
+from vlsm_helpers.training.loop import segmentation_loss
 
 AMONG = 64  # pictures of one modality from which a caption's is chosen
 PROBED, PROBE_IMAGES, PROBE_VALIDATION, PROBE_STEPS, PROBE_BATCH = "phantom_endoscopy", 150, 60, 300, 16

@@ -10,8 +10,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from vlsm_helpers.data import registry
-from vlsm_helpers.data.download import BAR_AFTER
 from vlsm_helpers.data.images import read_image, read_mask
+from vlsm_helpers.data.public.download import BAR_AFTER
 from vlsm_helpers.data.samples import SPLITS, Sample, dataset_folder, read_entries
 from vlsm_helpers.errors import DataError
 

@@ -14,13 +14,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from vlsm_helpers import stamped
 from vlsm_helpers.data import registry
 from vlsm_helpers.data.checks import MAX_ASPECT, Report, check, near_duplicates
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.prompts import ladder
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.errors import DataError, SettingsError
+from vlsm_helpers.io import atomic as stamped
 from vlsm_helpers.settings import data_folder, writable
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # of the images, of those with a lesion and of those without

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlsm_helpers.fusion import triangle
+from vlsm_helpers.fusion import simplex as triangle
 from vlsm_helpers.fusion.rule import THRESHOLDS, Rule, Validation, check, dice_of
 
 STEPS = 20  # of the simplex: weights are multiples of 1/20

@@ -14,10 +14,10 @@ import pandas as pd
 from torch import Tensor
 
 from vlsm_helpers.errors import CourseError, SettingsError
-from vlsm_helpers.evaluation import keep, score_mask, summarise
+from vlsm_helpers.evaluation.predictions import Store
+from vlsm_helpers.evaluation.scoring import keep, score_mask, summarise
 from vlsm_helpers.fusion.learned import COOLEST, HOTTEST
 from vlsm_helpers.fusion.search import WeightedMean
-from vlsm_helpers.store import Store
 
 MEANS = ("probabilities", "logits")  # what is averaged
 SUM_TOLERANCE = 1e-6

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vlsm_helpers.models.vision_language import Preprocessing
-from vlsm_helpers.profiles import BIOMEDCLIP_WEIGHTS, PUBLISHED_WEIGHTS
+from vlsm_helpers.settings.profiles import BIOMEDCLIP_WEIGHTS, PUBLISHED_WEIGHTS
 
 CONFIG = "open_clip_config.json"
 _BERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"

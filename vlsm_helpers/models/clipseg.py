@@ -10,10 +10,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.models.pretrained import lasting_name, load_clipseg
 from vlsm_helpers.models.segmenter import Features
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter, check_taps
-from vlsm_helpers.models.weights import lasting_name, load_clipseg
-from vlsm_helpers.profiles import CLIPSEG_WEIGHTS
+from vlsm_helpers.settings.profiles import CLIPSEG_WEIGHTS
 
 TRAIN = ("decoder", "encoders", "lora")
 LORA_RANK = 8

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vlsm_helpers.models.pretrained import lasting_name, load_encoder
 from vlsm_helpers.models.segmenter import Features, Segmenter, no_text, resized
-from vlsm_helpers.models.weights import lasting_name, load_encoder
 
 STRIDE = 32  # every encoder of the library halves a side five times
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

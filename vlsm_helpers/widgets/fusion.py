@@ -12,13 +12,13 @@ import numpy as np
 from ipywidgets import HTML, HBox, Layout, VBox
 
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.fusion.explore import FusionModel
+from vlsm_helpers.evaluation.predictions import Store
+from vlsm_helpers.fusion.interactive import FusionModel
 from vlsm_helpers.fusion.weighted import MEANS
-from vlsm_helpers.pictures import jpeg, overlay, png, probability_map, triangle
-from vlsm_helpers.plots import PREDICTION, TRUTH, in_a_row
+from vlsm_helpers.plots.base import PREDICTION, TRUTH, in_a_row
+from vlsm_helpers.plots.overlays import jpeg, overlay, png, probability_map, triangle
 from vlsm_helpers.settings import runs_folder, writable
-from vlsm_helpers.store import Store
-from vlsm_helpers.widgets.shown import show
+from vlsm_helpers.widgets.display import show
 
 SIDE, SMALL, MAP = 384, 128, 210  # pixels of the picture, of a member's and of the triangle
 STEP = 0.01  # of the sliders

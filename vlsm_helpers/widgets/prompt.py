@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlsm_helpers.evaluation import at_size
-from vlsm_helpers.pictures import overlay, png
-from vlsm_helpers.prompting import PromptedImages, dice_curve
-from vlsm_helpers.widgets.shown import show
+from vlsm_helpers.evaluation.prompting import PromptedImages, dice_curve
+from vlsm_helpers.evaluation.scoring import at_size
+from vlsm_helpers.plots.overlays import overlay, png
+from vlsm_helpers.widgets.display import show
 
 SIDE = 384  # pixels of the picture, however small the images are
 KEPT = 128  # answers that are remembered

@@ -1,0 +1,109 @@
+"""`vlsm data`: the datasets, which there are, preparing one, checking one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data = typer.Typer(no_args_is_help=True, help="The datasets: which there are, preparing one, checking one.")
+
+DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="A dataset; `vlsm data list` shows them.")]
+
+
+@data.command("list")
+def list_datasets() -> None:
+    """Show the datasets that the course knows, which of them are prepared here, and their terms of use."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from vlsm_helpers.cli import doctor
+    from vlsm_helpers.data.registry import DATASETS
+
+    names, counts = Column("name", no_wrap=True), Column("train/val/test", no_wrap=True)
+    table = Table(names, "images of", "target", counts, "here", box=None, padding=(0, 2, 0, 0))
+    for card in DATASETS.values():
+        entries = "/".join(map(str, card.entries.values()))
+        table.add_row(card.name, card.modality, card.target, entries, doctor.availability(card))
+    for name in doctor.own_datasets():
+        table.add_row(name, "", "", "", "your own")
+    console = Console(highlight=False)
+    console.print(table, "")
+    for card in DATASETS.values():
+        if not card.is_phantom:
+            console.print(f"[bold]{card.name}[/]: {card.terms} {card.home}")
+    console.print()
+    console.print("`vlsm data prepare NAME` prepares one.", style="dim")
+
+
+@data.command("prepare")
+def prepare_dataset(
+    name: DatasetName,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="PATH", help="The archive or folder its authors publish; else fetched."),
+    ] = None,
+    splits: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="A copy of the MedVLSM benchmark's splits; else fetched.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
+    ] = None,
+) -> None:
+    """Bring a dataset into the course's layout: download, verify, convert the masks, add splits and prompts."""
+    from vlsm_helpers.data.public.prepare import prepare
+
+    typer.echo(prepare(name, source=source, splits=splits, folder=folder))
+
+
+@data.command("check")
+def check_dataset(
+    name: DatasetName,
+    folder: Annotated[
+        Path | None, typer.Option("--in", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
+    ] = None,
+) -> None:
+    """Look at every image and mask of a dataset; status 1 where something must be mended."""
+    from vlsm_helpers.data.checks import check
+
+    report = check(name, folder=folder)
+    typer.echo(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@data.command("adopt")
+def adopt_dataset(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the dataset is to be called.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="The folder of the images.")],
+    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="The folder of the masks, named as the images.")],
+    noun: Annotated[str, typer.Option(help="What the masks show, such as tumor: it becomes the prompt.")],
+    modality: Annotated[
+        str | None, typer.Option(help="What the images are, such as breast ultrasound.", show_default="not said")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Which images belong together, by their names: its first bracket names the patient, ^(patient[0-9]+).",
+            show_default="each by itself",
+        ),
+    ] = None,
+    alike: Annotated[
+        float | None,
+        typer.Option(
+            help="Images whose thumbnails correlate more stay together, too; at 1 none do.", show_default="0.98"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    folder: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
+    ] = None,
+) -> None:
+    """Make a dataset of your own images and masks: checked, split by patient so that nothing leaks, with prompts."""
+    from vlsm_helpers.data.own import adopt
+
+    options = {} if alike is None else {"alike": alike}
+    adopted = adopt(name, images, masks, noun, modality=modality, group=group, seed=seed, folder=folder, **options)
+    typer.echo(adopted)
+    where = f"VLSM_DATA={folder} " if folder else ""
+    typer.echo(f"\nTrain on it: {where}vlsm ensemble {name} --save FOLDER")

@@ -1,0 +1,85 @@
+"""`vlsm ensemble` and `vlsm segment`: an ensemble from a dataset, and masks from an ensemble."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlsm_helpers.errors import CourseError
+
+ensembles = typer.Typer()
+SHOWN = 10  # rows of a table
+
+
+@ensembles.command()
+def ensemble(
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="Its images; `vlsm data adopt` makes one of yours.")
+    ],
+    save: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder for the trained ensemble.")],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of every training.", show_default="the recipes'")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.", show_default="the recipes'")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Training images, at most.", show_default="all")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+) -> None:
+    """Train CLIPSeg, BiomedCLIPSeg and UNet-D apart, fuse them by weights from val, score test, save with a model card."""
+    if save.exists():
+        raise CourseError("There is something here already.", where=save, mend="name a new folder.")
+    from vlsm_helpers.experiments.late_ensemble import train_ensemble
+    from vlsm_helpers.experiments.table import readable
+
+    trained = train_ensemble(dataset, seed=seed, epochs=epochs, batch_size=batch_size, limit=limit)
+    shown = readable(trained.table())[["model", "Dice, %", "± over images", "95 % interval", "images"]]
+    typer.echo(f"\n{shown.to_string(index=False)}")
+    if trained.warning:
+        typer.echo(f"\n{trained.warning}", err=True)
+    typer.echo(f"\n{trained.save(save)}: use it by `vlsm segment IMAGE --with {save} --to FOLDER`")
+
+
+@ensembles.command()
+def segment(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
+    ensemble: Annotated[Path, typer.Option("--with", metavar="FOLDER", help="What `vlsm ensemble` saved.")],
+    prompt: Annotated[
+        str | None, typer.Option(help="What to look for.", show_default="what it was trained with")
+    ] = None,
+    output: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where masks go.")] = Path("segmented"),
+) -> None:
+    """Write a mask, an overlay and the uncertainty of each image, and a table of them all. Not for clinical use.
+
+    Nothing of others that is there is overwritten; stopped, it goes on when the same command is given again. An image that
+    cannot be read does not stop the others; the command then ends with status 1.
+    """
+    _refuse_early(images, ensemble, output)
+    from vlsm_helpers.inference.batch import segment_files
+    from vlsm_helpers.inference.predictor import Predictor
+
+    predictor = Predictor.load(ensemble)
+    if prompt is not None and prompt != predictor.prompt:
+        typer.echo(
+            f"It was trained with {predictor.prompt!r} and scored with it: other words were not tested.", err=True
+        )
+    table, broken = segment_files(predictor, images, output, prompt)
+    if len(table):
+        typer.echo(table.head(SHOWN).to_string(index=False))
+    more = f"{len(table) - SHOWN} rows more in " if len(table) > SHOWN else ""
+    typer.echo(f"{more}{output / 'segmented.csv'}")
+    for error in broken:
+        typer.echo(f"vlsm: {error}", err=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _refuse_early(images: list[Path], ensemble: Path, output: Path) -> None:
+    """Raise CourseError for what can be seen to be wrong before torch is imported and a network loaded."""
+    if not (ensemble / "predictor.json").is_file():
+        raise CourseError(
+            "There is no predictor here.", where=ensemble, mend="name a folder that `vlsm ensemble` wrote."
+        )
+    for path in images:
+        if path.is_dir():
+            raise CourseError("This is a folder.", where=path, mend=f"name its files, such as {path}/*.png.")
+        if not path.exists():
+            raise CourseError("There is no such file.", where=path, mend="look at the folder and the ending.")
+    if output.exists() and not output.is_dir():
+        raise CourseError("This is a file.", where=output, mend="name a folder for the masks.")

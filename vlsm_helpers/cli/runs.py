@@ -1,0 +1,200 @@
+"""`vlsm train`, `evaluate`, `predict` and `reproduce`: what makes runs and reads them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlsm_helpers.errors import CourseError
+
+runs = typer.Typer()
+
+
+@runs.command()
+def train(
+    member: Annotated[str, typer.Argument(metavar="MEMBER", help="A segmenter, such as unet_d.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Its images; `vlsm data list` shows them.")],
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The run's folder in VLSM_RUNS.", show_default="told by its settings"),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="ours (a CNN), ours_gently (a pretrained one), features (a decoder on frozen encoders), finetune (encoders "
+            "too), finetune_gently (large encoders), or the authors' (published).",
+            show_default="what fits the member",
+        ),
+    ] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            "--train",
+            metavar="WHAT",
+            help="What of a vision-language segmenter learns: decoder, encoders (both), or, of clipseg, lora.",
+            show_default="decoder",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Its pretrained weights: a folder, a hub id or tiny.", show_default="the profile's"),
+    ] = None,
+    warm_start: Annotated[
+        bool | None,
+        typer.Option(
+            "--warm-start/--no-warm-start",
+            help="Whether biomedclipseg's decoder starts from clipseg's.",
+            show_default="warm",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels a side of the training images.", show_default="the profile's")
+    ] = None,
+    width: Annotated[
+        float | None, typer.Option(help="UNet-D's channels times this.", show_default="the profile's")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.", show_default="the recipe's")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.", show_default="the recipe's")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Training images, at most.", show_default="all")] = None,
+    prompt: Annotated[str | None, typer.Option(help="The prompt's key, p0 to p9.", show_default="p1")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+) -> None:
+    """Train a segmenter, choose its best epoch on the val split and score the test split.
+
+    A run that was stopped goes on when the same command is given again.
+    """
+    from vlsm_helpers import settings
+    from vlsm_helpers.course.results import readable
+    from vlsm_helpers.experiments.runs import evaluate_run, train_member
+
+    options = dict(run=run, recipe=recipe, size=size, epochs=epochs, batch_size=batch_size, limit=limit, prompt=prompt)
+    options |= dict(warm_start=warm_start, train=parts, weights=weights, width=width)
+    given = {name: value for name, value in options.items() if value is not None}
+    folder = train_member(member, dataset, seed=seed, **given)
+    if not settings.process().is_main_process:  # of several that `accelerate launch` started, one scores
+        return
+    typer.echo(readable(evaluate_run(folder)).to_string(index=False))
+    typer.echo(folder)
+
+
+@runs.command()
+def evaluate(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run's name in VLSM_RUNS, or its folder; or a file of fusion weights."),
+    ],
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="PREDICTION",
+            help="After a file of weights: the folders that `vlsm predict` wrote.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test.", show_default="test")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Score another dataset.", show_default="its own")
+    ] = None,
+) -> None:
+    """Score a trained run on a split: means over images with 95 % bootstrap intervals.
+
+    `vlsm evaluate fusion.json PREDICTION PREDICTION` scores members' predictions fused by the weights in fusion.json.
+    """
+    from vlsm_helpers.course.results import readable
+
+    if predictions or run.endswith(".json"):
+        table = _evaluated_fusion(Path(run), predictions or [], split or dataset)
+    else:
+        folder = _run_folder(run)
+        from vlsm_helpers.experiments.runs import evaluate_run
+
+        table = evaluate_run(folder, split=split or "test", dataset=dataset)
+    typer.echo(readable(table).to_string(index=False))
+
+
+@runs.command()
+def predict(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name in VLSM_RUNS, or its folder.")],
+    split: Annotated[list[str] | None, typer.Option(help="Give it for each split.", show_default="val, test")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another dataset.", show_default="its own")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the member is called when it is fused.", show_default="as it was built")
+    ] = None,
+) -> None:
+    """Write a trained run's logits to its folder, so that fusing it with others loads no network."""
+    folder = _run_folder(run)
+    from vlsm_helpers.experiments.runs import predict_run
+
+    for one in split or ["val", "test"]:
+        typer.echo(predict_run(folder, one, dataset, name))
+
+
+@runs.command()
+def reproduce(
+    datasets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="DATASETS",
+            help="Several joined by + are pooled. Without one, the paper's (at tiny, phantoms).",
+            show_default=False,
+        ),
+    ] = None,
+    member: Annotated[list[str] | None, typer.Option(help="Give it for each member.", show_default="all")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="Give it for each seed.", show_default="0, 1, 2; at tiny 0")
+    ] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="Give it for each prompt's key.", show_default="p1")] = None,
+    also_test: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Score each run on this dataset, too.", show_default="none")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of every training.", show_default="the recipes'")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.", show_default="the recipes'")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Training images, at most.", show_default="all; at tiny 200")
+    ] = None,
+    shard: Annotated[
+        str, typer.Option(metavar="K/N", help="Fill the K-th of N shares only: for a cluster's array of jobs.")
+    ] = "1/1",
+    table_only: Annotated[bool, typer.Option("--table", help="Train nothing; show what is there.")] = False,
+) -> None:
+    """Fill the paper's table: datasets x members x seeds, each a run of its own; what is done is skipped.
+
+    Stop it at any moment, start it again, start it on several machines with the same VLSM_RUNS: no cell is trained twice. The
+    table of what is there by now goes to reproduce/table.csv and table.md in the runs folder.
+    """
+    from vlsm_helpers.experiments import grid as program
+    from vlsm_helpers.experiments import table as paper_table
+
+    given = {"datasets": datasets, "members": member, "seeds": seed, "prompts": prompt, "also_test": also_test}
+    chosen = {name: tuple(values) for name, values in given.items() if values}
+    plan = program.paper_plan(**chosen, epochs=epochs, batch_size=batch_size, limit=limit)
+    failed = {} if table_only else program.run(plan, plan.shard(*program.as_shard(shard)), typer.echo)
+    shown = paper_table.readable(paper_table.write(plan))
+    typer.echo(f"\n{shown.to_string(index=False)}")
+    if failed:
+        typer.echo(f"\n{len(failed)} cells failed: {', '.join(cell.name for cell in failed)}.", err=True)
+        raise typer.Exit(1)
+
+
+def _evaluated_fusion(weights: Path, predictions: list[Path], chosen: str | None):
+    """The table of a fusion. Raises CourseError for a split or a dataset, which the predictions have already."""
+    if chosen:
+        mend = "leave --split and --dataset out, and name the predictions of that split."
+        raise CourseError(f"{chosen!r} cannot be chosen: predictions are of one dataset and one split.", mend=mend)
+    from vlsm_helpers.fusion.weighted import evaluate_fusion
+
+    return evaluate_fusion(weights, predictions)
+
+
+def _run_folder(run: str) -> Path:
+    """The folder of the run named so, or given by its path. Raises CourseError, naming the runs, where it is not."""
+    from vlsm_helpers.settings import runs_folder
+
+    folder = Path(run) if Path(run).is_dir() else runs_folder() / run
+    if not folder.is_dir():
+        names = sorted(path.parent.name for path in runs_folder().glob("*/metrics.csv"))
+        mend = f"choose among {', '.join(names)}." if names else "train one first: `vlsm train unet_d DATASET`."
+        raise CourseError(f"There is no run {run!r}.", where=runs_folder(), mend=mend)
+    return folder

@@ -1,0 +1,1 @@
+"""Running, reporting and checking the notebooks."""

@@ -1,0 +1,77 @@
+"""Predictions that the package ships: what three tiny members say of the endoscopy phantoms, so that fusing needs no training.
+
+A prediction is a picture, the images one below the other: logits in steps of 1/8, or finer where they are small, are its 256 grey
+levels. A step ends at 0, so rounding moves no pixel across a probability of 0.5. `python -m tools.tiny_predictions` makes them.
+"""
+
+import hashlib
+import json
+from importlib import resources
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vlsm_helpers.errors import DataError
+from vlsm_helpers.evaluation.predictions import Index, Prediction, Store
+
+FOLDER = Path(str(resources.files("vlsm_helpers").joinpath("tiny_predictions")))
+INDEX = "index.json"
+LEVELS, COARSEST = 256, 8  # COARSEST: the grey levels that a logit of 1 takes at least
+
+
+def tiny_store(split: str) -> Store:
+    """BiomedCLIPSeg, CLIPSeg and UNet-D at the tiny profile on the val or test images of phantom_endoscopy, which each machine
+    draws for itself.
+
+    Raises DataError for a split that is not shipped, and for files that are missing or damaged.
+    """
+    return Store(tiny_predictions(split))
+
+
+def tiny_predictions(split: str) -> list[Prediction]:
+    """The same, one by one, for a store with members of one's own beside them. Raises DataError as `tiny_store` does."""
+    try:
+        files = json.loads((FOLDER / INDEX).read_text(encoding="utf-8"))["files"]
+        found = [_read(name, facts) for name, facts in files.items() if facts["index"]["split"] == split]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"The predictions that come with the package are damaged ({error}).",
+            where=FOLDER,
+            mend="install the package again, or, in a checkout, `git checkout -- vlsm_helpers/tiny_predictions`.",
+        ) from error
+    if not found:
+        raise DataError(f"No predictions of the split {split!r} come with the package.", mend="use val or test.")
+    return found
+
+
+def steps_for(logits: np.ndarray) -> int:
+    """How many grey levels a logit of 1 takes: the power of 2 at which the 256 levels just hold these logits, 8 at least."""
+    largest = max(float(np.abs(logits).max()), 1 / LEVELS)
+    return max(COARSEST, 2 ** int(np.log2(LEVELS / 2 / largest)))
+
+
+def encode(logits: np.ndarray, steps: int) -> bytes:
+    """Logits (N, S, S) as a PNG, grey, S pixels wide and N * S high; those beyond -128/steps to 128/steps are cut."""
+    half = LEVELS // 2
+    levels = np.floor(np.asarray(logits, np.float32) * steps).clip(-half, half - 1) + half
+    file = BytesIO()
+    Image.fromarray(levels.astype(np.uint8).reshape(-1, levels.shape[-1])).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def decode(png: bytes, steps: int) -> np.ndarray:
+    """What `encode` kept: float16 (N, S, S), the middle of each step. Raises ValueError or OSError for anything else."""
+    levels = np.asarray(Image.open(BytesIO(png)), np.float32)
+    side = levels.shape[1]
+    return ((levels.reshape(-1, side, side) + 0.5 - LEVELS / 2) / steps).astype(np.float16)
+
+
+def _read(name: str, facts: dict) -> Prediction:
+    content = (FOLDER / name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        raise ValueError(f"{name} is not the file that {INDEX} names")
+    index = facts["index"]
+    whole = index | {"ids": tuple(index["ids"]), "sizes": tuple(map(tuple, index["sizes"]))}
+    return Prediction(Index(**whole), decode(content, facts["steps"]))

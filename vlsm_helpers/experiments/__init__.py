@@ -1,0 +1,1 @@
+"""Named trainings, and tables of many of them."""

@@ -1,0 +1,189 @@
+"""From a dataset to an ensemble: members trained and fused, reported with intervals, saved with a model card."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from vlsm_helpers import settings
+from vlsm_helpers.data.images import read_mask
+from vlsm_helpers.data.samples import SPLITS, dataset_folder, load_split
+from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.experiments import table as paper_table
+from vlsm_helpers.experiments.grid import FUSED, FUSION, LATE_FUSION, Cell, Plan, run
+from vlsm_helpers.experiments.runs import DEFAULT_PROMPT
+from vlsm_helpers.fusion.weighted import WeightedFusion
+from vlsm_helpers.inference.predictor import Predictor, write_predictor
+from vlsm_helpers.training.loop import BEST
+
+CARD = """\
+# An ensemble for {noun}: `{dataset}`
+
+**Not for clinical use.** A research and teaching model, no medical device.
+
+Members: {members}, trained apart on {train} images; their logits are averaged with the weights {weights} and cut at the
+probability {threshold:g}. Weights, threshold and each member's best epoch were chosen on {val} validation images, and the
+scores below come from {test} test images that nothing else has seen.
+
+{table}
+{warning}One seed ({seed}): another training may score differently by more than the interval, which is over images. {empty}{texts}
+
+- Split: {split_by}. Empty masks: {empty_val} of {val} in validation, {empty_test} of {test} in test
+- Training: profile {profile}, {epochs}
+- Prompt: `{prompt}`, images shown at {size} x {size} pixels. The scores are of this prompt; other words were not tested
+- Hardware: {hardware}; {versions}
+- Frozen encoders are not in this folder: {weights_of}
+
+```python
+from vlsm_helpers.predictor import Predictor
+
+found = Predictor.load("{folder}")("image.png")
+found.mask, found.probability, found.uncertainty
+```
+"""
+EMPTY = "An empty mask that is left empty counts 1; rows of lesions alone leave those images out."
+TEXTS = " The images scored had one of {texts} texts each; a new image is always told the most frequent one, and may do worse."
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members of one dataset that are trained and fused; `train_ensemble` makes it."""
+
+    plan: Plan
+
+    @property
+    def cell(self) -> Cell:
+        """The late fusion."""
+        return self.plan.cells[-1]
+
+    @property
+    def fusion(self) -> WeightedFusion:
+        return WeightedFusion.load(self.cell.folder / FUSION)
+
+    @cached_property
+    def texts(self) -> Counter[str]:
+        """What the members were told in training, and how often."""
+        return Counter(sample.prompt(self.cell.prompt) for sample in load_split(self.cell.dataset, "train"))
+
+    @property
+    def prompt(self) -> str:
+        """The most frequent of `texts`: what a new image is told."""
+        return self.texts.most_common(1)[0][0]
+
+    @property
+    def checkpoints(self) -> dict[str, Path]:
+        return {one.member: one.folder / BEST for one in self.cell.joined}
+
+    def table(self) -> pd.DataFrame:
+        """Dice on test of each member and of the ensemble, see `paper_table.table`."""
+        return paper_table.table(self.plan)
+
+    @property
+    def warning(self) -> str:
+        """A sentence where the ensemble is more than a point of Dice below one of its members on test, over all images or over
+        lesions alone; else nothing. Fitted on few images, weights and threshold may be worse than none."""
+        table = self.table().pivot(index="metric", columns="model", values="value") * 100
+        members = table.drop(columns=LATE_FUSION)
+        behind = members.max(axis=1) - table[LATE_FUSION]
+        if not behind.max() > 1:  # not a number where a member has no score
+            return ""
+        metric = behind.idxmax()
+        what = "" if metric == "dice" else metric.removeprefix("dice, ") + " "
+        best, own, most = members.loc[metric].idxmax(), table.loc[metric, LATE_FUSION], members.loc[metric].max()
+        return (
+            f"On test the ensemble is below its member {best} ({what}{own:.1f} against {most:.1f} %): weights and threshold were "
+            f"searched on {len(load_split(self.cell.dataset, 'val'))} validation images, which may be too few."
+        )
+
+    def predictor(self) -> Predictor:
+        """The ensemble, ready to use."""
+        return Predictor.of_checkpoints(self.checkpoints, self.fusion, self.prompt)
+
+    def save(self, folder: Path) -> Path:
+        """Write it to a new folder, with its model card, for `Predictor.load`. Raises SettingsError as `write_predictor` does."""
+        facts = {"dataset": self.cell.dataset, "seed": self.cell.seed} | self.plan.budgets
+        return write_predictor(
+            folder, self.checkpoints, self.fusion, prompt=self.prompt, card=self.card(Path(folder).name), facts=facts
+        )
+
+    def card(self, folder: str) -> str:
+        """The model card of a copy in `folder`, Markdown: what it is, what it was trained on, how it scores, how to use it."""
+        predictor, fusion = self.predictor(), self.fusion
+        counts = {split: len(load_split(self.cell.dataset, split)) for split in SPLITS}
+        counts["train"] = min(counts["train"], self.plan.limit or counts["train"])
+        table = self.table()
+        shown = paper_table.readable(table)[["model", "Dice, %", "± over images", "95 % interval", "images"]]
+        has_empty = (table["metric"] != "dice").any()
+        empty = {
+            split: sum(not read_mask(one.mask).any() for one in load_split(self.cell.dataset, split))
+            for split in SPLITS
+        }
+        warning = f"**{self.warning}** " if self.warning else ""
+        configs = {name: member.config.get("weights", "none") for name, member in predictor.members.items()}
+        return CARD.format(
+            **counts,
+            folder=folder,
+            dataset=self.cell.dataset,
+            noun=self.prompt or "any prompt",
+            members=", ".join(fusion.weights),
+            weights=", ".join(f"{weight:.2f}" for weight in fusion.weights.values()),
+            threshold=fusion.threshold,
+            table=paper_table.markdown(shown),
+            warning=warning,
+            split_by=self._split_by(),
+            empty_val=empty["val"],
+            empty_test=empty["test"],
+            profile=self.plan.budgets["profile"],
+            epochs=f"{self.plan.epochs} epochs at most" if self.plan.epochs else "as many epochs as the recipes say",
+            seed=self.cell.seed,
+            empty=EMPTY if has_empty else "",
+            texts="" if len(self.texts) == 1 else TEXTS.format(texts=len(self.texts)),
+            prompt=self.prompt,
+            size=predictor.size,
+            hardware=settings.hardware(),
+            versions=settings.versions(),
+            weights_of=", ".join(f"{name} {weights}" for name, weights in configs.items()),
+        )
+
+    def _split_by(self) -> str:
+        """What was kept in one split, in words."""
+        samples = [sample for split in SPLITS for sample in load_split(self.cell.dataset, split)]
+        groups = {sample.attributes.get("group") for sample in samples}
+        if groups == {None}:
+            return "as the dataset comes"
+        if len(groups) == len(samples):
+            return "by image; one patient may be in several splits, and scores may be too high"
+        return f"by {len(groups)} groups of images, none in two splits"
+
+
+def train_ensemble(
+    dataset: str,
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    prompt: str = DEFAULT_PROMPT,
+) -> Ensemble:
+    """Train the paper's members apart, predict, and fit the fusion on validation; what is done already is kept.
+
+    `epochs` and `batch_size`: of every training, by default the recipes'; `limit`: training images, at most so many. Raises
+    SettingsError for several datasets, the CourseError of the first member that could not be trained, and TrainingError where
+    another process is at one.
+    """
+    if "+" in dataset:
+        raise SettingsError("An ensemble is of one dataset.", mend="adopt all images as one dataset first.")
+    dataset_folder(dataset)  # what is not there, or was done otherwise, is said once and before anything is trained
+    budgets = {"epochs": epochs, "batch_size": batch_size, "limit": limit}
+    plan = Plan((dataset,), (*FUSED, LATE_FUSION), (seed,), (prompt,), **budgets)
+    for cell in plan.cells:
+        plan.is_done(cell)
+    failed = run(plan, plan.cells)
+    if failed:
+        raise next(iter(failed.values()))
+    ensemble = Ensemble(plan)
+    if not plan.is_done(ensemble.cell):
+        raise TrainingError("Another process trains a member of it.", where=ensemble.cell.folder, mend="wait for it.")
+    return ensemble

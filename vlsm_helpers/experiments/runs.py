@@ -1,0 +1,157 @@
+"""A run: one member trained on one dataset, scored, and kept in runs/NAME/."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from vlsm_helpers import settings
+from vlsm_helpers.data.dataset import SegmentationDataset
+from vlsm_helpers.data.images import read_mask
+from vlsm_helpers.data.samples import Sample, load_split
+from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.evaluation import predictions as store
+from vlsm_helpers.evaluation.scoring import keep, predict, score_split, summarise
+from vlsm_helpers.models import factory as members
+from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
+from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.segmenter import Segmenter
+from vlsm_helpers.models.smp_unet import SMPUNet
+from vlsm_helpers.models.state import fingerprint, own_state
+from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.settings.profiles import TINY_WEIGHTS, Profile
+from vlsm_helpers.training.feature_cache import VIEWS, cached, has_frozen_encoders
+from vlsm_helpers.training.loop import BEST, fit
+from vlsm_helpers.training.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, OURS_GENTLY, RECIPES, Recipe
+
+PER_IMAGE = "per_image.csv"
+LOGITS = "logits"  # the folder of the run's predictions
+DEFAULT_PROMPT = "p1"  # the class name alone: it says nothing of this image's mask
+
+
+def train_member(
+    member: str,
+    dataset: str,
+    *,
+    run: str | None = None,
+    recipe: str | None = None,
+    size: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    prompt: str = DEFAULT_PROMPT,
+    warm_start: bool | None = None,
+    seed: int = 0,
+    **options,
+) -> Path:
+    """Train a member on a dataset's train split and choose its best epoch on val; the run's folder.
+
+    `dataset` may be several, joined by "+", whose images are then pooled.
+    `recipe`: by default what fits the member (see `fitting_recipe`); features of frozen encoders are cached. `epochs` and
+    `batch_size` replace the recipe's. `size`: pixels a side of the training images, by default the profile's; `limit`: at
+    most so many of each dataset. `options`: the member's own (`train`, `weights`, `width` ...), over what the profile says.
+    `warm_start`: whether the decoder of BiomedCLIPSeg, an ensemble's too, starts from the one of the profile's CLIPSeg; it
+    does unless told otherwise. An unfinished run of the same name and settings goes on. Raises SettingsError for a recipe, a
+    member or an option that there is not.
+    """
+    if recipe is not None and recipe not in RECIPES:
+        raise SettingsError(f"There is no recipe {recipe!r}.", mend=f"use one of {', '.join(RECIPES)}.")
+    profile, _ = settings.choose_profile()
+    size = size or profile.image_size
+    settings.seed_everything(seed)
+    segmenter = members.build(member, **(members.profile_options(member, profile) | options))
+    _start(segmenter, warm_start, profile)
+    changes = {key: value for key, value in {"epochs": epochs, "batch_size": batch_size}.items() if value is not None}
+    chosen = replace(RECIPES[recipe] if recipe else fitting_recipe(segmenter), **changes)
+    with settings.process().main_process_first():  # of several processes one decodes and caches, the others read
+        training, validation = (
+            SegmentationDataset(samples, size, prompt=prompt, augment=augment, seed=seed)
+            for samples, augment in (
+                (_samples(dataset.split("+"), "train", limit), chosen.augment),
+                (_samples(dataset.split("+"), "val"), False),
+            )
+        )
+        if has_frozen_encoders(segmenter):
+            training = cached(segmenter, training, chosen.views(VIEWS))
+            validation = cached(segmenter, validation)
+    what = "-".join(filter(None, (member, segmenter.config.get("train"), chosen.name)))
+    folder = settings.runs_folder() / (run or f"{dataset}-{what}-{size}px-seed{seed}")
+    fit(segmenter, training, validation, folder, chosen, seed=seed)
+    return folder
+
+
+def _samples(datasets: Sequence[str], split: str, limit: int | None = None) -> list[Sample]:
+    """The samples of a split of several datasets, at most `limit` of each."""
+    return [sample for name in datasets for sample in load_split(name, split)[:limit]]
+
+
+def fitting_recipe(segmenter: Segmenter) -> Recipe:
+    """The recipe for what of a segmenter trains: OURS for a CNN, an ensemble's too, OURS_GENTLY where it starts from pretrained
+    weights; FEATURES for a decoder on frozen encoders, FINETUNE where encoders train, and FINETUNE_GENTLY where those are not the
+    shipped miniatures and all of them trains."""
+    if not segmenter.trains_encoders:
+        if isinstance(segmenter, SMPUNet):
+            return OURS_GENTLY if segmenter.started_from else OURS
+        has_cnn = any(isinstance(module, UNetD) for module in segmenter.modules())
+        return OURS if has_cnn or not segmenter.encoders() else FEATURES
+    knows_much = segmenter.config["weights"] != TINY_WEIGHTS and segmenter.config["train"] == "encoders"
+    return FINETUNE_GENTLY if knows_much else FINETUNE
+
+
+def _start(segmenter: Segmenter, warm: bool | None, profile: Profile) -> None:
+    """Give each BiomedCLIPSeg in it the decoder of the profile's CLIPSeg, unless `warm` is False. Raises SettingsError."""
+    parts = [module for module in segmenter.modules() if isinstance(module, BiomedCLIPSeg)]
+    if warm and not parts:
+        raise SettingsError(
+            "Only a decoder of biomedclipseg, or of an ensemble with it, can start from another one.",
+            mend="leave warm_start out.",
+        )
+    for part in parts if warm is not False else []:
+        warm_start(part, CLIPSeg(profile.clipseg_weights))
+        segmenter.started_from = part.started_from
+
+
+def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> pd.DataFrame:
+    """Score the run's best weights on a split, of its own dataset or another; the table of `evaluation.summarise`.
+
+    The rows of each image go to the run's per_image.csv (with the columns dataset and split), in place of older ones.
+    """
+    run = Path(run)
+    segmenter, facts = members.load(run / BEST)
+    names = [dataset] if dataset else facts["dataset"]
+    samples = _samples(names, split)
+    segmenter.to(settings.device(), memory_format=torch.channels_last)
+    table = score_split(segmenter, SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"]))
+    label = "+".join(names)
+    keep(run / PER_IMAGE, table.assign(dataset=label, split=split))
+    summary = summarise(table, model=facts["member"]["name"], split=split)
+    return summary.assign(dataset=label)
+
+
+def predict_run(run: Path, split: str, dataset: str | None = None, name: str | None = None) -> Path:
+    """Write the logits of the run's best weights on a split, of its own dataset or another; the prediction's folder.
+
+    It lies in the run's logits/. `name`: what the member is called there, by default as it was built. Raises SettingsError for
+    a run of several datasets, unless one is named.
+    """
+    run = Path(run)
+    segmenter, facts = members.load(run / BEST)
+    if dataset is None and len(facts["dataset"]) > 1:
+        raise SettingsError("The run was trained on several datasets.", where=run, mend="name one of them.")
+    dataset = dataset or facts["dataset"][0]
+    samples = load_split(dataset, split)
+    segmenter.to(settings.device(), memory_format=torch.channels_last)
+    index = store.Index(
+        member=name or facts["member"]["name"],
+        dataset=dataset,
+        split=split,
+        ids=tuple(sample.id for sample in samples),
+        sizes=tuple(read_mask(sample.mask).shape for sample in samples),
+        weights=fingerprint(own_state(segmenter)),
+    )
+    images = SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"])
+    folder = settings.writable(run / LOGITS) / f"{dataset}-{split}"
+    store.write(folder, index, (logits.numpy() for _, logits in predict(segmenter, images)))
+    return folder

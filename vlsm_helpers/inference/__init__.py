@@ -1,0 +1,1 @@
+"""A trained ensemble on new images."""

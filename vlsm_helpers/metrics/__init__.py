@@ -1,0 +1,1 @@
+"""Overlap, intervals and calibration; imports nothing else of the package."""

@@ -1,0 +1,78 @@
+"""The members by name: made from their configuration, loaded from a checkpoint."""
+
+import difflib
+import inspect
+from pathlib import Path
+
+from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.io.checkpoints import load_checkpoint
+from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
+from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.hybrid import EnsembleA, EnsembleAWithoutCNN, EnsembleB, EnsembleC
+from vlsm_helpers.models.segmenter import Segmenter
+from vlsm_helpers.models.smp_unet import SMPUNet
+from vlsm_helpers.models.state import frozen_hash, load_own_state
+from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.settings.profiles import Profile
+
+MEMBERS: dict[str, type[Segmenter]] = {
+    "unet_d": UNetD,
+    "smp_unet": SMPUNet,
+    "clipseg": CLIPSeg,
+    "biomedclipseg": BiomedCLIPSeg,
+    "ensemble_a": EnsembleA,
+    "ensemble_a_no_cnn": EnsembleAWithoutCNN,
+    "ensemble_b": EnsembleB,
+    "ensemble_c": EnsembleC,
+}
+
+
+def build(name: str, **options) -> Segmenter:
+    """A member with fresh or pretrained weights.
+
+    Raises SettingsError, with the nearest name, for one there is not, and for options that it does not have.
+    """
+    if name not in MEMBERS:
+        nearest = difflib.get_close_matches(name, MEMBERS, n=1, cutoff=0.3)
+        meant = f"did you mean {nearest[0]}? " if nearest else ""
+        raise SettingsError(f"There is no member {name!r}.", mend=f"{meant}Members: {', '.join(MEMBERS)}.")
+    known = list(inspect.signature(MEMBERS[name]).parameters)
+    if unknown := [option for option in options if option not in known]:
+        raise SettingsError(f"The member {name} has no option {unknown[0]!r}.", mend=f"it has {', '.join(known)}.")
+    return MEMBERS[name](**options)
+
+
+def profile_options(name: str, profile: Profile) -> dict:
+    """The options of the member `name` that differ between profiles: sizes and weights."""
+    width = {"width": profile.unet_width}
+    clipseg = {"weights": profile.clipseg_weights}
+    biomedclipseg = {"weights": profile.biomedclip_weights, "mlp_dim": profile.decoder_mlp_dim}
+    options = {
+        "unet_d": width,
+        "smp_unet": {"encoder": profile.smp_encoder, "weights": profile.smp_weights},
+        "clipseg": clipseg,
+        "biomedclipseg": biomedclipseg,
+        "ensemble_a": biomedclipseg | width,
+        "ensemble_a_no_cnn": biomedclipseg | width,
+        "ensemble_b": clipseg | width,
+        "ensemble_c": biomedclipseg | width | {"clipseg_weights": profile.clipseg_weights},
+    }
+    return options.get(name, {})
+
+
+def load(checkpoint: Path) -> tuple[Segmenter, dict]:
+    """The trained member of a best.safetensors, in evaluation mode, and the checkpoint's facts (image_size, val_dice ...).
+
+    A checkpoint holds no frozen encoders: they come from the weights that the member's configuration names. Raises
+    WeightsError where those cannot be loaded, and TrainingError where they are not those that the run was trained on.
+    """
+    tensors, facts = load_checkpoint(checkpoint)
+    segmenter = build(**facts["member"])
+    if facts.get("frozen_weights") != frozen_hash(segmenter):
+        raise TrainingError(
+            f"The pretrained weights are not those that this run was trained on. The member: {facts['member']}.",
+            where=checkpoint,
+            mend="bring the weights of that time back, or train the run again under another name.",
+        )
+    load_own_state(segmenter, tensors)
+    return segmenter.eval(), facts

@@ -1,0 +1,154 @@
+"""The bridge to checkpoints of the authors' code: their networks by name, their parameter names placed in ours."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
+from vlsm_helpers.models.published.networks import (
+    PublishedA,
+    PublishedB,
+    PublishedBiomedCLIPSeg,
+    PublishedC,
+    PublishedUNetD,
+)
+from vlsm_helpers.models.unet_d import UNetD
+
+PUBLISHED: dict[str, type[nn.Module]] = {
+    "unet_d": PublishedUNetD,
+    "biomedclipseg": PublishedBiomedCLIPSeg,
+    "ensemble_a": PublishedA,
+    "ensemble_b": PublishedB,
+    "ensemble_c": PublishedC,
+}
+# The authors' names of UNet-D's encoder convolutions, level by level (the second repeats its digit).
+_ENCODER_CONVOLUTIONS = (("conv11", "conv12"), ("conv22", "conv222"), ("conv33", "conv333"), ("conv44", "conv444"))
+
+
+class Placement(NamedTuple):
+    """What became of a published state dict's names."""
+
+    unused: list[str]  # part of the published module, but never used in its forward
+    unplaced: list[str]  # not known at all
+
+
+class _Names(NamedTuple):
+    """How the authors call the parts of one network."""
+
+    ours: dict[str, str]  # by their names of modules; what lies within keeps its name
+    dead: frozenset[str]  # modules registered there and never used in the forward
+
+
+def build(name: str) -> nn.Module:
+    """The authors' network `name` (see PUBLISHED), full size and in their wiring, with random weights; no network access.
+
+    Raises SettingsError for a name there is not.
+    """
+    if name not in PUBLISHED:
+        raise SettingsError(f"There is no published network {name!r}.", mend=f"build one of {', '.join(PUBLISHED)}.")
+    return PUBLISHED[name]()
+
+
+def load_published_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) -> Placement:
+    """Place the authors' `state_dict` in `model` and return the names that were not placed, and why.
+
+    `model`: what `build` made, or a segmenter as large as theirs: a UNetD of width 1, a BiomedCLIPSeg of the published
+    BiomedCLIP, whose taps, no part of a state dict, are PUBLISHED_TAPS there. Raises RuntimeError, naming them, when entries
+    of the model are missing or have another shape.
+    """
+    names, own = _names(model), model.state_dict()
+    placed, unused, unplaced = {}, [], []
+    for name, value in state_dict.items():
+        ours = _renamed(name, names.ours)
+        if ours in own:
+            placed[ours] = value
+        elif name.endswith(".position_ids") or _renamed(name, dict.fromkeys(names.dead, "")) is not None:
+            unused.append(name)
+        else:
+            unplaced.append(name)
+    # Batch norm's step counters are integers, which a file of floating-point entries may leave out.
+    counters = {name: own[name] for name in own if name.endswith("num_batches_tracked") and name not in placed}
+    model.load_state_dict(placed | counters)
+    return Placement(unused, unplaced)
+
+
+def save_published(model: nn.Module, path: Path) -> None:
+    """Write a network that `build` made as safetensors, with its name; `load_published` reads it."""
+    name = {kind: name for name, kind in PUBLISHED.items()}[type(model)]
+    save_model(model, str(path), metadata={"published": name})
+
+
+def load_published(path: Path) -> nn.Module:
+    """The network of a file that `save_published` wrote, in evaluation mode. Raises SettingsError for another file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        name = (file.metadata() or {}).get("published", "without a name")
+    model = build(name)
+    load_model(model, path)
+    return model.eval()
+
+
+def _renamed(name: str, modules: Mapping[str, str]) -> str | None:
+    """A parameter's name where the longest of `modules` that holds it has another name; None where none does."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        if (module := ".".join(parts[:length])) in modules:
+            return ".".join([modules[module], *parts[length:]])
+    return None
+
+
+def _names(model: nn.Module) -> _Names:
+    if isinstance(model, UNetD):
+        return _Names(_unet_d(), frozenset({"outconv2"}))
+    if isinstance(model, PublishedC):
+        a, b = _ensemble_a(), _ensemble_b()
+        ours = _within(a.ours, ours="a.") | _within(b.ours, "clip_seg.", "b.")
+        dead = a.dead | {"clip_seg." + name for name in b.dead | {"decoder2.eca3"}}
+        return _Names(ours, dead | {"textembed", "reduce_input_ids", "decoder2.eca3", "decoder2.gn1"})
+    if isinstance(model, PublishedA):
+        return _ensemble_a()
+    if isinstance(model, PublishedB):
+        return _ensemble_b()
+    if isinstance(model, BiomedCLIPSeg | PublishedBiomedCLIPSeg):
+        return _Names({"biomedclip": "clip", "decoder": "decoder"}, frozenset())
+    raise TypeError(f"the authors have no {type(model).__name__}: see PUBLISHED")
+
+
+def _ensemble_a() -> _Names:
+    ours = {"biomedclip": "clip", "decoder": "decoder", "reduce": "adapter.reduce"} | _shared()
+    ours |= {"trans_conv1.0": "head.convolve", "trans_conv1.2": "head.enlarge", "trans_conv1.4": "head.draw"}
+    return _Names(ours, frozenset({"dense_layer", "trans_conv", "upsample_proj"}))
+
+
+def _ensemble_b() -> _Names:
+    ours = {"clipseg.clip": "clip", "clipseg.decoder": "decoder"} | _shared()
+    ours |= {"reduces": "adapter.reduces", "blocks": "adapter.blocks"}
+    return _Names(ours, frozenset({"reduce", "trans_conv", "trans_conv1", "upsample_proj", "decoder2.gn1"}))
+
+
+def _shared() -> dict[str, str]:
+    """What A and B call by the same names."""
+    adapter = {"film_mul": "adapter.film.scale", "film_add": "adapter.film.shift", "reduce2": "adapter.mix"}
+    cnn = _within(_unet_d(), "decoder2.", "cnn.")
+    return adapter | cnn | {"decoder2.outconv2": "fuse_cnn", "convlast": "fuse"}
+
+
+def _unet_d() -> dict[str, str]:
+    names = {"upconv41": "widen", "eca4": "attention", "outconv": "head"}
+    for level, (first, second) in enumerate(_ENCODER_CONVOLUTIONS):
+        names |= {first: f"encoder.{level}.conv1", second: f"encoder.{level}.conv2"}
+        names |= {f"bn{level + 1}": f"encoder.{level}.norm"}
+    for level in range(4):
+        names |= {f"upconv{4 - level}": f"decoder.{level}.up", f"convup{4 - level}": f"decoder.{level}.conv"}
+        names |= {f"upbn{4 - level}": f"decoder.{level}.norm"}
+    return names
+
+
+def _within(names: Mapping[str, str], theirs: str = "", ours: str = "") -> dict[str, str]:
+    """Names of a part, as the whole calls it."""
+    return {theirs + module: ours + name for module, name in names.items()}

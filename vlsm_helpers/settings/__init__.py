@@ -1,0 +1,250 @@
+"""Profile, device, seed and folders; `start()` opens every notebook.
+
+Environment: VLSM_PROFILE, VLSM_DATASET, VLSM_SEED (what a notebook's parameters leave open), VLSM_EPOCHS (of a notebook's
+training, in place of the profile's), VLSM_DATA (prepared datasets), VLSM_CACHE (what the package computes once), VLSM_RUNS
+(what training writes), VLSM_WEIGHTS (weights brought from another machine).
+"""
+
+import os
+import platform
+import random
+import threading
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import platformdirs
+
+from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.settings.profiles import PROFILES, PUBLISHED_WEIGHTS, Profile
+
+DEFAULT_DATASET = "phantom_endoscopy"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a notebook runs with; made by `start()`."""
+
+    profile: Profile
+    reason: str  # why this profile
+    dataset: str
+    seed: int
+    device: str
+    hardware: str
+
+
+def data_folder() -> Path:
+    """The folder that holds prepared datasets: VLSM_DATA, else `data` in the user's cache folder."""
+    return _folder("VLSM_DATA", cache_folder() / "data")
+
+
+def cache_folder() -> Path:
+    """The folder for what is computed or downloaded once: VLSM_CACHE, else the user's cache folder."""
+    return _folder("VLSM_CACHE", Path(platformdirs.user_cache_dir("vlsm")))
+
+
+def runs_folder() -> Path:
+    """The folder that training writes to: VLSM_RUNS, else `runs` in the checkout (or in the working folder)."""
+    return _folder("VLSM_RUNS", project_folder() / "runs")
+
+
+def weights_folder() -> Path | None:
+    """The folder that VLSM_WEIGHTS names, where it does: it holds `clipseg/` and `biomedclip/`, as published."""
+    return _folder("VLSM_WEIGHTS", None)
+
+
+def absolute_folders() -> None:
+    """Make the folders that VLSM_* name absolute, before kernels are started elsewhere."""
+    for folder in (data_folder, cache_folder, runs_folder, weights_folder):
+        folder()
+
+
+def project_folder() -> Path:
+    """The checkout around the working folder, so that notebooks and commands agree on `runs`; else that folder."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "vlsm_helpers").is_dir()), here)
+
+
+def writable(folder: Path) -> Path:
+    """`folder`, made if need be. Raises SettingsError where it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise SettingsError(
+            f"The folder cannot be written to ({error.strerror}).",
+            where=folder,
+            mend="free it, or name another one: VLSM_CACHE for caches, VLSM_RUNS for runs, VLSM_DATA for datasets.",
+        ) from error
+    return folder
+
+
+def start(profile: str | None = None, dataset: str | None = None, seed: int | None = None) -> Settings:
+    """Open a notebook: decide profile, dataset and seed, seed the generators, print what was decided and why.
+
+    A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0. What
+    was decided on the profile goes to VLSM_PROFILE.
+    Raises SettingsError for an unknown profile, a seed that is no integer, and epochs that are none.
+    """
+    chosen, reason = choose_profile(profile)
+    os.environ["VLSM_PROFILE"] = (
+        chosen.name
+    )  # for what asks for the profile itself, and for processes that this one starts
+    settings = Settings(
+        profile=chosen,
+        reason=reason,
+        dataset=dataset or os.environ.get("VLSM_DATASET") or DEFAULT_DATASET,
+        seed=_as_seed(seed if seed is not None else os.environ.get("VLSM_SEED") or 0),
+        device=device(),
+        hardware=hardware(),
+    )
+    seed_everything(settings.seed)
+    print(f"versions   {versions()}")
+    print(f"profile    {chosen.name}: {reason}; {chosen.image_size} px")
+    print(f"dataset    {settings.dataset}, seed {settings.seed}")
+    print(f"device     {settings.device} ({settings.hardware})")
+    return settings
+
+
+def versions() -> str:
+    """The versions a bug report needs, in a line."""
+    names = ("vlsm-helpers", "torch", "transformers", "open_clip_torch", "monai", "numpy")
+    return ", ".join([f"Python {platform.python_version()}"] + [f"{name} {version(name)}" for name in names])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's legacy and PyTorch's generators (those that libraries draw from unasked)."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries still draw from it
+    torch.manual_seed(seed)
+
+
+def device() -> str:
+    """`cuda`, `mps` or `cpu`, the first that is there."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def process():
+    """This process among those that `accelerate launch` or torchrun started, the main one if alone: accelerate's PartialState."""
+    import accelerate
+
+    # Without a GPU accelerate takes torchrun's processes for single ones, which would all write to one run.
+    return accelerate.PartialState(cpu=device() == "cpu" and int(os.environ.get("WORLD_SIZE", 1)) > 1)
+
+
+def hardware() -> str:
+    """The machine in a few words, for result tables."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def choose_profile(name: str | None = None) -> tuple[Profile, str]:
+    """The profile and why: `name`, else VLSM_PROFILE, else what `auto` picks, with the epochs of VLSM_EPOCHS, if any.
+
+    Raises SettingsError for an unknown profile, and for epochs that are no number from 1 up.
+    """
+    name, reason = name or os.environ.get("VLSM_PROFILE") or "auto", "as asked"
+    if name == "auto":
+        name, reason = auto_profile()
+    if name not in PROFILES:
+        raise SettingsError(f"There is no profile {name!r}.", mend=f"use one of {', '.join([*PROFILES, 'auto'])}.")
+    epochs = os.environ.get("VLSM_EPOCHS")
+    if not epochs:
+        return PROFILES[name], reason
+    if not epochs.isdecimal() or int(epochs) < 1:
+        raise SettingsError(f"VLSM_EPOCHS is {epochs!r}.", mend="set it to a number such as 6, or unset it.")
+    return replace(PROFILES[name], epochs=int(epochs)), f"{reason}; epochs as VLSM_EPOCHS says, {epochs}"
+
+
+def auto_profile() -> tuple[str, str]:
+    """What `auto` picks, and why: `full` where there is a GPU and the published weights are within reach."""
+    if device() == "cpu":
+        return "tiny", "no GPU found"
+    missing = [name for name in PUBLISHED_WEIGHTS if not weights_at_hand(name)]
+    if not missing:
+        return "full", "a GPU is there and the published weights are on this machine"
+    if hub_reachable():
+        megabytes = sum(PUBLISHED_WEIGHTS[name].megabytes for name in missing)
+        return (
+            "full",
+            f"a GPU is there and the hub answers; about {megabytes} MB of weights will be downloaded when used",
+        )
+    return "tiny", "a GPU is there, but the published weights are not on this machine and the hub does not answer"
+
+
+def weights_at_hand(hub_id: str) -> bool:
+    """Whether the published weights `hub_id` are on this machine: in the folder VLSM_WEIGHTS, or in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    published, brought = PUBLISHED_WEIGHTS[hub_id], weights_folder()
+    if brought and (brought / published.folder / published.tensors).is_file():
+        return True
+    return isinstance(try_to_load_from_cache(hub_id, published.tensors), str)
+
+
+def hub_reachable(seconds: float = 3.0) -> bool:
+    """Whether the weights hub answers within `seconds`, all told; HF_HUB_OFFLINE=1 counts as no, without a request."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    answers = []
+    # A thread, because a client's timeout bounds neither the name's look-up nor a chain of redirects.
+    probe = threading.Thread(target=lambda: answers.append(_hub_answers(constants.ENDPOINT, seconds)), daemon=True)
+    probe.start()
+    probe.join(seconds)
+    return answers == [True]
+
+
+def _hub_answers(address: str, seconds: float) -> bool:
+    from huggingface_hub import get_session
+
+    try:
+        return get_session().head(address, timeout=seconds, follow_redirects=True).status_code < 500
+    except Exception:  # the hub's client, and so its errors, changed with its major version: any failure is a no
+        return False
+
+
+def _as_seed(value: int | str) -> int:
+    try:
+        seed = int(value)
+    except (ValueError, OverflowError):
+        seed = -1
+    if not 0 <= seed < 2**32:  # what NumPy takes
+        raise SettingsError(
+            f"The seed {value!r} is no integer from 0 to 4294967295.",
+            mend="set VLSM_SEED or SEED to a number such as 0.",
+        )
+    return seed
+
+
+def _folder(variable: str, default: Path | None) -> Path | None:
+    """The folder that `variable` names, made absolute once for this process and the kernels it starts.
+
+    papermill runs a notebook in the caller's folder, nbmake in the notebook's: a relative path would mean two places.
+    """
+    if not os.environ.get(variable):
+        return default
+    folder = Path(os.environ[variable]).expanduser().absolute()
+    os.environ[variable] = str(folder)
+    return folder
+
+
+def _processor() -> str:
+    names = Path("/proc/cpuinfo")
+    if names.exists():
+        for line in names.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

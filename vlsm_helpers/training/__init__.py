@@ -1,0 +1,1 @@
+"""One training loop, its recipes, and the cache of frozen features."""
