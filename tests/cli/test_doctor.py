@@ -1,0 +1,142 @@
+import shutil
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from tests.conftest import write_toy
+from tests.no_network import run_without_network
+from tests.models.test_pretrained import in_hub_cache
+from vlsm_helpers.cli import doctor
+from vlsm_helpers.data.registry import DATASETS
+from vlsm_helpers.models import pretrained as weights
+
+
+@pytest.fixture(autouse=True)
+def places(tiny_weights, tmp_path, monkeypatch):
+    """Nothing anywhere but what the package ships; an empty hub's cache."""
+    monkeypatch.setattr(weights, "SHIPPED", tiny_weights)
+    monkeypatch.setenv("VLSM_WEIGHTS", "")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def examined():
+    out = StringIO()
+    problems = doctor.report(Console(file=out, width=250))
+    return out.getvalue(), problems
+
+
+def test_the_report_says_what_a_bug_report_needs():
+    text, problems = examined()
+    assert problems == []
+    for word in ("Software", "torch", "Machine", "Folders", "kvasir_polyp", "Pretrained weights", "auto picks"):
+        assert word in text
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_problem(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("VLSM_CACHE", str(tmp_path / "file" / "cache"))
+    _, problems = examined()
+    assert any("VLSM_CACHE" in problem for problem in problems)
+
+
+def test_availability(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLSM_DATA", str(tmp_path))
+    write_toy(tmp_path, "busi")
+    assert doctor.availability(DATASETS["busi"]) == "prepared"
+    assert doctor.availability(DATASETS["isic"]) == "no"
+    assert doctor.availability(DATASETS["bkai_polyp"]) == "no, needs an account"
+    assert doctor.availability(DATASETS["phantom_skin"]) == "drawn when used"
+
+
+def row(text, name):
+    """What stands beside `name`, its second line too."""
+    lines = text.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.strip().startswith(name))
+    return " ".join(lines[place].split()) + " | " + " ".join(lines[place + 1].split())
+
+
+def test_weights_are_examined_in_every_place(tiny_weights, tmp_path, monkeypatch):
+    brought = shutil.copytree(tiny_weights, tmp_path / "brought")
+    shutil.rmtree(brought / "biomedclip")
+    in_hub_cache(tmp_path / "hub", weights.BIOMEDCLIP.hub_id, tiny_weights / "biomedclip")
+    monkeypatch.setenv("VLSM_WEIGHTS", str(brought))
+    text, problems = examined()
+    assert problems == []
+    mark = weights.fingerprint(brought / "clipseg", weights.CLIPSEG)
+    megabytes = sum(file.stat().st_size for file in (brought / "clipseg").iterdir()) / 1e6
+    for place, folder in {"shipped": tiny_weights, "VLSM_WEIGHTS": brought}.items():
+        found = row(text, f"clipseg, {place}")
+        assert found == f"clipseg, {place} {folder / 'clipseg'} | {megabytes:.1f} MB, sha256 {mark}"
+    assert row(text, "clipseg, hub's cache").startswith("clipseg, hub's cache (603 MB) none")
+    assert row(text, "biomedclip, VLSM_WEIGHTS").startswith("biomedclip, VLSM_WEIGHTS none")
+    assert "MB, sha256" in row(text, "biomedclip, hub's cache")
+
+
+def test_a_download_that_stopped_half_way_is_no_problem(tiny_weights, tmp_path):
+    partial = shutil.copytree(tiny_weights / "clipseg", tmp_path / "partial")
+    (partial / "model.safetensors").unlink()
+    in_hub_cache(tmp_path / "hub", weights.CLIPSEG.hub_id, partial)
+    text, problems = examined()
+    assert problems == []
+    assert row(text, "clipseg, hub's cache").startswith("clipseg, hub's cache (603 MB) none")
+
+
+def remove_the_config(folder):
+    (folder / "config.json").unlink()
+
+
+def truncate(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def pickle(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (remove_the_config, "Files are missing: config.json."),
+        (truncate, "The weights are broken or not all there"),
+        (pickle, "The weights are pickled (pytorch_model.bin)"),
+        (shutil.rmtree, "The folder is not there."),
+    ],
+)
+def test_what_is_wrong_with_weights_is_said_with_its_cure(tiny_weights, tmp_path, monkeypatch, spoil, what):
+    shipped = shutil.copytree(tiny_weights, tmp_path / "shipped")
+    spoil(shipped / "clipseg")
+    monkeypatch.setattr(weights, "SHIPPED", shipped)
+    text, problems = examined()
+    assert what in row(text, "clipseg, shipped")
+    assert len(problems) == 1
+    assert what in problems[0]
+    assert "restore clipseg/ in a checkout with git" in problems[0]
+
+
+def test_brought_weights_that_are_broken_are_fetched_again(tiny_weights, tmp_path, monkeypatch):
+    brought = shutil.copytree(tiny_weights, tmp_path / "brought")
+    truncate(brought / "clipseg")
+    monkeypatch.setenv("VLSM_WEIGHTS", str(brought))
+    _, problems = examined()
+    assert len(problems) == 1
+    assert f"run `hf download {weights.CLIPSEG.hub_id} --local-dir weights/clipseg`" in problems[0]
+
+
+def test_a_folder_of_weights_that_is_not_there_is_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLSM_WEIGHTS", str(tmp_path / "nowhere"))
+    _, problems = examined()
+    assert problems == [f"VLSM_WEIGHTS names a folder that is not there: {tmp_path / 'nowhere'}; correct or unset it"]
+
+
+def test_offline_the_doctor_makes_no_request(tiny_weights):
+    code = """
+from rich.console import Console
+from vlsm_helpers import doctor
+doctor.report(Console(width=250))
+print(len(requests), "requests")
+"""
+    printed = run_without_network(code, HF_HUB_OFFLINE="1", VLSM_WEIGHTS=str(tiny_weights))
+    assert printed[-1] == "0 requests"
+    assert any("not asked: HF_HUB_OFFLINE is set" in line for line in printed)

@@ -1,0 +1,134 @@
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from tests.conftest import write_toy
+from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.experiments.runs import evaluate_run, fitting_recipe, train_member
+from vlsm_helpers.models import factory as members
+from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.settings.profiles import PROFILES
+from vlsm_helpers.training.recipes import FEATURES, FINETUNE, OURS
+
+VLSM = {"size": 32, "epochs": 2, "batch_size": 4}
+OPTIONS = {"size": 32, "width": 1 / 32, "epochs": 2, "batch_size": 4}
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+
+
+def test_a_run_is_trained_scored_and_kept(toy):
+    run = train_member("unet_d", "toy", **OPTIONS)
+    summary = evaluate_run(run)
+    assert summary.set_index("metric").loc["dice", "n"] == 5
+    assert run.name == "toy-unet_d-ours-32px-seed0"
+    table = pd.read_csv(run / "per_image.csv")
+    assert len(table) == 5
+    assert set(table["split"]) == {"test"}
+    assert json.loads((run / "settings.json").read_text())["recipe"]["epochs"] == 2
+
+
+def test_another_split_or_dataset_is_added_to_the_table_once(toy):
+    write_toy(toy.parent, "other", {"test": 3}, seed=9)
+    run = train_member("unet_d", "toy", run="named", **OPTIONS)
+    evaluate_run(run)
+    summary = evaluate_run(run, "test", "other")
+    assert set(summary["dataset"]) == {"other"}
+    assert summary.set_index("metric").loc["dice", "n"] == 3
+    evaluate_run(run, "val")
+    evaluate_run(run, "val")
+    assert pd.read_csv(run / "per_image.csv").groupby(["dataset", "split"]).size().to_dict() == {
+        ("toy", "test"): 5,
+        ("toy", "val"): 4,
+        ("other", "test"): 3,
+    }
+
+
+def test_a_limit_takes_the_first_images(toy):
+    run = train_member("unet_d", "toy", limit=6, **OPTIONS)
+    assert json.loads((run / "settings.json").read_text())["train_images"] == 6
+
+
+def test_an_unknown_recipe_is_refused_with_the_known_ones(toy):
+    with pytest.raises(SettingsError, match="ours, ours_gently, published, features, finetune, finetune_gently"):
+        train_member("unet_d", "toy", recipe="theirs")
+
+
+@pytest.fixture
+def tiny_profile(tiny_weights, monkeypatch):
+    """The tiny profile, on random weights whose decoders have other widths."""
+    profile = replace(
+        PROFILES["tiny"],
+        clipseg_weights=str(tiny_weights / "clipseg"),
+        biomedclip_weights=str(tiny_weights / "biomedclip"),
+        decoder_mlp_dim=64,
+    )
+    monkeypatch.setitem(PROFILES, "tiny", profile)
+    return profile
+
+
+def read_settings(run):
+    return json.loads((run / "settings.json").read_text())
+
+
+def test_a_decoder_learns_from_cached_features(toy, tiny_profile, capsys):
+    run = train_member("clipseg", "toy", **VLSM)
+    assert run.name == "toy-clipseg-decoder-features-32px-seed0"
+    assert "caching the features of 12 views of 12 images" in capsys.readouterr().out
+    kept = read_settings(run)
+    assert (kept["recipe"]["name"], kept["views"], kept["member"]["weights"]) == (
+        "features",
+        1,
+        tiny_profile.clipseg_weights,
+    )
+    assert not any("clip." in name for name in load_file(run / "best.safetensors"))
+    assert evaluate_run(run).set_index("metric").loc["dice", "n"] == 5
+    assert train_member("clipseg", "toy", **VLSM) == run
+    assert "caching" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("train", "recipe"), [("decoder", FEATURES), ("encoders", FINETUNE), ("lora", FINETUNE)])
+def test_the_shipped_miniatures_need_not_be_gentle_with_their_encoders(train, recipe):
+    assert fitting_recipe(CLIPSeg("tiny", train=train)) is recipe
+
+
+def test_an_ensemble_is_trained_as_the_cnn_in_it():
+    options = {"weights": "tiny", "width": 1 / 16}
+    assert fitting_recipe(members.build("ensemble_b", **options)) is OURS
+    assert fitting_recipe(members.build("ensemble_b", train="encoders", **options)) is FINETUNE
+    assert fitting_recipe(members.build("ensemble_a_no_cnn", **options)) is FEATURES
+
+
+@pytest.mark.parametrize(("train", "recipe"), [("encoders", "finetune_gently"), ("lora", "finetune")])
+def test_encoders_learn_without_a_cache(toy, tiny_profile, capsys, train, recipe):
+    run = train_member("clipseg", "toy", train=train, **VLSM)
+    assert run.name == f"toy-clipseg-{train}-{recipe}-32px-seed0"
+    assert "caching" not in capsys.readouterr().out
+    assert read_settings(run)["views"] is None
+    assert any("clip." in name for name in load_file(run / "best.safetensors"))
+    assert evaluate_run(run).set_index("metric").loc["dice", "n"] == 5
+
+
+def test_biomedclipsegs_decoder_starts_from_clipsegs_unless_told_otherwise(toy, tiny_weights, tiny_profile):
+    options = VLSM | {"reduce_dim": 16}
+    warm = train_member("biomedclipseg", "toy", **options)
+    assert read_settings(warm)["started_from"] == tiny_profile.clipseg_weights
+    with pytest.raises(TrainingError, match="started_from"):
+        train_member("biomedclipseg", "toy", warm_start=False, **options)
+    fresh = train_member("biomedclipseg", "toy", warm_start=False, train="encoders", **options)
+    assert read_settings(fresh)["started_from"] is None
+    assert read_settings(fresh)["recipe"]["name"] == "finetune_gently"
+    with pytest.raises(SettingsError, match="no-warm-start"):
+        train_member("biomedclipseg", "toy", reduce_dim=32, run="other", **VLSM)
+
+
+def test_an_option_that_the_member_does_not_have_is_refused(toy, tiny_profile):
+    with pytest.raises(SettingsError, match="clipseg has no option 'width'"):
+        train_member("clipseg", "toy", width=1.0)
+    with pytest.raises(SettingsError, match="Only a decoder of biomedclipseg"):
+        train_member("clipseg", "toy", warm_start=True)

@@ -1,0 +1,140 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vlsm_helpers.data.registry import DATASETS
+from vlsm_helpers.experiments import table as paper_table
+from vlsm_helpers.experiments.grid import FUSED, LATE_FUSION, Cell, Plan
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def finish(cell, dice, foreground=0.1, dataset=None, plan=None):
+    """Write what a finished cell leaves: the Dice of each image."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    rows = pd.DataFrame({"id": [f"image{n}" for n in range(len(dice))], "dice": dice, "foreground": foreground})
+    rows = rows.assign(dataset=dataset or cell.dataset, split="test")
+    older = [pd.read_csv(cell.per_image)] if cell.per_image.exists() else []
+    pd.concat([*older, rows]).to_csv(cell.per_image, index=False)
+    tests = sorted(set(pd.read_csv(cell.per_image)["dataset"]))
+    mark = {"facts": (plan or PLAN).budgets, "tests": tests, "seconds": 1}
+    (cell.folder / "done.json").write_text(json.dumps(mark))
+
+
+PLAN = Plan(("toy",), members=("unet_d", "clipseg"), seeds=(0, 1))
+
+
+def row(table, **where):
+    found = table[(table[list(where)] == list(where.values())).all(axis=1)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_means_are_over_seeds_and_images():
+    finish(Cell("toy", "unet_d", "p1", 0), [0.2, 0.6])
+    finish(Cell("toy", "unet_d", "p1", 1), [0.4, 1.0])
+    found = row(paper_table.table(PLAN), model="unet_d")
+    assert found["value"] == pytest.approx(0.55)
+    assert found["std_images"] == pytest.approx((np.std([0.2, 0.6], ddof=1) + np.std([0.4, 1.0], ddof=1)) / 2)
+    assert found["low"] < 0.55 < found["high"]
+    assert found["n"] == 2
+    assert (found["seeds"], found["missing"]) == ("2 of 2", "")
+
+
+def test_a_half_finished_table_says_what_is_missing_and_how_to_fill_it():
+    finish(Cell("toy", "unet_d", "p1", 1), [0.4, 1.0])
+    table = paper_table.table(PLAN)
+    half, none = row(table, model="unet_d"), row(table, model="clipseg")
+    assert (half["value"], half["seeds"]) == (pytest.approx(0.7), "1 of 2")
+    assert half["missing"] == "vlsm reproduce toy --member unet_d --seed 0"
+    assert np.isnan(none["value"])
+    assert none["missing"] == "vlsm reproduce toy --member clipseg --seed 0 --seed 1"
+
+
+def test_a_cell_that_is_not_done_counts_for_nothing():
+    cell = Cell("toy", "unet_d", "p1", 0)
+    finish(cell, [0.4, 1.0])
+    (cell.folder / "done.json").unlink()
+    assert row(paper_table.table(PLAN), model="unet_d")["seeds"] == "0 of 2"
+
+
+def test_the_command_repeats_what_was_asked_for():
+    wanted = Plan(
+        ("a+b",), members=(*FUSED, LATE_FUSION), seeds=(3,), prompts=("p0",), also_test=("c",), epochs=2, limit=9
+    )
+    assert paper_table.command(wanted, wanted.cells[3:]) == (
+        "vlsm reproduce a+b --member biomedclipseg --member clipseg --member unet_d --member late_fusion "
+        "--seed 3 --prompt p0 --also-test c --epochs 2 --limit 9"
+    )
+
+
+def test_empty_masks_give_a_row_of_lesions_alone():
+    finish(Cell("toy", "unet_d", "p1", 0), [1.0, 0.5, 0.7], foreground=[0.0, 0.1, 0.2])
+    table = paper_table.table(PLAN)
+    assert row(table, metric="dice, lesion only", model="unet_d")["value"] == pytest.approx(0.6)
+    assert row(table, metric="dice, lesion only", model="unet_d")["n"] == 2
+    shown = paper_table.readable(table)
+    assert "unet_d; lesion only" in set(shown["model"])
+
+
+def test_a_test_set_that_was_asked_for_later_is_missing_though_the_cell_is_done():
+    wanted = Plan(("toy",), members=("unet_d",), seeds=(0,), also_test=("other",))
+    finish(wanted.cells[0], [0.5, 0.7])
+    own, other = paper_table.table(wanted).to_dict("records")
+    assert (own["seeds"], own["value"]) == ("1 of 1", pytest.approx(0.6))
+    assert other["seeds"] == "0 of 1"
+    assert other["missing"] == "vlsm reproduce toy --member unet_d --seed 0 --also-test other"
+
+
+def test_a_cell_that_was_done_with_other_budgets_counts_for_nothing():
+    finish(Cell("toy", "unet_d", "p1", 0), [0.5, 0.7])
+    more = Plan(("toy",), members=("unet_d",), seeds=(0,), epochs=50)
+    (found,) = paper_table.table(more).to_dict("records")
+    assert found["seeds"] == "0 of 1"
+    assert found["missing"].endswith("--epochs 50")
+
+
+def test_other_test_sets_have_rows_of_their_own():
+    wanted = Plan(("toy",), members=("unet_d",), seeds=(0,), also_test=("other",))
+    cell = wanted.cells[0]
+    finish(cell, [0.5, 0.7])
+    finish(cell, [0.1, 0.1, 0.4], dataset="other")
+    finish(cell, [0.9, 0.9], dataset="nobody asked")
+    table = paper_table.table(wanted)
+    assert list(table["dataset"]) == ["toy", "other"]
+    assert list(table["n"]) == [2, 3]
+
+
+def test_it_is_written_for_programs_and_for_people(own_runs):
+    finish(Cell("toy", "unet_d", "p1", 0), [0.25, 0.75])
+    written = paper_table.write(PLAN)
+    again = pd.read_csv(own_runs / "reproduce" / "table.csv")
+    assert list(again.columns) == list(paper_table.COLUMNS) == list(written.columns)
+    lines = (own_runs / "reproduce" / "table.md").read_text().splitlines()
+    assert lines[0].startswith("| trained on | tested on | prompt | model | seeds | Dice, %")
+    assert lines[2].startswith("| toy | toy | p1 | unet_d | 1 of 2 | 50.0 |")
+    assert "not run" in lines[3]
+    assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def test_the_literature_is_in_percent_on_datasets_that_the_course_knows():
+    found = paper_table.literature()
+    assert set(found["dataset"]) <= set(DATASETS)
+    assert found["dice_percent"].between(40, 100).all()
+    one = found[(found["source"] == "MedVLSM, Table 2") & (found["trained_on"] == "busi")].set_index("model")
+    assert one.loc["CRIS", "dice_percent"] == 69.31
+    assert one.loc["U-Net (ResNet-50)", "dice_percent"] == 75.21
+    assert not found.duplicated(["source", "trained_on", "dataset", "model"]).any()
+
+
+def test_references_are_whole_entries():
+    text = paper_table.references()
+    assert text.count("@") == 5
+    assert text.count("{") == text.count("}")
+    assert "2509.05154" in text

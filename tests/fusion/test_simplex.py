@@ -1,0 +1,37 @@
+"""Crossings by hand; that they count as brute force does is tested with the search that uses them."""
+
+import torch
+
+from vlsm_helpers.fusion import simplex as triangle
+
+
+def counted(values, truth, thresholds=(3,), steps=2):
+    found = triangle.crossings(
+        torch.tensor(values, dtype=torch.int32), torch.tensor(truth), torch.tensor(thresholds, dtype=torch.int32), steps
+    )
+    return dict(triangle.above(found))
+
+
+def test_a_pixel_is_above_where_the_weights_lift_it():
+    # Of one image, a background pixel that the last two members see (sums 4, 2, 0 as the first one's weight grows), and a
+    # foreground pixel that only the first one sees (sums 0, 4, 8).
+    found = counted([[[0, 4]], [[2, 0]], [[2, 0]]], [[False, True]])
+    assert len(found) == 6
+    for (first, _, _), above in found.items():
+        assert above.tolist() == [[[1], [0]]] if first == 0 else above.tolist() == [[[0], [1]]]
+
+
+def test_on_the_threshold_is_not_above():
+    found = counted([[[3]], [[0]], [[2]]], [[True]])
+    assert {point for point, above in found.items() if above[0, 1, 0]} == {(2, 0, 0), (1, 0, 1), (0, 0, 2)}
+    assert found[1, 1, 0].sum() == 0  # 3 in sum
+
+
+def test_parts_of_the_images_are_joined():
+    values, truth = torch.randint(0, 9, (3, 5, 7), dtype=torch.int32), torch.rand(5, 7) > 0.5
+    cuts = torch.tensor([3, 9], dtype=torch.int32)
+    whole = triangle.crossings(values, truth, cuts, 2)
+    parts = [triangle.crossings(values[:, part], truth[part], cuts, 2) for part in (slice(0, 2), slice(2, 5))]
+    for one, other in zip(triangle.above(whole), triangle.above(triangle.joined(parts)), strict=True):
+        assert one[0] == other[0]
+        assert torch.equal(one[1], other[1])

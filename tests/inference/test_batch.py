@@ -1,0 +1,168 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.inference.test_predictor import HALVES, predictor
+from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.fusion.weighted import WeightedFusion
+from vlsm_helpers.inference.batch import segment_files
+from vlsm_helpers.inference.predictor import Predictor
+
+
+@pytest.fixture
+def images(tmp_path):
+    paths = [tmp_path / "in" / f"{name}.png" for name in ("one", "two")]
+    paths[0].parent.mkdir()
+    for path in paths:
+        Image.fromarray(HALVES.repeat(8, 0).repeat(8, 1)).save(path)
+    return paths
+
+
+def test_masks_overlays_uncertainties_and_a_table(images, tmp_path):
+    table, broken = segment_files(predictor(), images, tmp_path / "out")
+    assert broken == []
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {
+        *("one.png", "one_overlay.jpg", "one_uncertainty.png", "two.png", "two_overlay.jpg", "two_uncertainty.png"),
+        "segmented.csv",
+        "segmented.json",
+    }
+    mask = np.asarray(Image.open(tmp_path / "out" / "one.png"))
+    assert set(np.unique(mask)) == {0, 255}
+    assert mask.mean() == 255 / 2
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out" / "segmented.csv"), table)
+    assert list(table["foreground"]) == [0.5, 0.5]
+    overlay = np.asarray(Image.open(tmp_path / "out" / "one_overlay.jpg")).astype(int)
+    assert overlay[16, 4].max() < 40  # black stays black,
+    assert overlay[16, 24, 2] < 230  # white is tinted
+
+
+def test_a_broken_image_does_not_stop_the_others(images, tmp_path):
+    images[0].write_text("no image")
+    table, broken = segment_files(predictor(), images, tmp_path / "out")
+    assert [error.where for error in broken] == [images[0]]
+    assert list(table["image"]) == [str(images[1])]
+    assert not (tmp_path / "out" / "one.png").exists()
+
+
+def test_nothing_is_overwritten(images, tmp_path):
+    (tmp_path / "masks").mkdir()
+    truth = tmp_path / "masks" / "two.png"
+    truth.write_text("drawn by hand")
+    with pytest.raises(SettingsError, match="1 files are there already, such as two.png"):
+        segment_files(predictor(), images, tmp_path / "masks")
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["two.png"]
+    assert truth.read_text() == "drawn by hand"
+
+
+def test_two_images_of_one_name_are_refused(images, tmp_path):
+    other = tmp_path / "one.jpg"
+    Image.fromarray(HALVES).save(other)
+    with pytest.raises(SettingsError, match="Two images would both be written to one.png"):
+        segment_files(predictor(), [*images, other], tmp_path / "out")
+
+
+def test_an_image_whose_name_is_that_of_another_ones_output_is_refused(images, tmp_path):
+    other = images[0].with_name("one_uncertainty.png")
+    other.write_bytes(images[0].read_bytes())
+    with pytest.raises(SettingsError, match="Two images would both be written to one_uncertainty.png"):
+        segment_files(predictor(), [*images, other], tmp_path / "out")
+
+
+class Counted(Predictor):
+    """A predictor that is stopped, once, when it is asked for the image number `stop`, from 1."""
+
+    def __init__(self, stop=None):
+        one = predictor()
+        super().__init__(one.members, one.fusion, size=one.size)
+        self.asked, self.stop = 0, stop
+
+    def __call__(self, image, prompt=None):
+        self.asked += 1
+        if self.asked == self.stop:
+            raise KeyboardInterrupt
+        return super().__call__(image, prompt)
+
+
+def test_after_a_stop_in_the_middle_the_same_call_goes_on(images, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        segment_files(Counted(stop=2), images, tmp_path / "out")
+    assert list(pd.read_csv(tmp_path / "out" / "segmented.csv")["image"]) == [str(images[0])]
+    (tmp_path / "out" / "two.png").write_text("half a mask")  # as a kill while writing would leave it
+    again = Counted()
+    table, _ = segment_files(again, images, tmp_path / "out")
+    assert again.asked == 1
+    whole, _ = segment_files(predictor(), images, tmp_path / "whole")
+    pd.testing.assert_frame_equal(table, whole)
+    for name in ("two.png", "segmented.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_an_image_that_is_mended_is_segmented_by_the_next_call(images, tmp_path):
+    good = images[0].read_bytes()
+    images[0].write_text("no image")
+    segment_files(predictor(), images, tmp_path / "out")
+    images[0].write_bytes(good)
+    again = Counted()
+    table, broken = segment_files(again, images, tmp_path / "out")
+    assert (again.asked, broken, len(table)) == (1, [], 2)
+
+
+def test_masks_of_another_prompt_or_ensemble_are_not_mixed_with_these(images, tmp_path):
+    segment_files(predictor(), images[:1], tmp_path / "out")
+    with pytest.raises(SettingsError, match="of another ensemble, or of another prompt"):
+        segment_files(predictor(), images, tmp_path / "out", "a polyp")
+    other = WeightedFusion({"bright": 0.5, "yes": 0.5}, "logits")
+    with pytest.raises(SettingsError, match="of another ensemble, or of another prompt"):
+        segment_files(predictor(fusion=other), images, tmp_path / "out")
+
+
+def test_an_image_of_the_same_name_from_elsewhere_does_not_take_the_place_of_this_one(images, tmp_path):
+    segment_files(predictor(), images, tmp_path / "out")
+    mask = (tmp_path / "out" / "one.png").read_bytes()
+    other = tmp_path / "elsewhere" / "one.png"
+    other.parent.mkdir()
+    Image.fromarray(HALVES[:, ::-1]).save(other)
+    with pytest.raises(SettingsError, match=f"one.png is there already, of {images[0]}") as failure:
+        segment_files(predictor(), [other], tmp_path / "out")
+    assert failure.value.where == other
+    assert (tmp_path / "out" / "one.png").read_bytes() == mask
+
+
+def test_what_has_changed_since_is_segmented_again(images, tmp_path):
+    segment_files(predictor(), images, tmp_path / "out")
+    (tmp_path / "out" / "two_overlay.jpg").unlink()  # a file is gone,
+    later = (tmp_path / "out" / "one.png").stat().st_mtime_ns + 10**9
+    Image.fromarray(HALVES[:, ::-1].repeat(8, 0).repeat(8, 1)).save(images[0])  # and an image is another one
+    os.utime(images[0], ns=(later, later))
+    again = Counted()
+    table, _ = segment_files(again, images, tmp_path / "out")
+    assert again.asked == 2
+    assert sorted(table["image"]) == sorted(map(str, images))
+    assert (tmp_path / "out" / "two_overlay.jpg").exists()
+    assert np.asarray(Image.open(tmp_path / "out" / "one.png"))[0, 0] == 255
+
+
+def test_a_row_that_was_cut_short_is_none(images, tmp_path):
+    whole, _ = segment_files(predictor(), images, tmp_path / "out")
+    path = tmp_path / "out" / "segmented.csv"
+    path.write_text(path.read_text()[:-4])
+    again = Counted()
+    table, _ = segment_files(again, images, tmp_path / "out")
+    assert again.asked == 1
+    pd.testing.assert_frame_equal(table, whole)
+
+
+def test_other_images_may_follow_and_their_paths_may_be_relative(images, tmp_path, monkeypatch):
+    segment_files(predictor(), images[:1], tmp_path / "out")
+    images[0].unlink()  # it was moved away; its mask stays
+    monkeypatch.chdir(images[1].parent)
+    table, _ = segment_files(predictor(), [Path("two.png")], tmp_path / "out")
+    assert list(table["image"]) == [str(image) for image in images]
+    again = Counted()
+    segment_files(again, [images[1]], tmp_path / "out")
+    assert again.asked == 0

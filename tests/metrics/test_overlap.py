@@ -1,0 +1,70 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis.extra.numpy import arrays
+
+from vlsm_helpers.metrics import overlap
+from vlsm_helpers.metrics.overlap import score
+
+MASKS = arrays(bool, (8, 8))
+
+TRUTH = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
+SHIFTED = np.array([[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]], bool)
+EMPTY = np.zeros((4, 4), bool)
+
+
+def test_by_hand():
+    """2 pixels shared, 4 and 4 marked: Dice 2*2 / (4+4), IoU 2 / (4+4-2); the square is one pixel off."""
+    result = score(SHIFTED, TRUTH)
+    assert result["dice"] == pytest.approx(0.5)
+    assert result["iou"] == pytest.approx(1 / 3)
+    assert result["hd95"] == pytest.approx(1)
+    assert result["hd95_relative"] == pytest.approx(1 / math.sqrt(32))
+    assert result["nsd"] == pytest.approx(0.5)  # 4 of the 8 edge pixels lie on the other's edge
+
+
+def test_a_perfect_prediction():
+    assert score(TRUTH, TRUTH) == {"dice": 1, "iou": 1, "hd95": 0, "hd95_relative": 0, "nsd": 1}
+
+
+@pytest.mark.parametrize(("prediction", "truth", "expected"), [(EMPTY, EMPTY, 1), (TRUTH, EMPTY, 0), (EMPTY, TRUTH, 0)])
+def test_empty_masks(prediction, truth, expected):
+    result = score(prediction, truth)
+    assert result["dice"] == result["iou"] == expected
+    assert all(math.isnan(result[name]) for name in ("hd95", "hd95_relative", "nsd"))
+
+
+def test_sizes_must_agree():
+    with pytest.raises(ValueError, match="one size"):
+        score(TRUTH, TRUTH[:3])
+
+
+@settings(max_examples=40, deadline=None)
+@given(MASKS, MASKS)
+def test_properties(prediction, truth):
+    result, mirrored = score(prediction, truth), score(truth, prediction)
+    assert 0 <= result["iou"] <= result["dice"] <= 1
+    assert result["dice"] == pytest.approx(2 * result["iou"] / (1 + result["iou"]))
+    assert result["dice"] == pytest.approx(mirrored["dice"])
+    assert math.isnan(result["hd95"]) == (not (prediction.any() and truth.any()))
+
+
+@settings(max_examples=25, deadline=None)
+@given(MASKS, MASKS)
+def test_it_agrees_with_counting(prediction, truth):
+    both = prediction.sum() + truth.sum()
+    expected = 1.0 if both == 0 else 2 * (prediction & truth).sum() / both
+    dice, _ = overlap(torch.from_numpy(prediction)[None, None], torch.from_numpy(truth)[None, None])
+    assert dice.item() == pytest.approx(expected)
+
+
+def test_one_ruler_for_a_batch_and_for_one():
+    """Two rulers were used in the published table: here the batch of training and the report of an image agree."""
+    predictions = torch.from_numpy(np.stack([SHIFTED, EMPTY, TRUTH]))[:, None]
+    masks = torch.from_numpy(np.stack([TRUTH, EMPTY, EMPTY]))[:, None]
+    dice, iou = overlap(predictions, masks)
+    assert dice.tolist() == pytest.approx([0.5, 1, 0])
+    assert iou.tolist() == pytest.approx([1 / 3, 1, 0])

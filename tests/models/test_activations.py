@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from vlsm_helpers.models.activations import decoder_stages, likeness, token_maps
+from vlsm_helpers.models.clipseg import CLIPSeg
+
+
+@pytest.fixture(scope="module")
+def clipseg(tiny_weights):
+    return CLIPSeg(tiny_weights / "clipseg").eval()
+
+
+@pytest.fixture(scope="module")
+def asked(clipseg):
+    """Features of an image and embeddings of two prompts."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return clipseg.encode_images(torch.rand(1, 3, 128, 128)), clipseg.encode_text(["a pink bump", "a blue square"])
+
+
+def test_tokens_lie_where_their_patches_do():
+    tokens = torch.arange(10.0).view(1, 10, 1)  # the class token, then nine patches row by row
+    assert token_maps(tokens)[0, :, :, 0].tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+
+
+def test_tokens_that_fill_no_square_are_refused():
+    with pytest.raises(ValueError, match="7 tokens"):
+        token_maps(torch.zeros(1, 7, 2))
+
+
+def test_the_stages_are_the_decoders(clipseg, asked):
+    stages = decoder_stages(clipseg, *asked)
+    assert list(stages) == ["before FiLM", "after FiLM", "after block 1", "after block 2", "after block 3"]
+    assert {tuple(maps.shape) for maps in stages.values()} == {(2, 8, 8, 16)}
+    scale, shift = (layer(asked[1])[:, None, None] for layer in (clipseg.decoder.film_mul, clipseg.decoder.film_add))
+    torch.testing.assert_close(stages["after FiLM"], scale * stages["before FiLM"] + shift)
+    last = stages["after block 3"].permute(0, 3, 1, 2)
+    logits = clipseg.decoder(tuple(feature.expand(2, -1, -1) for feature in asked[0]), asked[1]).logits
+    torch.testing.assert_close(clipseg.decoder.transposed_convolution(last)[:, 0], logits)
+
+
+def test_prompts_differ_only_after_film(clipseg, asked):
+    stages = decoder_stages(clipseg, *asked)
+    assert torch.equal(*stages["before FiLM"])
+    assert not torch.allclose(*stages["after FiLM"])
+
+
+def test_looking_leaves_no_hook_behind(clipseg, asked):
+    decoder_stages(clipseg, *asked)
+    with pytest.raises(RuntimeError):
+        decoder_stages(clipseg, asked[0], asked[1][:, :3])
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in clipseg.decoder.modules())
+
+
+def test_likeness_is_the_cosine_of_what_differs_from_the_mean():
+    maps = torch.tensor([[[1.0, 0.0], [3.0, 0.0]], [[-1.0, 0.0], [1.0, 4.0]]]).view(1, 2, 2, 2)
+    # The mean token is (1, 1): the others differ from it by (0, -1), (2, -1), (-2, -1) and (0, 3).
+    expected = [[1, 1 / 5**0.5], [1 / 5**0.5, 0]]
+    torch.testing.assert_close(likeness(maps, (0, 0))[0], torch.tensor(expected))
+
+
+def test_likeness_is_measured_in_each_map_for_itself():
+    maps = torch.rand(3, 4, 4, 5)
+    together = likeness(maps, (1, 2))
+    torch.testing.assert_close(together[1:2], likeness(maps[1:2], (1, 2)))
+    assert torch.allclose(together[:, 1, 2], torch.ones(3))

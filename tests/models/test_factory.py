@@ -1,0 +1,82 @@
+import inspect
+import itertools
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.io.checkpoints import load_checkpoint, save_checkpoint
+from vlsm_helpers.models import factory as members
+from vlsm_helpers.models.state import frozen_hash, own_state
+from vlsm_helpers.settings.profiles import CLIPSEG_WEIGHTS, PROFILES
+
+
+def test_a_member_is_made_again_from_its_configuration(tmp_path):
+    torch.manual_seed(0)
+    member = members.build("unet_d", width=1 / 32).eval()
+    path = tmp_path / "best.safetensors"
+    save_checkpoint(path, member.state_dict(), {"member": member.config, "image_size": 32})
+    loaded, facts = members.load(path)
+    images = torch.rand(2, 3, 32, 32)
+    assert facts["image_size"] == 32
+    assert not loaded.training
+    assert torch.equal(loaded(images), member(images))
+
+
+@pytest.fixture
+def clipseg_run(tiny_weights, tmp_path):
+    """A CLIPSeg on a copy of the weights, and a checkpoint of it."""
+    weights = shutil.copytree(tiny_weights / "clipseg", tmp_path / "weights")
+    member = members.build("clipseg", weights=weights).eval()
+    path = tmp_path / "best.safetensors"
+    save_checkpoint(path, own_state(member), {"member": member.config, "frozen_weights": frozen_hash(member)})
+    return member, path
+
+
+def test_frozen_weights_are_taken_from_where_they_were_taken_before(clipseg_run):
+    member, path = clipseg_run
+    assert not any(name.startswith("clip.") for name in load_checkpoint(path)[0])
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(members.load(path)[0](images, "polyp"), member(images, "polyp"))
+
+
+def test_other_weights_in_that_place_are_refused(clipseg_run, tmp_path):
+    _, path = clipseg_run
+    tensors = load_file(tmp_path / "weights" / "model.safetensors")
+    tensors["clip.text_model.final_layer_norm.bias"][0] += 1e-3
+    save_file(tensors, tmp_path / "weights" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TrainingError, match="not those that this run was trained on"):
+        members.load(path)
+
+
+def test_a_checkpoint_that_does_not_hold_the_whole_decoder_is_refused(clipseg_run, tmp_path):
+    member, _ = clipseg_run
+    own = own_state(member)
+    own.pop("decoder.film_mul.bias")
+    save_checkpoint(tmp_path / "b.safetensors", own, {"member": member.config, "frozen_weights": frozen_hash(member)})
+    with pytest.raises(TrainingError, match="decoder.film_mul.bias"):
+        members.load(tmp_path / "b.safetensors")
+
+
+def test_an_unknown_member_is_told_the_nearest():
+    with pytest.raises(SettingsError, match="did you mean unet_d"):
+        members.build("unet-d")
+
+
+def test_an_option_that_a_member_does_not_have_is_refused():
+    with pytest.raises(SettingsError, match="clipseg has no option 'width'") as failure:
+        members.build("clipseg", width=0.5)
+    assert failure.value.mend == "it has weights, train, image_size."
+
+
+def test_profile_options_are_options_of_that_member_and_no_others(tiny_weights):
+    assert members.profile_options("unet_d", PROFILES["tiny"]) == {"width": 0.125}
+    assert members.profile_options("clipseg", PROFILES["full"]) == {"weights": CLIPSEG_WEIGHTS}
+    assert members.profile_options("mine", PROFILES["full"]) == {}
+    for name, profile in itertools.product(members.MEMBERS, PROFILES.values()):
+        assert (
+            members.profile_options(name, profile).keys() <= inspect.signature(members.MEMBERS[name]).parameters.keys()
+        )

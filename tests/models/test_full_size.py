@@ -1,0 +1,76 @@
+"""Checkpoints of the published size and format, with random weights: what they hold, give and take of memory."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.random_checkpoints import write_biomedclip, write_clipseg, write_resnet
+from vlsm_helpers.models import pretrained as weights
+
+PARAMETERS = json.loads((Path(__file__).parents[1] / "golden" / "biomedclipseg.params.json").read_text())
+# In a process of its own, for the peak is a process's; /proc has it, the libraries' mapped files included.
+USE = """
+import json, re, sys, torch
+from vlsm_helpers.models import members
+
+member = members.build(sys.argv[1], weights=sys.argv[2]).eval()
+found = {"sizes": [], "parameters": sum(parameter.numel() for parameter in member.parameters())}
+found["decoder"] = sum(parameter.numel() for parameter in member.decoder.parameters())
+for size in (224, 352):
+    with torch.no_grad():
+        logits = member(torch.rand(1, 3, size, size), "polyp")
+    assert logits.isfinite().all()
+    found["sizes"].append([str(logits.dtype), *logits.shape])
+try:
+    status = open("/proc/self/status").read()
+    found["peak"] = 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1])
+except OSError:
+    found["peak"] = None
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """1.5 GB, which pytest would keep for three sessions."""
+    made = tmp_path_factory.mktemp("full")
+    write_clipseg(made / "clipseg")
+    write_biomedclip(made / "biomedclip")
+    write_resnet(made / "resnet50")
+    yield made
+    shutil.rmtree(made)
+
+
+def use(member, folder):
+    done = subprocess.run([sys.executable, "-c", USE, member, folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("kind", [weights.CLIPSEG, weights.BIOMEDCLIP, weights.RESNET], ids=lambda kind: kind.name)
+def test_the_files_are_as_large_as_those_published(folder, kind):
+    weights.check(folder / kind.name, kind)
+    assert round((folder / kind.name / kind.tensors).stat().st_size / 1e6) == kind.megabytes
+
+
+@pytest.mark.parametrize(
+    ("member", "name", "parameters", "limit"),
+    [
+        ("clipseg", "clipseg", 150_747_746, 2.0e9),
+        ("biomedclipseg", "biomedclip", sum(math.prod(shape) for shape in PARAMETERS.values()), 2.5e9),
+    ],
+    ids=["clipseg", "biomedclipseg"],
+)
+def test_they_predict_at_both_sizes_within_the_memory_of_a_small_machine(folder, member, name, parameters, limit):
+    found = use(member, folder / name)
+    assert found["sizes"] == [["torch.float32", 1, 1, size, size] for size in (224, 352)]
+    assert found["parameters"] == parameters
+    assert found["decoder"] == 1_127_009
+    if found["peak"] is None:
+        pytest.skip("this system does not say how much memory a process took at its peak")
+    assert found["peak"] < limit, f"{found['peak'] / 1e9:.2f} GB at its peak"

@@ -1,0 +1,244 @@
+import hashlib
+import json
+import shutil
+
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors.torch import load_file, save_file
+
+from tests.no_network import run_without_network
+from vlsm_helpers.errors import WeightsError
+from vlsm_helpers.models import pretrained as weights
+from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
+from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.pretrained import BIOMEDCLIP, CLIPSEG, find, fingerprint, load_biomedclip, load_clipseg
+from vlsm_helpers.settings import absolute_folders
+from vlsm_helpers.settings.profiles import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS
+
+LOADERS = {"clipseg": load_clipseg, "biomedclip": load_biomedclip}
+TENSORS = {"clipseg": "model.safetensors", "biomedclip": "open_clip_model.safetensors"}
+LOGITS_FROM_BOTH_PLACES = """
+import os, torch
+from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
+from vlsm_helpers.models.clipseg import CLIPSeg
+for place in ("the folder", "the cache"):
+    logits = [member(torch.rand(1, 3, 64, 64), "polyp") for member in (CLIPSeg(), BiomedCLIPSeg())]
+    print(place, [tuple(one.shape) for one in logits], len(requests), "requests")
+    os.environ["VLSM_WEIGHTS"] = ""
+"""
+
+
+@pytest.fixture(params=list(LOADERS))
+def copy(request, tiny_weights, tmp_path):
+    """A folder of weights of one's own: (its name in VLSM_WEIGHTS, the folder)."""
+    return request.param, shutil.copytree(tiny_weights / request.param, tmp_path / request.param)
+
+
+def rewrite(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def in_hub_cache(cache, hub_id, folder):
+    """Lay a folder out as the hub's client caches a repository."""
+    repository = cache / f"models--{hub_id.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(folder, repository / "snapshots" / ("0" * 40))
+
+
+def test_published_ids_are_read_from_the_folder_that_vlsm_weights_names(tiny_weights, monkeypatch):
+    monkeypatch.setenv("VLSM_WEIGHTS", str(tiny_weights))
+    assert find(CLIPSEG_WEIGHTS, CLIPSEG) == tiny_weights / "clipseg"
+    assert find(f"hf-hub:{BIOMEDCLIP_WEIGHTS}", BIOMEDCLIP) == tiny_weights / "biomedclip"
+    assert CLIPSeg().config["weights"] == CLIPSEG_WEIGHTS  # so that a run can be loaded where the folder is another
+
+
+def test_nothing_is_requested_once_the_weights_are_there(tiny_weights, tmp_path):
+    """In VLSM_WEIGHTS and in the hub's cache, even where HF_HUB_OFFLINE is not set."""
+    in_hub_cache(tmp_path, CLIPSEG_WEIGHTS, tiny_weights / "clipseg")
+    in_hub_cache(tmp_path, BIOMEDCLIP_WEIGHTS, tiny_weights / "biomedclip")
+    variables = {"VLSM_WEIGHTS": str(tiny_weights), "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    logits = "[(1, 1, 64, 64), (1, 1, 64, 64)] 0 requests"
+    printed = run_without_network(LOGITS_FROM_BOTH_PLACES, **variables)
+    assert printed == [f"the folder {logits}", f"the cache {logits}"]
+
+
+def test_a_relative_vlsm_weights_means_one_folder_wherever_a_kernel_starts(tiny_weights, monkeypatch):
+    monkeypatch.chdir(tiny_weights.parent)
+    monkeypatch.setenv("VLSM_WEIGHTS", tiny_weights.name)
+    absolute_folders()
+    monkeypatch.chdir("/")
+    assert find(CLIPSEG_WEIGHTS, CLIPSEG) == tiny_weights / "clipseg"
+
+
+def test_tiny_is_what_the_package_ships_and_never_the_hubs(tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **options: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(weights, "SHIPPED", tiny_weights)
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)  # a folder of that name stands in for nothing
+    assert find("tiny", BIOMEDCLIP) == tiny_weights / "biomedclip"
+    assert CLIPSeg("tiny").config["weights"] == "tiny"
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    with pytest.raises(
+        WeightsError, match="folder is not there[\\s\\S]*restore clipseg/ in a checkout with git"
+    ) as failure:
+        find("tiny", CLIPSEG)
+    assert failure.value.where == tmp_path / "clipseg"
+
+
+def test_the_fingerprint_is_of_the_tensors(copy):
+    name, folder = copy
+    kind = {"clipseg": CLIPSEG, "biomedclip": BIOMEDCLIP}[name]
+    before = fingerprint(folder, kind)
+    assert before == hashlib.sha256((folder / TENSORS[name]).read_bytes()).hexdigest()[:12]
+    (folder / "README.md").write_text("a card")
+    assert fingerprint(folder, kind) == before
+
+
+def test_a_folder_may_be_named_in_several_ways(tiny_weights, monkeypatch):
+    monkeypatch.chdir(tiny_weights)
+    for source in ("biomedclip", "./biomedclip", "local-dir:biomedclip", tiny_weights / "biomedclip"):
+        member = BiomedCLIPSeg(source)
+        assert member.config["weights"] == str(tiny_weights / "biomedclip")
+
+
+def test_loading_changes_nothing_in_the_folder(copy):
+    name, folder = copy
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    LOADERS[name](folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_weights_stored_in_half_precision_are_loaded_in_float32(copy):
+    name, folder = copy
+    path = folder / TENSORS[name]
+    tensors = load_file(path)
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    save_file(halves, path, metadata={"format": "pt"})
+    model = LOADERS[name](folder)[0]
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, tensors[key], atol=2e-3, rtol=2e-3)
+
+
+def test_a_preprocessor_as_todays_library_saves_it_is_read(tiny_weights, tmp_path):
+    folder = shutil.copytree(tiny_weights / "clipseg", tmp_path / "clipseg")
+    published = json.loads((folder / "preprocessor_config.json").read_text())
+    published["size"] = {"height": 96, "width": 96}
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": published}))
+    preprocessing = load_clipseg(folder)[2]
+    assert preprocessing.size == 96
+    assert preprocessing.mean == (0.485, 0.456, 0.406)
+
+
+def test_a_missing_file_is_named(copy):
+    name, folder = copy
+    for file in ("tokenizer.json", "vocab.json", "vocab.txt"):
+        (folder / file).unlink(missing_ok=True)
+    with pytest.raises(WeightsError, match="Files are missing: tokenizer.json or vocab"):
+        LOADERS[name](folder)
+
+
+@pytest.mark.parametrize("length", [0, 5, 10_000])
+def test_a_truncated_file_is_named(copy, length):
+    name, folder = copy
+    path = folder / TENSORS[name]
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(WeightsError, match="broken or not all there") as failure:
+        LOADERS[name](folder)
+    assert failure.value.where == path
+
+
+def test_a_pointer_in_place_of_the_file_is_no_weights(copy):
+    """What a clone leaves that did not fetch large files, or a page that was saved in their place."""
+    name, folder = copy
+    (folder / TENSORS[name]).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 603047096\n")
+    with pytest.raises(WeightsError, match="broken or not all there"):
+        LOADERS[name](folder)
+
+
+def test_a_broken_configuration_is_an_error_that_says_where(copy):
+    name, folder = copy
+    (folder / ("config.json" if name == "clipseg" else "open_clip_config.json")).write_text("{")
+    with pytest.raises(WeightsError) as failure:
+        LOADERS[name](folder)
+    assert failure.value.where == folder
+
+
+def test_weights_that_lack_a_tensor_or_have_another_shape_are_refused(copy):
+    name, folder = copy
+    path = folder / TENSORS[name]
+    tensors = load_file(path)
+    key = max(tensors, key=lambda key: tensors[key].ndim)
+    for wrong in ({key: tensors[key][:1].clone()}, None):
+        changed = tensors | wrong if wrong else {other: tensors[other] for other in tensors if other != key}
+        save_file(changed, path, metadata={"format": "pt"})
+        with pytest.raises(WeightsError):
+            LOADERS[name](folder)
+
+
+def test_pickled_weights_are_not_opened(copy):
+    name, folder = copy
+    (folder / TENSORS[name]).rename(folder / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="pickle can run any code"):
+        LOADERS[name](folder)
+
+
+def test_a_pickle_beside_safetensors_does_no_harm(copy):
+    name, folder = copy
+    before = LOADERS[name](folder)[0].state_dict()
+    (folder / "pytorch_model.bin").write_bytes(b"not looked at")
+    after = LOADERS[name](folder)[0].state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+@pytest.mark.parametrize("source", ["/nowhere/weights", "no such thing!", "a/b/c"])
+def test_what_is_neither_a_folder_nor_an_id_is_said_to_be(source):
+    with pytest.raises(WeightsError, match="neither a folder that exists nor the id"):
+        load_clipseg(source)
+
+
+def test_an_offline_machine_without_the_weights_says_how_to_bring_them(monkeypatch, tmp_path):
+    monkeypatch.delenv("VLSM_WEIGHTS", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match="hub cannot be reached") as failure:
+        load_biomedclip(BIOMEDCLIP_WEIGHTS)  # the tests run with HF_HUB_OFFLINE=1
+    assert f"hf download {BIOMEDCLIP_WEIGHTS} --local-dir weights/biomedclip" in failure.value.mend
+    assert "VLSM_WEIGHTS" in failure.value.mend
+
+
+def hub_that_fails_with(error):
+    def snapshot_download(hub_id, allow_patterns, local_files_only=False):
+        raise LocalEntryNotFoundError("not in the cache") if local_files_only else error
+
+    return snapshot_download
+
+
+def test_an_id_that_the_hub_does_not_know(monkeypatch):
+    error = RepositoryNotFoundError.__new__(RepositoryNotFoundError)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub_that_fails_with(error))
+    with pytest.raises(WeightsError, match="hub has no such weights") as failure:
+        load_clipseg("CIDAS/clipseg-rd65")
+    assert failure.value.where == "CIDAS/clipseg-rd65"
+
+
+def test_a_download_that_breaks_off(monkeypatch):
+    error = ConnectionResetError("the line went dead")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub_that_fails_with(error))
+    with pytest.raises(WeightsError, match="the line went dead") as failure:
+        load_clipseg("someone/clipseg")
+    assert "run `hf download someone/clipseg --local-dir FOLDER`" in failure.value.mend
+
+
+def test_what_a_download_brings_is_checked_too(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda hub_id, allow_patterns, local_files_only=False: tmp_path
+    )
+    with pytest.raises(WeightsError, match="Files are missing: model.safetensors, config.json"):
+        load_clipseg("someone/clipseg")

@@ -1,0 +1,117 @@
+import shutil
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import load_file, save_file
+
+from tools.random_checkpoints import write_resnet
+from vlsm_helpers.errors import WeightsError
+from vlsm_helpers.experiments.runs import fitting_recipe
+from vlsm_helpers.io.checkpoints import save_checkpoint
+from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import pretrained as weights
+from vlsm_helpers.models.segmenter import trainable_parameters
+from vlsm_helpers.models.smp_unet import IMAGENET_MEAN, IMAGENET_STD, SMPUNet
+from vlsm_helpers.models.state import frozen_hash, own_state
+from vlsm_helpers.settings.profiles import PROFILES
+from vlsm_helpers.training.recipes import OURS, OURS_GENTLY
+
+SMALL = "tu-mobilenetv3_small_050"
+
+
+@pytest.fixture(scope="module")
+def small():
+    torch.manual_seed(0)
+    return SMPUNet(SMALL).eval()
+
+
+@pytest.fixture
+def resnet(tmp_path):
+    """A folder for VLSM_WEIGHTS with a ResNet-18, as the library publishes its encoders."""
+    torch.manual_seed(1)
+    write_resnet(tmp_path / "brought" / "resnet50", tiny=True)
+    return tmp_path / "brought" / "resnet50"
+
+
+def test_it_is_the_librarys_network_on_images_normalised_as_imagenet(small):
+    images = torch.rand(2, 3, 64, 96)
+    normalised = torch.stack([(images[:, k] - IMAGENET_MEAN[k]) / IMAGENET_STD[k] for k in range(3)], dim=1)
+    same = smp.Unet(SMALL, encoder_weights=None).eval()
+    same.load_state_dict(small.network.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(small(images), same(normalised))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 75), (1, 1), (33, 32)])
+def test_logits_have_the_images_size(small, size):
+    with torch.no_grad():
+        assert small(torch.rand(2, 3, *size)).shape == (2, 1, *size)
+
+
+def test_an_image_alone_and_in_company_gets_the_same_logits(small):
+    images = torch.rand(3, 3, 40, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(small(images)[1:2], small(images[1:2]), atol=1e-5, rtol=1e-5)
+
+
+def test_every_parameter_gets_a_gradient():
+    segmenter = SMPUNet(SMALL)
+    segmenter(torch.rand(2, 3, 64, 64)).mean().backward()
+    reached = sum(p.numel() for p in segmenter.parameters() if p.grad is not None)
+    assert reached == trainable_parameters(segmenter) == sum(p.numel() for p in segmenter.parameters())
+
+
+def test_at_full_size_it_is_the_unet_of_the_benchmark():
+    assert PROFILES["full"].smp_encoder == "resnet50"
+    assert sum(p.numel() for p in SMPUNet().parameters()) == 32_521_105
+
+
+def test_the_encoder_begins_with_the_weights_of_a_folder(resnet):
+    segmenter = SMPUNet("resnet18", resnet)
+    published = load_file(resnet / "model.safetensors")
+    mine = segmenter.network.encoder.state_dict()
+    assert set(published) - set(mine) == {"fc.weight", "fc.bias"}
+    assert all(torch.equal(mine[name], published[name]) for name in mine)
+    assert segmenter.started_from == str(resnet)
+
+
+def test_brought_weights_stand_in_for_the_published_ones(resnet, monkeypatch):
+    monkeypatch.setenv("VLSM_WEIGHTS", str(resnet.parent))
+    segmenter = SMPUNet("resnet18", PROFILES["full"].smp_weights)
+    published = load_file(resnet / "model.safetensors")
+    assert torch.equal(segmenter.network.encoder.conv1.weight, published["conv1.weight"])
+    assert segmenter.started_from == "smp-hub/resnet50.imagenet"
+
+
+def test_a_checkpoint_needs_no_pretrained_weights_any_more(resnet, tmp_path):
+    segmenter = SMPUNet("resnet18", resnet).eval()
+    facts = {"member": segmenter.config, "frozen_weights": frozen_hash(segmenter)}
+    save_checkpoint(tmp_path / "best.safetensors", own_state(segmenter), facts)
+    shutil.rmtree(resnet)
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(members.load(tmp_path / "best.safetensors")[0](images), segmenter(images))
+
+
+def test_weights_of_another_network_are_refused(resnet):
+    with pytest.raises(WeightsError, match="do not fit") as failure:
+        SMPUNet("resnet34", resnet)
+    assert str(resnet) in str(failure.value)
+
+
+def test_weights_that_lack_a_tensor_or_a_file_are_refused(resnet):
+    tensors = load_file(resnet / "model.safetensors")
+    tensors.pop("layer1.0.conv1.weight")
+    save_file(tensors, resnet / "model.safetensors")
+    with pytest.raises(WeightsError, match="do not fit"):
+        SMPUNet("resnet18", resnet)
+    (resnet / "config.json").unlink()
+    with pytest.raises(WeightsError, match=r"missing: config.json"):
+        weights.find(resnet, weights.RESNET)
+
+
+def test_one_that_knows_imagenet_is_trained_more_gently(small, resnet):
+    assert fitting_recipe(small) is OURS
+    assert fitting_recipe(SMPUNet("resnet18", resnet)) is OURS_GENTLY
+    assert OURS_GENTLY.learning_rate < OURS.learning_rate

@@ -1,0 +1,74 @@
+"""Notebooks executed the two ways that readers use. `make test` adds `--nbmake notebooks`: every one of them, once."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tools.notebooks import PROJECT
+from vlsm_helpers.course import report, runner
+
+pytestmark = pytest.mark.notebooks
+
+WHERE = """
+import os
+from pathlib import Path
+assert Path.cwd().name == {folder!r}, Path.cwd()
+assert os.environ["VLSM_DATA"] == {data!r}, os.environ["VLSM_DATA"]
+"""
+
+
+def write_notebook(path, *sources):
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=[new_code_cell(source) for source in sources], metadata=kernel), path)
+    return path
+
+
+def test_one_process_runs_tests_lessons_and_solutions(tmp_path):
+    """`pytest tests --nbmake notebooks` typed in a small checkout, with a relative VLSM_DATA."""
+    for name in ("pyproject.toml", "conftest.py"):
+        shutil.copy(PROJECT / name, tmp_path)
+    data = str(tmp_path / "images")
+    write_notebook(tmp_path / "notebooks" / "00_lesson.ipynb", WHERE.format(folder="notebooks", data=data))
+    write_notebook(tmp_path / "notebooks" / "01_fails.ipynb", "values = [1, 2]", "values[2]")
+    write_notebook(
+        tmp_path / "notebooks" / "solutions" / "00_lesson.ipynb", WHERE.format(folder="solutions", data=data)
+    )
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_one.py").write_text("def test_one(): pass\n")
+    command = [sys.executable, "-m", "pytest", "tests", "--nbmake", "notebooks", "-m", "notebooks"]
+    environment = os.environ | {"VLSM_DATA": "images"}
+    outcome = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert outcome.returncode == 1
+    closing = re.findall(r"^=+ .*(?:passed|failed).* =+$", outcome.stdout, flags=re.MULTILINE)
+    assert len(closing) == 1
+    assert "1 failed, 2 passed, 1 deselected" in closing[0]  # so notebooks have their marker, and tests do not
+    assert "FAILED notebooks/01_fails.ipynb" in outcome.stdout
+    assert "IndexError" in outcome.stdout
+
+
+def test_papermill_runs_in_the_callers_folder_unless_told(tmp_path):
+    import papermill
+
+    source = "from pathlib import Path\nassert Path.cwd().name == 'notebooks', Path.cwd()"
+    notebook = write_notebook(tmp_path / "notebooks" / "00_lesson.ipynb", source)
+    with pytest.raises(papermill.PapermillExecutionError, match="AssertionError"):
+        papermill.execute_notebook(notebook, tmp_path / "out.ipynb", cwd=tmp_path, progress_bar=False)
+    runner.run_notebook(notebook, tmp_path / "out.ipynb", {}, label="00_lesson")
+    assert report.read(tmp_path / "out.ipynb").failure is None
+
+
+def test_an_expected_error_still_fails_with_papermill(tmp_path):
+    """nbmake accepts a cell tagged raises-exception, papermill does not: the course's notebooks use try/except."""
+    notebook = write_notebook(tmp_path / "00_lesson.ipynb", "1 / 0")
+    content = nbformat.read(notebook, as_version=4)
+    content.cells[0].metadata["tags"] = ["raises-exception"]
+    nbformat.write(content, notebook)
+    runner.run_notebook(notebook, tmp_path / "out.ipynb", {}, label="00_lesson")
+    assert report.read(tmp_path / "out.ipynb").failure.error == "ZeroDivisionError: division by zero"

@@ -1,0 +1,112 @@
+"""Pretraining of the miniature BiomedCLIP: the folder, the card and the vocabulary that a short run writes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from tools.pretrain import biomedclip, biomedclip_folder
+from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
+from vlsm_helpers.models.pretrained import BIOMEDCLIP, find, load_biomedclip, load_clipseg
+
+FEW = 4  # phantoms of each modality: 16 in all
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache folder that the tests of this module draw into once."""
+    return tmp_path_factory.mktemp("pretraining")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, cache):
+    """The run and its folder, after three steps on 16 phantoms; the dense probe is left to real runs."""
+    folder = tmp_path_factory.mktemp("out") / "biomedclip"
+    plan = biomedclip.Plan(
+        steps=3, batch_size=4, phantoms=FEW, held_out=FEW, warm_up=1, log_every=1, measure_every=2, probe_every=2
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(biomedclip, "dense_probe", lambda given: float(given == folder) / 4)
+        run = biomedclip.Pretraining(folder, plan, cache)
+        before = {name: tensor.clone() for name, tensor in run.contrast.clip.state_dict().items()}
+        run.run()
+    return run, folder, before
+
+
+def test_the_vision_tower_starts_from_the_miniature_clipsegs(trained):
+    run, _, before = trained
+    general = load_clipseg(run.plan.general)[0].clip.vision_model
+    torch.testing.assert_close(before["visual.trunk.cls_token"][0, 0], general.embeddings.class_embedding)
+    torch.testing.assert_close(before["visual.trunk.blocks.5.mlp.fc1.weight"], general.encoder.layers[5].mlp.fc1.weight)
+
+
+def test_a_short_run_writes_a_folder_that_loads(trained):
+    _, folder, before = trained
+    assert find(folder, BIOMEDCLIP) == folder
+    model, tokenizer, context, preprocessing = load_biomedclip(folder)
+    assert (context, preprocessing.size) == (biomedclip_folder.CONTEXT, 128)
+    assert tokenizer.model_max_length == biomedclip_folder.CONTEXT
+    assert len(model.visual.trunk.blocks) == 8
+    state = model.state_dict()
+    moved = {
+        name.split(".")[0] for name, tensor in before.items() if not torch.equal(state[name], tensor.half().float())
+    }
+    assert {"visual", "text"} <= moved
+    assert model.visual.trunk.blocks[7].mlp.fc2.weight.any()  # it began as nothing
+    segmenter = BiomedCLIPSeg(folder, mlp_dim=256)
+    assert segmenter.taps == (2, 4, 6)
+    assert segmenter(torch.rand(1, 3, 128, 128), "a pink bump").shape == (1, 1, 128, 128)
+
+
+def test_the_tensors_are_float16_and_the_folder_small(trained):
+    _, folder, _ = trained
+    with safe_open(folder / BIOMEDCLIP.tensors, framework="pt") as file:
+        kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no dict
+    assert {kind for name, kind in kinds.items() if not name.endswith("position_ids")} == {"F16"}
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+
+
+def test_the_card_is_written_from_what_was_measured(trained):
+    run, folder, _ = trained
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    facts = json.loads((folder / biomedclip.FACTS).read_text(encoding="utf-8"))
+    assert facts["history"] == run.history
+    assert [row["step"] for row in run.history] == [0, 2, 3]
+    assert "Not for clinical use" in card
+    assert "Dice 0.250" in card
+    assert f"{facts['parameters']:,} parameters" in card
+    assert f"on {4 * FEW} held-out examples" in card
+
+
+def test_no_word_of_the_course_is_unknown(trained):
+    run, _, _ = trained
+    tokenizer = run.reader.tokenizer
+    for prompt in (
+        "a pink bump",
+        "two small brown oval polyps, located in top left of the image",
+        "x-ray",
+        "zyx 47 q!",
+    ):
+        assert tokenizer.unk_token_id not in tokenizer(prompt)["input_ids"]
+    for word in ("polyp", "bump", "located", "tumor", "left", "mole", "malignant", "purple"):
+        assert tokenizer.tokenize(word) == [word]
+
+
+def test_the_vocabulary_is_the_same_every_time():
+    captions = [f"a small pink polyp in the {place}" for place in ("left", "right", "top")] * 5
+    first, second = (biomedclip_folder.train_vocabulary(captions) for _ in range(2))
+    assert first == second
+    assert len(first) == len(set(first)) <= 1000
+    assert first[:5] == biomedclip_folder.MARKS
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    plan = biomedclip.Plan(steps=1000, warm_up=100)
+    rates = [plan.learning_rate_at(step) for step in range(1, 1001)]
+    top = int(np.argmax(rates))
+    assert 90 <= top <= 110
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[-1] == pytest.approx(plan.learning_rate / 100)

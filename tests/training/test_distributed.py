@@ -1,0 +1,73 @@
+"""Several processes on one training, as `accelerate launch` starts them: gloo, on the CPU."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import write_toy
+from vlsm_helpers.errors import TrainingError
+from vlsm_helpers.training import loop as training
+from vlsm_helpers.training.recipes import OURS
+
+PROJECT = Path(__file__).parents[2]
+ACCELERATE = [
+    *("accelerate.commands.launch", "--cpu", "--num_processes", "{processes}", "--num_machines", "1"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"),
+]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "{processes}", "-m"]
+OPTIONS = ("--batch-size", "4", "--epochs", "3")
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """`vlsm train MEMBER toy` on so many processes; the folder of its run and what it printed."""
+    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
+    write_toy(tmp_path / "data", entries={"train": 12, "val": 5, "test": 5})
+
+    def start(processes, member, *options, launcher=ACCELERATE):
+        runs = tmp_path / f"runs of {processes}"
+        launch = [word.format(processes=processes) for word in launcher] if processes > 1 else []
+        command = [sys.executable, "-m", *launch, "vlsm_helpers", "train", member, "toy", *options]
+        environment = os.environ | {"VLSM_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
+        child = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=300)
+        return next(runs.glob("toy-*"), None), child
+
+    return start
+
+
+def test_two_processes_give_the_losses_and_the_checkpoint_of_one(train):
+    """A decoder on cached features. Five validation images, so that one process has one more: none may count twice."""
+    (one, first), (two, second) = (train(number, "biomedclipseg", *OPTIONS) for number in (1, 2))
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    metrics = [pd.read_csv(run / training.METRICS) for run in (one, two)]
+    assert len(metrics[0]) == 3
+    pd.testing.assert_frame_equal(metrics[0], metrics[1], rtol=0, atol=1e-4)
+    best = [load_file(run / training.BEST) for run in (one, two)]
+    assert best[0].keys() == best[1].keys()
+    for name, tensor in best[0].items():
+        torch.testing.assert_close(tensor, best[1][name], rtol=0, atol=1e-4)
+    assert second.stdout.count("training ") == 1  # one process speaks,
+    assert second.stdout.count("dice") == first.stdout.count("dice")  # and one scores
+    assert len(pd.read_csv(two / "per_image.csv")) == 5
+
+
+def test_a_cnn_trains_on_two_processes_that_torchrun_starts(train):
+    run, child = train(2, "unet_d", *OPTIONS, launcher=TORCHRUN)
+    assert child.returncode == 0, child.stderr
+    assert child.stdout.count("training ") == 1
+    history = pd.read_csv(run / training.METRICS)
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+
+
+def test_a_batch_that_cannot_be_shared_is_told_before_anything_starts():
+    training._check_shares(replace(OURS, batch_size=8), 4)
+    with pytest.raises(TrainingError, match=r"A batch of 9 images cannot be shared by 2 processes") as raised:
+        training._check_shares(replace(OURS, batch_size=9), 2)
+    assert "--batch-size" in raised.value.mend

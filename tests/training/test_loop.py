@@ -1,0 +1,282 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import write_toy
+from vlsm_helpers.data.dataset import SegmentationDataset
+from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.errors import TrainingError
+from vlsm_helpers.models import factory as members
+from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit, segmentation_loss
+from vlsm_helpers.training.recipes import OURS, PUBLISHED
+
+PROJECT = Path(__file__).parents[2]
+SHORT = replace(OURS, epochs=4, batch_size=4)
+
+
+def network():
+    torch.manual_seed(0)
+    return UNetD(width=1 / 32)
+
+
+def datasets(size=32, augment=True):
+    return (
+        SegmentationDataset(load_split("toy", "train"), size, augment=augment, prompt="p2"),
+        SegmentationDataset(load_split("toy", "val"), size, prompt="p2"),
+    )
+
+
+def test_it_learns_and_writes_a_run(toy, tmp_path):
+    model = network()
+    history = fit(model, *datasets(), tmp_path / "run", replace(SHORT, epochs=16, learning_rate=2e-2))
+    assert history["val_dice"].max() > 0.6
+    assert history["train_loss"].iloc[-1] < 0.8 * history["train_loss"].iloc[0]
+    assert {LAST, BEST, METRICS, "settings.json"} == {path.name for path in (tmp_path / "run").iterdir()}
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "run" / METRICS), history)
+
+
+def test_the_best_weights_are_left_in_the_segmenter(toy, tmp_path):
+    model = network()
+    train, validation = datasets()
+    history = fit(model, train, validation, tmp_path / "run", SHORT)
+    items = [validation[index] for index in range(len(validation))]
+    with torch.no_grad():
+        predicted = model(torch.stack([item["image"] for item in items])) > 0
+    truth = torch.stack([item["mask"] for item in items]) > 0
+    dice = 2 * (predicted & truth).sum((1, 2, 3)) / (predicted.sum((1, 2, 3)) + truth.sum((1, 2, 3)))
+    assert dice.mean().item() == pytest.approx(history["val_dice"].max(), abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(toy, tmp_path):
+    first, second, other = (
+        fit(network(), *datasets(), tmp_path / name, SHORT, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    pd.testing.assert_frame_equal(first, second)
+    assert not np.allclose(first["train_loss"], other["train_loss"])
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_run_that_died_in_the_middle_of_an_epoch_ends_with_the_same_numbers(toy, tmp_path):
+    whole = fit(network(), *datasets(), tmp_path / "whole", SHORT)
+
+    model, steps = network(), []
+
+    def die(*_):
+        steps.append(1)
+        if len(steps) == 9:  # an epoch has three steps of training and one of validation
+            raise Killed
+
+    model.register_forward_pre_hook(die)
+    with pytest.raises(Killed):
+        fit(model, *datasets(), tmp_path / "killed", SHORT)
+    assert len(pd.read_csv(tmp_path / "killed" / METRICS)) == 2
+    resumed = fit(network(), *datasets(), tmp_path / "killed", SHORT)
+    pd.testing.assert_frame_equal(resumed, whole)
+
+
+def test_kill_9_in_the_middle_of_an_epoch_then_resume(toy, tmp_path):
+    """A process of its own, killed by the kernel: what it leaves on disk must be enough."""
+    recipe = replace(SHORT, epochs=8)
+    code = (
+        "import sys, time; from dataclasses import replace; from pathlib import Path\n"
+        "from tests.training.test_loop import SHORT, datasets, fit, network\n"
+        "model = network(); model.register_forward_hook(lambda *_: time.sleep(0.1))\n"
+        "fit(model, *datasets(), Path(sys.argv[1]), replace(SHORT, epochs=8))"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "killed")], cwd=PROJECT, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "killed" / METRICS).exists():
+        assert child.poll() is None, child.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.15)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    resumed = fit(network(), *datasets(), tmp_path / "killed", recipe)
+    whole = fit(network(), *datasets(), tmp_path / "whole", recipe)
+    pd.testing.assert_frame_equal(resumed, whole)
+
+
+PRECISION = """
+import sys, torch; from pathlib import Path
+from tests.training.test_loop import SHORT, datasets, fit, network
+model, seen = network(), set()
+model.head.register_forward_hook(lambda module, given, logits: seen.add(str(logits.dtype)))
+dice = fit(model, *datasets(), Path(sys.argv[1]), SHORT)["val_dice"].max()
+trained_in = set(seen)
+seen.clear()
+model(torch.rand(2, 3, 32, 32), "a bump")
+print(dice, *trained_in, *seen)
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "dtype"), [("bf16", "torch.bfloat16"), ("no", "torch.float32"), (None, "torch.float32")]
+)
+def test_a_cpu_trains_in_bfloat16_where_accelerate_is_told_so_and_scores_in_float32(toy, tmp_path, told, dtype):
+    """In a process of its own: accelerate keeps its state for a process's life."""
+    environment = {name: value for name, value in os.environ.items() if name != "ACCELERATE_MIXED_PRECISION"}
+    environment |= {"ACCELERATE_MIXED_PRECISION": told} if told else {}
+    command = [sys.executable, "-c", PRECISION, str(tmp_path / "run")]
+    child = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    dice, *seen = child.stdout.splitlines()[-1].split()
+    assert seen == [dtype, "torch.float32"]
+    assert 0 <= float(dice) <= 1
+    tensors = load_file(tmp_path / "run" / BEST)
+    assert {tensor.dtype for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")} == {
+        torch.float32
+    }
+
+
+def test_a_finished_run_is_not_trained_again(toy, tmp_path):
+    first = fit(network(), *datasets(), tmp_path / "run", SHORT)
+    written = (tmp_path / "run" / LAST).stat().st_mtime_ns
+    pd.testing.assert_frame_equal(fit(network(), *datasets(), tmp_path / "run", SHORT), first)
+    assert (tmp_path / "run" / LAST).stat().st_mtime_ns == written
+
+
+def test_a_folder_of_another_run_is_refused(toy, tmp_path):
+    fit(network(), *datasets(), tmp_path / "run", SHORT)
+    with pytest.raises(TrainingError, match="other settings.*seed: there 0, asked for 5"):
+        fit(network(), *datasets(), tmp_path / "run", SHORT, seed=5)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_images(toy, tmp_path):
+    fit(network(), *datasets(), tmp_path / "run", replace(SHORT, epochs=1))
+    settings = tmp_path / "run" / "settings.json"
+    settings.write_text(settings.read_text().replace('"epochs": 1', '"epochs": 4'))
+    model = network()
+    model.head.register_forward_hook(lambda module, inputs, output: output * float("nan"))
+    before = (tmp_path / "run" / LAST).read_bytes()
+    with pytest.raises(TrainingError, match=r"The loss became nan in epoch 2, on the images train_\d"):
+        fit(model, *datasets(), tmp_path / "run", SHORT)
+    assert (tmp_path / "run" / LAST).read_bytes() == before
+
+
+def test_it_stops_when_validation_gets_no_better(toy, tmp_path):
+    frozen = replace(SHORT, epochs=30, patience=3, learning_rate=1e-12, weight_decay=0.0, schedule="constant")
+    model = network()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.0  # nothing changes at all, so the first epoch stays the best
+    assert len(fit(model, *datasets(), tmp_path / "run", frozen)) == 4
+
+
+def test_the_published_recipe_goes_back_to_the_best_weights_after_a_worse_epoch(toy, tmp_path):
+    recipe = replace(PUBLISHED, epochs=3, learning_rate=0.05, batch_size=4)  # so large that epochs get worse
+    history = fit(network(), *datasets(augment=False), tmp_path / "run", recipe)
+    assert history["val_bce"].idxmin() < len(history) - 1, "no epoch was worse: the test shows nothing"
+    last, kept = (load_file(tmp_path / "run" / name) for name in (LAST, BEST))
+    for name, tensor in kept.items():
+        assert torch.equal(last[f"model.{name}"], tensor), name
+
+
+def test_the_loss_reads_logits():
+    """Trap of the benchmark: probabilities handed to a loss that takes logits leave 0.50 on a perfect prediction."""
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., 1:3, 1:3] = 1
+    logits = 40 * (2 * mask - 1)
+    loss = segmentation_loss()
+    assert loss(logits, mask).item() == pytest.approx(0, abs=1e-4)
+    assert loss(torch.sigmoid(logits), mask).item() > 0.5
+
+
+def test_both_terms_of_the_loss_count():
+    """By hand, all logits 0 on a 4x4 mask with 4 foreground pixels: CE ln 2, Dice loss 1 - 2*2 / (8+4)."""
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., 1:3, 1:3] = 1
+    assert segmentation_loss()(torch.zeros(1, 1, 4, 4), mask).item() == pytest.approx(np.log(2) + 1 - 4 / 12, abs=1e-4)
+
+
+def test_settings_say_what_was_trained(toy, tmp_path):
+    fit(network(), *datasets(), tmp_path / "run", replace(SHORT, epochs=1))
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["dataset"] == ["toy"]
+    assert settings["member"]["name"] == "unet_d"
+    assert settings["train_images"] == 12
+    assert settings["recipe"]["learning_rate"] == OURS.learning_rate
+
+
+def test_validation_of_another_size_than_the_batch_counts_every_image(toy, tmp_path):
+    write_toy(toy.parent, entries={"val": 5}, seed=3)
+    train, validation = datasets()
+    assert len(validation) == 5
+    history = fit(network(), train, validation, tmp_path / "run", replace(SHORT, epochs=1))
+    assert 0 <= history["val_dice"].item() <= 1
+
+
+@pytest.mark.parametrize(
+    ("member", "options"),
+    [
+        ("unet_d", {"width": 1 / 32}),
+        ("clipseg", {"train": "decoder"}),
+        ("clipseg", {"train": "encoders"}),
+        ("clipseg", {"train": "lora"}),
+        ("biomedclipseg", {"train": "decoder"}),
+        ("biomedclipseg", {"train": "encoders"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.get("train", ""),
+)
+def test_as_many_parameters_get_a_gradient_as_fit_says(toy, tiny_weights, tmp_path, capsys, member, options):
+    if options.get("train") == "lora":
+        pytest.importorskip("peft")
+    if member != "unet_d":
+        options = options | {"weights": tiny_weights / {"clipseg": "clipseg", "biomedclipseg": "biomedclip"}[member]}
+    fit(members.build(member, **options), *datasets(), tmp_path / "run", replace(SHORT, epochs=1))
+    segmenter = members.build(member, **options)
+    segmenter(torch.rand(2, 3, 32, 32), ["square", "bright square"]).square().mean().backward()
+    reached = sum(parameter.numel() for parameter in segmenter.parameters() if parameter.grad is not None)
+    everything = sum(parameter.numel() for parameter in segmenter.parameters())
+    assert capsys.readouterr().out == f"training {reached:,} of {everything:,} parameters\n"
+
+
+def test_encoders_learn_at_their_own_rate(toy, tiny_weights, tmp_path):
+    """AdamW's first step moves every weight by about its learning rate, whatever the gradient."""
+    recipe = replace(SHORT, epochs=1, batch_size=12, schedule="constant", learning_rate=1e-3, encoder_rate=0.01)
+    segmenter = members.build("clipseg", weights=tiny_weights / "clipseg", train="encoders")
+    before = {name: parameter.detach().clone() for name, parameter in segmenter.named_parameters()}
+    fit(segmenter, *datasets(), tmp_path / "run", replace(recipe, weight_decay=0.0))
+    moved = {name: (parameter - before[name]).abs().max().item() for name, parameter in segmenter.named_parameters()}
+    assert moved["decoder.film_mul.weight"] == pytest.approx(1e-3, rel=0.05)
+    assert moved["clip.vision_model.encoder.layers.0.mlp.fc1.weight"] == pytest.approx(1e-5, rel=0.05)
+    assert moved["clip.visual_projection.weight"] == 0
+    assert pd.read_csv(tmp_path / "run" / METRICS)["learning_rate"].tolist() == [1e-3]
+
+
+def test_a_run_with_two_rates_that_died_ends_with_the_same_numbers(toy, tiny_weights, tmp_path):
+    recipe = replace(SHORT, epochs=3, encoder_rate=0.1)
+
+    def run(folder, before=lambda segmenter: None):
+        torch.manual_seed(0)
+        segmenter = members.build("clipseg", weights=tiny_weights / "clipseg", train="encoders")
+        before(segmenter)
+        return fit(segmenter, *datasets(), tmp_path / folder, recipe)
+
+    steps = []
+
+    def die(*_):
+        steps.append(1)
+        if len(steps) == 6:  # in the second epoch
+            raise Killed
+
+    with pytest.raises(Killed):
+        run("killed", lambda segmenter: segmenter.register_forward_pre_hook(die))
+    pd.testing.assert_frame_equal(run("killed"), run("whole"))
