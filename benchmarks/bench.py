@@ -41,7 +41,7 @@ from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training.feature_cache import VIEWS
 from vlsm_helpers.training.loop import segmentation_loss
-from vlsm_helpers.training.recipes import FEATURES
+from vlsm_helpers.training.recipes import DECODER_ONLY
 
 THREADS = 2
 FILLED = "from the cache, filling included"
@@ -124,7 +124,7 @@ def models(given: Given) -> list[dict]:
             for kind in ("training step", "inference"):
                 wanted = {}
                 if name == "ensemble_a":
-                    wanted = {wirings.FEATURES if kind == "training step" else wirings.IMAGES: WANTED[kind]}
+                    wanted = {wirings.DECODER_ONLY if kind == "training step" else wirings.IMAGES: WANTED[kind]}
                 label = f"{kind} of {name}, {wirings.MODELS[name]} px, batch {wirings.BATCH}"
                 found += rows(label, {way: values[kind] for way, values in taken.items()}, wanted)
     return found
@@ -170,8 +170,8 @@ def caches(given: Given) -> list[dict]:
     wanted = {features.CACHED: "10 times as fast"}
     found = rows(f"an epoch, seconds an image, {images} images", measured.taken, wanted)
     anew, kept = (np.median(measured.taken[way]) for way in (features.ANEW, features.CACHED))
-    for epochs in (10, 24, FEATURES.epochs):
-        views = replace(FEATURES, epochs=epochs).views(VIEWS)
+    for epochs in (10, 24, DECODER_ONLY.epochs):
+        views = replace(DECODER_ONLY, epochs=epochs).views(VIEWS)
         taken = {"anew": [epochs * anew], FILLED: [views * measured.making + epochs * kept]}
         label = f"{epochs} epochs, seconds an image, in {views} view{'s' * (views > 1)} as `vlsm train` keeps them"
         found += rows(label, taken, {FILLED: "4 times as fast"})

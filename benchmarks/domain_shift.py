@@ -15,7 +15,7 @@ from benchmarks.hybrid_ensembles import ENSEMBLES, MEMBERS, trained
 from benchmarks.late_fusion import fit, judge, predicted
 from benchmarks.rows import SEEDS, draw_of, keep, of_test
 from vlsm_helpers.course.results import MEASURED
-from vlsm_helpers.evaluation.predictions import Store
+from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments.runs import evaluate_run
 from vlsm_helpers.fusion import WeightedMean
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
@@ -32,7 +32,7 @@ def measure(trained_on: str, dataset: str, label: str, seed: int) -> pd.DataFram
     if label == LATE_FUSION:
         runs = {name: trained(trained_on, name, seed) for name in MEMBERS}
         seen, asked = (
-            Store([predicted(run, name, split, member) for member, run in runs.items()])
+            PredictionStore([predicted(run, name, split, member) for member, run in runs.items()])
             for name, split in ((own, "val"), (tested, "test"))
         )
         rule = WeightedMean(of_logits=True)

@@ -23,7 +23,7 @@ from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
-from vlsm_helpers.training.feature_cache import PromptEmbeddings, cached
+from vlsm_helpers.training.feature_cache import PromptEmbeddings, cache_features
 from vlsm_helpers.training.loop import segmentation_loss
 
 THREADS, BATCH, SIZE = 2, 8, 224
@@ -69,7 +69,7 @@ def seconds(weights: Path, dataset: str, images: int, rounds: int) -> Measured:
     segmenter = BiomedCLIPSeg(weights)
     anew = SegmentationDataset(load_split(dataset, "train")[:images], SIZE)
     begin = time.perf_counter()
-    kept = cached(segmenter, anew)
+    kept = cache_features(segmenter, anew)
     making = (time.perf_counter() - begin) / len(anew)
     megabytes = sum(path.stat().st_size for path in kept.folder.iterdir()) / 1e6 / len(anew)
     difference = largest_difference(segmenter, kept, anew)

@@ -26,11 +26,11 @@ from vlsm_helpers.course.results import MEASURED
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation import predictions as store
-from vlsm_helpers.evaluation.predictions import Prediction, Store
+from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.evaluation.scoring import predict
 from vlsm_helpers.experiments.runs import predict_run
-from vlsm_helpers.fusion import RULES, BestSingle, MeanProbability, Rule, Validation
-from vlsm_helpers.fusion.diversity import Potential, from_scores, pixel_oracle
+from vlsm_helpers.fusion import RULES, BestSingle, MeanProbability, Rule, MemberLogits
+from vlsm_helpers.fusion.diversity import Complementarity, from_scores, pixel_oracle
 from vlsm_helpers.fusion.rule import mask_dice
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
 from vlsm_helpers.models import factory as members
@@ -81,16 +81,16 @@ def measure(dataset: str, seed: int, seeds: Sequence[int]) -> pd.DataFrame:
     runs = {label: trained(dataset, label, seed) for label in MEMBERS}
     apart = {split: [predicted(run, name, split, label) for label, run in runs.items()] for split in SPLITS}
     alone = {label: BestSingle(number) for number, label in enumerate(runs)}
-    fitted = fit(RULES, Store(apart["val"]))
-    scores = judge(alone | fitted, Store(apart["test"]))
+    fitted = fit(RULES, PredictionStore(apart["val"]))
+    scores = judge(alone | fitted, PredictionStore(apart["test"]))
     number = fitted[BEST_SINGLE].member
     best = list(runs)[number]
-    views = {split: Store(mirrorings(runs[best], apart[split][number])) for split in SPLITS}
+    views = {split: PredictionStore(mirrorings(runs[best], apart[split][number])) for split in SPLITS}
     scores[MIRRORED] = control(views)
     if len(seeds) > 1:
         others = {one: trained(dataset, best, one) for one in seeds}
         trainings = {
-            split: Store([predicted(run, name, split, f"seed {one}") for one, run in others.items()])
+            split: PredictionStore([predicted(run, name, split, f"seed {one}") for one, run in others.items()])
             for split in SPLITS
         }
         scores[AVERAGED] = control(trainings)
@@ -98,14 +98,14 @@ def measure(dataset: str, seed: int, seeds: Sequence[int]) -> pd.DataFrame:
     return rows.assign(dataset=dataset, seed=seed).round(4)
 
 
-def fit(rules: Sequence[Rule], validation: Store) -> dict[str, Rule]:
+def fit(rules: Sequence[Rule], validation: PredictionStore) -> dict[str, Rule]:
     """The rules by name, fitted on a validation split: the test split is nowhere near."""
     size = validation.size
-    seen = Validation(validation.logits(size), validation.masks(size), tuple(validation.names))
+    seen = MemberLogits(validation.logits(size), validation.masks(size), tuple(validation.names))
     return {rule.name: rule.fit(seen) for rule in rules}
 
 
-def judge(rules: Mapping[str, Rule], test: Store) -> pd.DataFrame:
+def judge(rules: Mapping[str, Rule], test: PredictionStore) -> pd.DataFrame:
     """Dice at the original size, a row an image and a column a rule, and one for the pixel oracle, members cut at 0.5."""
     rows = []
     for number, truth in enumerate(test.true_masks()):
@@ -116,7 +116,7 @@ def judge(rules: Mapping[str, Rule], test: Store) -> pd.DataFrame:
     return pd.DataFrame(rows, index=list(test.ids))
 
 
-def control(stores: Mapping[str, Store]) -> pd.Series:
+def control(stores: Mapping[str, PredictionStore]) -> pd.Series:
     """Dice of each test image by the mean of probabilities, its threshold chosen on validation; `stores` by split."""
     rules = fit([MeanProbability()], stores["val"])
     return judge(rules, stores["test"])[MeanProbability.name]
@@ -137,7 +137,7 @@ def _potentials(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[str]:
     lines = [f"| dataset | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for dataset, dice in scores.items():
         apart = torch.stack([torch.tensor(dice[label].to_numpy().ravel()) for label in MEMBERS])
-        found: Potential = from_scores(apart, torch.tensor(dice[PIXEL_ORACLE].to_numpy().ravel()), tuple(MEMBERS))
+        found: Complementarity = from_scores(apart, torch.tensor(dice[PIXEL_ORACLE].to_numpy().ravel()), tuple(MEMBERS))
         percent = [*found.members.values(), found.image_oracle, found.pixel_oracle]
         correlations = ", ".join(f"{one:.2f}" for one in found.correlations.values())
         cells = [*(f"{100 * one:.1f}" for one in percent), correlations]

@@ -15,7 +15,7 @@ from benchmarks.hybrid_ensembles import CNN_EPOCHS, MEMBERS, WITHOUT_CNN, traine
 from benchmarks.late_fusion import fit, judge, predicted
 from benchmarks.rows import SEEDS, draw_of, keep
 from vlsm_helpers.course.results import MEASURED
-from vlsm_helpers.evaluation.predictions import Store
+from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments.runs import train_member
 from vlsm_helpers.fusion import BestSingle, WeightedMean
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
@@ -46,7 +46,7 @@ def measure(dataset: str, images: int, seed: int) -> pd.DataFrame:
     name = draw_of(dataset, seed)
     runs = {label: run_of(dataset, label, seed, images) for label in MEMBERS}
     seen, asked = (
-        Store([predicted(run, name, split, label) for label, run in runs.items()]) for split in ("val", "test")
+        PredictionStore([predicted(run, name, split, label) for label, run in runs.items()]) for split in ("val", "test")
     )
     rule = WeightedMean(of_logits=True)
     rules = {label: BestSingle(number) for number, label in enumerate(runs)}

@@ -18,14 +18,14 @@ from torch.nn import functional
 
 from vlsm_helpers import settings
 from vlsm_helpers.evaluation import shipped
-from vlsm_helpers.fusion import Validation, WeightedMean
+from vlsm_helpers.fusion import MemberLogits, WeightedMean
 
 THREADS, MEMBERS, IMAGES, SIZE = 2, 3, 100, 352
 SHIFTS, SOFTNESS = ((4, 2), (-3, 5), (0, -4)), (1.0, 2.0, 3.0)  # of each member, in pixels at 352 px
 SHARED, OWN = 1.5, 1.5  # standard deviations of logits: of the noise that members share, and of each one's own
 
 
-def correlated_members(images: int = IMAGES, size: int = SIZE, seed: int = 0) -> Validation:
+def correlated_members(images: int = IMAGES, size: int = SIZE, seed: int = 0) -> MemberLogits:
     """Logits of three members and the true masks, discs of which each covers some percent of its image."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
@@ -42,7 +42,7 @@ def correlated_members(images: int = IMAGES, size: int = SIZE, seed: int = 0) ->
         + OWN * _smooth_noise(images, size, generator)
         for (down, right), softness in zip(SHIFTS, SOFTNESS, strict=True)
     ]
-    return Validation(torch.stack(logits), masks, tuple(f"member {number}" for number in range(MEMBERS)))
+    return MemberLogits(torch.stack(logits), masks, tuple(f"member {number}" for number in range(MEMBERS)))
 
 
 def _smooth_noise(images: int, size: int, generator: torch.Generator) -> Tensor:
@@ -51,7 +51,7 @@ def _smooth_noise(images: int, size: int, generator: torch.Generator) -> Tensor:
     return functional.interpolate(coarse, (size, size), mode="bicubic")[:, 0]
 
 
-def measure(kind: str, validation: Validation, rounds: int) -> list[dict]:
+def measure(kind: str, validation: MemberLogits, rounds: int) -> list[dict]:
     """For each kind of mean, seconds of `fit`, and what it found."""
     found = []
     for of_logits in (False, True):
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     torch.set_num_threads(THREADS)
     store = shipped.tiny_store("val")
-    trained = Validation(store.logits(store.size), store.masks(store.size), tuple(store.names))
+    trained = MemberLogits(store.logits(store.size), store.masks(store.size), tuple(store.names))
     found = measure("synthetic", correlated_members(given.images, given.size), given.rounds)
     found += measure("shipped", trained, given.rounds)
     facts = {"hardware": settings.hardware(), "torch": torch.__version__, "images": given.images, "size": given.size}

@@ -29,8 +29,8 @@ from vlsm_helpers.training.loop import segmentation_loss
 THREADS, BATCH, TOKENS = 2, 4, 77
 ENSEMBLES = {"ensemble_a": 224, "ensemble_b": 352, "ensemble_c": 224}  # and the published size, pixels a side
 MODELS = {"unet_d": 352, "clipseg": 352, "biomedclipseg": 224} | ENSEMBLES
-PUBLISHED, IMAGES, FEATURES = "published", "default, from images", "default, from cached features"
-WAYS = (PUBLISHED, IMAGES, FEATURES)
+PUBLISHED, IMAGES, DECODER_ONLY = "published", "default, from images", "default, from cached features"
+WAYS = (PUBLISHED, IMAGES, DECODER_ONLY)
 TOWERS = ("trunk.blocks", "encoder.layer", "encoder.layers")  # of timm, BERT and CLIP: where their blocks lie
 PROMPT = "polyp " * (TOKENS - 2)  # a word is a token; the tokenizer adds one at each end
 

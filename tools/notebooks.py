@@ -51,7 +51,7 @@ def restamp(path: Path) -> None:
         notebook = nbformat.read(executed, as_version=4)
     if failure is not None:
         raise CourseError(
-            f"The notebook failed at {failure}", where=path, mend="mend the cell and run the command again."
+            f"The notebook failed at {failure}", where=path, hint="mend the cell and run the command again."
         )
     shorter = {str(runs): "runs", str(cache): "~/.cache/vlsm", f"{PROJECT}/": ""}
     notebook = cleaned(notebook, path, shorter)

@@ -20,9 +20,9 @@ from vlsm_helpers import settings
 from vlsm_helpers.data.phantoms.rendering import GENERATOR_VERSION
 from vlsm_helpers.evaluation import predictions as store
 from vlsm_helpers.evaluation import shipped
-from vlsm_helpers.evaluation.predictions import Prediction, Store
+from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.experiments.runs import predict_run
-from vlsm_helpers.fusion import RULES, Validation
+from vlsm_helpers.fusion import RULES, MemberLogits
 from vlsm_helpers.fusion.rule import THRESHOLDS, dice_by_threshold, mask_dice
 from vlsm_helpers.io.checkpoints import load_checkpoint
 from vlsm_helpers.settings.profiles import PROFILES
@@ -54,13 +54,13 @@ def write(folder: Path, runs: dict[str, Path]) -> dict[str, list[Prediction]]:
     return exact
 
 
-def rounded(exact: list[Prediction]) -> Store:
+def rounded(exact: list[Prediction]) -> PredictionStore:
     """What is read from their pictures."""
     kept = []
     for one in exact:
         steps = shipped.steps_for(one.logits)
         kept.append(Prediction(one.index, shipped.decode(shipped.encode(one.logits, steps), steps)))
-    return Store(kept)
+    return PredictionStore(kept)
 
 
 def changes(exact: dict[str, list[Prediction]]) -> Iterator[tuple[str, float, float, float]]:
@@ -68,13 +68,13 @@ def changes(exact: dict[str, list[Prediction]]) -> Iterator[tuple[str, float, fl
 
     A member's Dice are at 0.5, its largest change is that at any threshold; a rule is fitted on exact logits of val.
     """
-    val, test = (Store(exact[split]) for split in SPLITS)
+    val, test = (PredictionStore(exact[split]) for split in SPLITS)
     before, after, masks = test.logits(SIZE), rounded(exact["test"]).logits(SIZE), test.masks(SIZE)
     for name, *pair in zip(test.names, before, after, strict=True):
         first, second = (dice_by_threshold(torch.sigmoid(one), masks).mean(1) for one in pair)
         half = THRESHOLDS.index(0.5)
         yield name, first[half].item(), second[half].item(), (second - first).abs().max().item()
-    validation = Validation(val.logits(SIZE), val.masks(SIZE), tuple(val.names))
+    validation = MemberLogits(val.logits(SIZE), val.masks(SIZE), tuple(val.names))
     for rule in RULES:
         fitted = rule.fit(validation)
         first, second = (mask_dice(fitted(one) > fitted.threshold, masks).mean().item() for one in (before, after))

@@ -1,21 +1,21 @@
-"""Errors that say what was wrong, where, and how to mend it."""
+"""Errors that say what was wrong, where, and how to fix it."""
 
 from pathlib import Path
 
 
 class CourseError(Exception):
-    """Something the user can mend; the `vlsm` command prints it without a traceback.
+    """Something the user can fix; the `vlsm` command prints it without a traceback.
 
-    `what` went wrong, `where` (a file, a folder, a name), and how to `mend` it.
+    `what` went wrong, `where` (a file, a folder, a name), and a `hint` at how to fix it.
     """
 
-    def __init__(self, what: str, *, where: str | Path | None = None, mend: str | None = None):
-        self.what, self.where, self.mend = what, where, mend
+    def __init__(self, what: str, *, where: str | Path | None = None, hint: str | None = None):
+        self.what, self.where, self.hint = what, where, hint
         lines = [what]
         if where is not None:
             lines.append(f"  where: {where}")
-        if mend is not None:
-            lines.append(f"  to mend: {mend}")
+        if hint is not None:
+            lines.append(f"  hint: {hint}")
         super().__init__("\n".join(lines))
 
 

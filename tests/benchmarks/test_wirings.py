@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks import wirings
-from benchmarks.wirings import FEATURES, IMAGES, PUBLISHED, table
+from benchmarks.wirings import DECODER_ONLY, IMAGES, PUBLISHED, table
 from tools.random_checkpoints import write_biomedclip, write_clipseg
 from vlsm_helpers.models.unet_d import UNetD
 
@@ -20,18 +20,18 @@ def weights(tmp_path_factory):
 )
 def test_each_encoder_runs_once_a_step_and_not_at_all_from_cached_features(weights, name, encoders):
     passes = {}
-    for way in (IMAGES, FEATURES):
+    for way in (IMAGES, DECODER_ONLY):
         model, logits = wirings.network(name, way, weights, tiny=True)
         wirings.training_step(model, logits, wirings.optimizer_of(model))
         passes[way] = list(wirings.encoder_passes(model, logits).values())
-    assert passes == {IMAGES: [1] * encoders, FEATURES: [0] * encoders}
+    assert passes == {IMAGES: [1] * encoders, DECODER_ONLY: [0] * encoders}
 
 
 def measured(name, published=6.0):
     """Rows as of `measure`: from features three times as fast."""
     return [
         {"model": name, "way": way, "training step": training, "inference": 1.0, "gigabytes": 3.0, "passes": [1]}
-        for way, training in ((PUBLISHED, published), (FEATURES, published / 3))
+        for way, training in ((PUBLISHED, published), (DECODER_ONLY, published / 3))
     ]
 
 
@@ -47,7 +47,7 @@ def test_each_ensemble_is_compared_with_its_own_published_wiring(monkeypatch, ca
     monkeypatch.setattr(wirings, "measure", lambda name, *_: measured(name, seconds[name]))
     monkeypatch.setattr(wirings.torch, "set_num_threads", lambda number: None)
     wirings.main([*seconds, "--tiny"])
-    lines = [line for line in capsys.readouterr().out.splitlines() if FEATURES in line]
+    lines = [line for line in capsys.readouterr().out.splitlines() if DECODER_ONLY in line]
     assert [line.split(" | ")[2] for line in lines] == ["2.00 (x 3.0)", "20.00 (x 3.0)"]
 
 

@@ -41,7 +41,7 @@ def lab(tmp_path, monkeypatch):
         logits = [8 * ndimage.gaussian_filter(np.roll(mask, shift, (0, 1)) - 0.5, width) for mask in masks]
         spots = [ndimage.gaussian_filter(rng.normal(size=mask.shape), 2) for mask in masks]
         noisy = [one + 8 * spot for one, spot in zip(logits, spots, strict=True)]
-        store.write(tmp_path / "predictions" / name, store.Index(name, "toy", "val", ids, sizes, "by hand"), noisy)
+        store.write(tmp_path / "predictions" / name, store.PredictionInfo(name, "toy", "val", ids, sizes, "by hand"), noisy)
     write_notebook(tmp_path / "lab", SOURCE)
     return tmp_path / "lab"
 

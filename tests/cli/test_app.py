@@ -174,7 +174,7 @@ def test_evaluate_scores_members_fused_by_a_file_of_weights(vlsm, toy, monkeypat
     assert fused.split()[1:] == alone.split()[1:], "with all the weight it scores as the member alone"
     assert len(pd.read_csv(tmp_path / "fusion.csv")) == 5
     assert "no member 'unet_d'" in vlsm("evaluate", weights, folders[1]).stderr
-    assert "no prediction to fuse.\n  to mend: make some first: `vlsm predict RUN`" in vlsm("evaluate", weights).stderr
+    assert "no prediction to fuse.\n  hint: make some first: `vlsm predict RUN`" in vlsm("evaluate", weights).stderr
     outcome = vlsm("evaluate", weights, *folders, "--split", "val")
     assert outcome.exit_code == 1
     assert "leave --split and --dataset out" in outcome.stderr
@@ -192,12 +192,12 @@ def test_evaluating_a_run_that_is_not_there_names_those_that_are(vlsm, monkeypat
 
 def test_a_course_error_is_told_without_a_traceback(vlsm, monkeypatch):
     def refuse(*arguments, **options):
-        raise DataError("The archive is broken.", where="busi.zip", mend="fetch it again.")
+        raise DataError("The archive is broken.", where="busi.zip", hint="fetch it again.")
 
     monkeypatch.setattr("vlsm_helpers.data.public.prepare.prepare", refuse)
     outcome = vlsm("data", "prepare", "busi")
     assert outcome.exit_code == 1
-    assert outcome.stderr == "vlsm: The archive is broken.\n  where: busi.zip\n  to mend: fetch it again.\n"
+    assert outcome.stderr == "vlsm: The archive is broken.\n  where: busi.zip\n  hint: fetch it again.\n"
     assert outcome.stdout == ""
 
 

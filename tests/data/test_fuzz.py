@@ -148,12 +148,12 @@ def test_annotations_of_other_kinds(work, key, value):
 def test_stored_logits(work, name, spoil):
     root = work()
     logits = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float16)
-    index = store.Index("one", "toy", "val", ("a", "b", "c"), ((8, 8),) * 3, "made up")
+    index = store.PredictionInfo("one", "toy", "val", ("a", "b", "c"), ((8, 8),) * 3, "made up")
     store.write(root / "prediction", index, logits)
     file = root / "prediction" / name
     before = file.read_bytes()
     file.write_bytes(spoil(before))
-    found, error = outcome(lambda: store.Store.open([root / "prediction"]).logits(8))
+    found, error = outcome(lambda: store.PredictionStore.open([root / "prediction"]).logits(8))
     if not error:
         assert found.shape == (1, 3, 8, 8)
         if file.read_bytes() == before:

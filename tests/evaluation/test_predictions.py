@@ -12,14 +12,14 @@ from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation import predictions as store
-from vlsm_helpers.evaluation.predictions import Index, Store
+from vlsm_helpers.evaluation.predictions import PredictionInfo, PredictionStore
 from vlsm_helpers.experiments.runs import predict_run, train_member
 from vlsm_helpers.models import factory as members
 
 
 def index(member="mine", ids=("a", "b", "c"), **other):
     facts = {"dataset": "toy", "split": "val", "sizes": tuple((8, 8) for _ in ids), "weights": "by hand"}
-    return Index(member=member, ids=tuple(ids), **(facts | other))
+    return PredictionInfo(member=member, ids=tuple(ids), **(facts | other))
 
 
 def logits(count=3, size=4, seed=0):
@@ -101,7 +101,7 @@ def test_a_killed_writer_leaves_what_was_there(tmp_path):
 def test_two_members_side_by_side(tmp_path):
     for number, name in enumerate(("one", "two")):
         store.write(tmp_path / name, index(name), logits(seed=number))
-    both = Store.open([tmp_path / "one", tmp_path / "two"])
+    both = PredictionStore.open([tmp_path / "one", tmp_path / "two"])
     assert (both.names, both.ids, len(both)) == (["one", "two"], ("a", "b", "c"), 3)
     torch.testing.assert_close(both.logits(4)[1], torch.from_numpy(logits(seed=1)), rtol=1e-3, atol=1e-3)
     assert both.logits(6, images=[2]).shape == (2, 1, 6, 6)
@@ -124,9 +124,9 @@ def test_members_of_different_images_are_refused_and_the_difference_is_named(tmp
     for folder, (of, said) in others.items():
         store.write(tmp_path / folder, of, logits(len(of.ids)))
         with pytest.raises(DataError, match=said):
-            Store.open([tmp_path / "one", tmp_path / folder])
+            PredictionStore.open([tmp_path / "one", tmp_path / folder])
     with pytest.raises(DataError, match="no prediction to fuse"):
-        Store.open([])
+        PredictionStore.open([])
 
 
 def test_a_run_is_predicted_and_a_member_of_ones_own_joins_it(toy, tmp_path, monkeypatch):
@@ -142,9 +142,9 @@ def test_a_run_is_predicted_and_a_member_of_ones_own_joins_it(toy, tmp_path, mon
         expected = segmenter(image[None])[0, 0]
     torch.testing.assert_close(torch.from_numpy(np.array(first.logits[2], np.float32)), expected, rtol=2e-3, atol=2e-3)
     store.write(
-        tmp_path / "own", Index("mine", "toy", "val", first.index.ids, first.index.sizes, "none"), logits(4, 16)
+        tmp_path / "own", PredictionInfo("mine", "toy", "val", first.index.ids, first.index.sizes, "none"), logits(4, 16)
     )
-    both = Store.open([folder, tmp_path / "own"])
+    both = PredictionStore.open([folder, tmp_path / "own"])
     assert both.names == ["unet_d", "mine"]
     masks = both.masks(32)
     assert masks.shape == (4, 32, 32)
@@ -155,4 +155,4 @@ def test_a_run_is_predicted_and_a_member_of_ones_own_joins_it(toy, tmp_path, mon
 def test_an_image_that_the_dataset_no_longer_has_is_named(toy, tmp_path):
     store.write(tmp_path / "mine", index(), logits())
     with pytest.raises(DataError, match="no image 'a' any more"):
-        Store.open([tmp_path / "mine"]).true_masks()
+        PredictionStore.open([tmp_path / "mine"]).true_masks()

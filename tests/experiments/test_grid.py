@@ -155,7 +155,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(toy, monkeypatch):
 
     def fails_on_seed_0(*arguments, seed, **options):
         if seed == 0:
-            raise TrainingError("The loss became nan.", mend="lower the learning rate.")
+            raise TrainingError("The loss became nan.", hint="lower the learning rate.")
         return real(*arguments, seed=seed, **options)
 
     monkeypatch.setattr(reproduce, "train_member", fails_on_seed_0)

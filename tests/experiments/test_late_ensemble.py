@@ -13,7 +13,7 @@ from vlsm_helpers.cli import app
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import SettingsError, TrainingError
-from vlsm_helpers.evaluation.predictions import Store
+from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments import grid as reproduce
 from vlsm_helpers.experiments.late_ensemble import Ensemble, train_ensemble
 from vlsm_helpers.inference.predictor import Predictor
@@ -41,7 +41,7 @@ def test_what_is_saved_predicts_what_the_table_was_made_of(trained, folders):
     """The predictor, asked about a test image, gives the stored logits' fusion but for what float16 rounds."""
     predictor = Predictor.load(trained.save(folders / "saved"))
     folders_of = [one.folder / "logits" / "toy-test" for one in trained.cell.joined]
-    store = Store.open(folders_of)
+    store = PredictionStore.open(folders_of)
     for number, sample in enumerate(load_split("toy", "test")):
         stored = trained.fusion.probabilities(store, read_image(sample.image).shape[:2], [number])[0].numpy()
         np.testing.assert_allclose(predictor(sample.image).probability, stored, atol=5e-3)
@@ -158,7 +158,7 @@ def test_a_member_that_was_damaged_is_told_with_the_right_cure(trained, folders)
     with pytest.raises(SettingsError, match="A member is missing or broken") as failure:
         Predictor.load(saved)
     assert failure.value.where == tensors
-    assert "copy the ensemble's folder again" in failure.value.mend
+    assert "copy the ensemble's folder again" in failure.value.hint
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from vlsm_helpers.experiments.runs import evaluate_run, fitting_recipe, train_me
 from vlsm_helpers.models import factory as members
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.settings.profiles import PROFILES
-from vlsm_helpers.training.recipes import FEATURES, FINETUNE, OURS
+from vlsm_helpers.training.recipes import DECODER_ONLY, FULL, CNN
 
 VLSM = {"size": 32, "epochs": 2, "batch_size": 4}
 OPTIONS = {"size": 32, "width": 1 / 32, "epochs": 2, "batch_size": 4}
@@ -92,16 +92,16 @@ def test_a_decoder_learns_from_cached_features(toy, tiny_profile, capsys):
     assert "caching" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("train", "recipe"), [("decoder", FEATURES), ("encoders", FINETUNE), ("lora", FINETUNE)])
+@pytest.mark.parametrize(("train", "recipe"), [("decoder", DECODER_ONLY), ("encoders", FULL), ("lora", FULL)])
 def test_the_shipped_miniatures_need_not_be_gentle_with_their_encoders(train, recipe):
     assert fitting_recipe(CLIPSeg("tiny", train=train)) is recipe
 
 
 def test_an_ensemble_is_trained_as_the_cnn_in_it():
     options = {"weights": "tiny", "width": 1 / 16}
-    assert fitting_recipe(members.build("ensemble_b", **options)) is OURS
-    assert fitting_recipe(members.build("ensemble_b", train="encoders", **options)) is FINETUNE
-    assert fitting_recipe(members.build("ensemble_a_no_cnn", **options)) is FEATURES
+    assert fitting_recipe(members.build("ensemble_b", **options)) is CNN
+    assert fitting_recipe(members.build("ensemble_b", train="encoders", **options)) is FULL
+    assert fitting_recipe(members.build("ensemble_a_no_cnn", **options)) is DECODER_ONLY
 
 
 @pytest.mark.parametrize(("train", "recipe"), [("encoders", "finetune_gently"), ("lora", "finetune")])

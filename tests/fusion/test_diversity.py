@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.fusion.test_rule import cases
-from vlsm_helpers.fusion import Validation
-from vlsm_helpers.fusion.diversity import potential
+from vlsm_helpers.fusion import MemberLogits
+from vlsm_helpers.fusion.diversity import complementarity
 
 
 def test_by_hand_on_two_images():
@@ -14,7 +14,7 @@ def test_by_hand_on_two_images():
     masks = torch.stack([left, ~left])
     sure = 10 * (2 * left.float() - 1)
     logits = torch.stack([torch.stack([sure, sure]), torch.stack([-sure, -sure])])
-    found = potential(Validation(logits, masks, ("left", "right")))
+    found = complementarity(MemberLogits(logits, masks, ("left", "right")))
     assert found.members == {"left": 0.5, "right": 0.5}
     assert found.image_oracle == found.pixel_oracle == 1
     assert found.won == {"left": 0.5, "right": 0.5}
@@ -23,7 +23,7 @@ def test_by_hand_on_two_images():
 
 def test_twins_have_nothing_to_gain_and_share_their_victories():
     logits, masks, _ = cases(1)
-    found = potential(Validation(torch.cat([logits, logits]), masks, ("one", "twin")))
+    found = complementarity(MemberLogits(torch.cat([logits, logits]), masks, ("one", "twin")))
     assert found.image_oracle == found.members["one"] == pytest.approx(found.pixel_oracle)
     assert found.won == {"one": 0.5, "twin": 0.5}
     assert found.correlations[("one", "twin")] == pytest.approx(1)
@@ -31,8 +31,8 @@ def test_twins_have_nothing_to_gain_and_share_their_victories():
 
 def test_oracles_are_in_order_and_a_constant_correlates_with_nothing():
     logits, masks, names = cases(3)
-    found = potential(Validation(logits, masks, names))
+    found = complementarity(MemberLogits(logits, masks, names))
     assert max(found.members.values()) <= found.image_oracle <= found.pixel_oracle <= 1
     perfect = 10 * (2 * masks.float() - 1)
-    found = potential(Validation(torch.stack([logits[0], perfect]), masks, ("noisy", "perfect")))
+    found = complementarity(MemberLogits(torch.stack([logits[0], perfect]), masks, ("noisy", "perfect")))
     assert math.isnan(found.correlations[("noisy", "perfect")])

@@ -15,7 +15,7 @@ from tests.data.phantoms.test_phantoms import YARDSTICK, fixed_work, least_time
 from tests.evaluation.test_predictions import index
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.errors import DataError
-from vlsm_helpers.evaluation.predictions import Prediction, Store
+from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.fusion.interactive import FusedDice, FusionModel, Scale
 from vlsm_helpers.fusion.rule import mask_dice
 from vlsm_helpers.fusion.search import WeightedMean, simplex
@@ -40,7 +40,7 @@ def by_hand(tmp_path):
         for name, maps in zip("abc", members, strict=False):
             logits = torch.logit(torch.tensor(maps, dtype=torch.float64)).numpy().astype(np.float16)
             predictions.append(Prediction(index(name, ids, split=split, sizes=((4, 4),) * len(ids)), logits))
-        return Store(predictions, samples)
+        return PredictionStore(predictions, samples)
 
     return make
 

@@ -5,7 +5,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from tests.fusion.test_rule import cases
-from vlsm_helpers.fusion import PixelGate, Stacking, TemperatureMean, Validation
+from vlsm_helpers.fusion import PixelGate, Stacking, TemperatureMean, MemberLogits
 from vlsm_helpers.fusion.learned import temperature
 from vlsm_helpers.fusion.rule import mask_dice
 
@@ -20,7 +20,7 @@ def test_the_temperature_of_overconfident_logits_is_what_they_were_multiplied_by
 
 def test_each_member_has_a_temperature_of_its_own():
     logits, masks, names = cases(2)
-    hotter = Validation(torch.stack([logits[0], 7 * logits[0]]), masks, names)
+    hotter = MemberLogits(torch.stack([logits[0], 7 * logits[0]]), masks, names)
     first, second = TemperatureMean().fit(hotter).temperatures
     assert second == pytest.approx(7 * first, rel=0.02)
 
@@ -46,7 +46,7 @@ def test_stacking_says_what_it_gives_on_images_that_it_was_not_fitted_on():
     rule = Stacking().fit(validation)
     fused = rule(validation.logits)
     assert rule.folds_dice == pytest.approx(mask_dice(fused > rule.threshold, validation.masks).mean().item(), abs=0.05)
-    one = Validation(validation.logits[:, :1], validation.masks[:1], validation.names)
+    one = MemberLogits(validation.logits[:, :1], validation.masks[:1], validation.names)
     assert np.isnan(Stacking().fit(one).folds_dice)  # one image leaves nothing to fit on
 
 
@@ -59,7 +59,7 @@ def test_the_gate_learns_whom_to_trust_where():
     noise = torch.randn(2, 24, 16, 16, generator=generator)
     left = torch.arange(16) < 8
     logits = torch.stack([torch.where(left, truth, 0.3 * noise[0]), torch.where(left, 0.3 * noise[1], truth)])
-    rule = PixelGate().fit(Validation(logits, masks, ("left", "right")))
+    rule = PixelGate().fit(MemberLogits(logits, masks, ("left", "right")))
     gated = mask_dice(rule(logits) > rule.threshold, masks).mean()
     assert gated > 0.97
     assert rule(logits).sub(masks.float()).abs().mean() < torch.sigmoid(logits).mean(0).sub(masks.float()).abs().mean()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vlsm_helpers.errors import DataError
-from vlsm_helpers.fusion import RULES, Validation
+from vlsm_helpers.fusion import RULES, MemberLogits
 from vlsm_helpers.fusion.rule import best_threshold, check, dice_by_threshold, mask_dice
 from vlsm_helpers.metrics import overlap
 
@@ -17,7 +17,7 @@ def cases(members=3, images=6, size=16, seed=0):
     noise = torch.randn(members, images, size, size, generator=generator)
     strength = torch.tensor([2.0, 1.0, 0.3, 0.6, 1.5])[:members].view(-1, 1, 1, 1)
     logits = strength * (2 * masks.float() - 1) + noise
-    return Validation(logits, masks, tuple(f"member {number}" for number in range(members)))
+    return MemberLogits(logits, masks, tuple(f"member {number}" for number in range(members)))
 
 
 def test_dice_of_masks_is_the_rulers():
@@ -77,19 +77,19 @@ class TestEveryRule:
     def test_refuses_what_nothing_can_be_learned_from(self, rule):
         logits, masks, names = cases()
         with pytest.raises(DataError, match="split is empty"):
-            rule.fit(Validation(logits[:, :0], masks[:0], names))
+            rule.fit(MemberLogits(logits[:, :0], masks[:0], names))
         with pytest.raises(DataError, match="All masks are empty"):
-            rule.fit(Validation(logits, torch.zeros_like(masks), names))
+            rule.fit(MemberLogits(logits, torch.zeros_like(masks), names))
         for broken in (float("nan"), float("inf")):
             spoilt = logits.clone()
             spoilt[1, 2, 3, 3] = broken
             with pytest.raises(DataError, match="NaN or infinite.*\n.*member 1"):
-                rule.fit(Validation(spoilt, masks, names))
+                rule.fit(MemberLogits(spoilt, masks, names))
 
 
 def test_shapes_that_do_not_fit_are_refused():
     logits, masks, names = cases()
     with pytest.raises(DataError, match="do not fit"):
-        check(Validation(logits, masks[:, :8], names))
+        check(MemberLogits(logits, masks[:, :8], names))
     with pytest.raises(DataError, match="2 names"):
-        check(Validation(logits, masks, names[:2]))
+        check(MemberLogits(logits, masks, names[:2]))

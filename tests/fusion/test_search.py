@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks import weight_search
 from tests.fusion.test_rule import cases
-from vlsm_helpers.fusion import Validation, WeightedMean
+from vlsm_helpers.fusion import MemberLogits, WeightedMean
 from vlsm_helpers.fusion.rule import THRESHOLDS, mask_dice
 from vlsm_helpers.fusion.search import STEPS, Counts, _everywhere, simplex
 
@@ -79,14 +79,14 @@ def test_the_fitted_rule_has_the_dice_that_was_counted(of_logits):
 def test_a_member_that_knows_everything_gets_all_the_weight():
     masks = torch.rand(4, 8, 8) > 0.5
     perfect, noise = 20 * (2 * masks.float() - 1), 30 * torch.randn(4, 8, 8)
-    rule = WeightedMean().fit(Validation(torch.stack([noise, perfect]), masks, ("noise", "perfect")))
+    rule = WeightedMean().fit(MemberLogits(torch.stack([noise, perfect]), masks, ("noise", "perfect")))
     assert rule.weights[1] > 0.5
     assert torch.equal(rule(torch.stack([noise, perfect])) > rule.threshold, masks)
 
 
 def test_equal_members_get_equal_weights():
     logits, masks, names = cases(1)
-    rule = WeightedMean().fit(Validation(torch.cat([logits, logits]), masks, (*names, "twin")))
+    rule = WeightedMean().fit(MemberLogits(torch.cat([logits, logits]), masks, (*names, "twin")))
     assert rule.weights == (0.5, 0.5)
 
 

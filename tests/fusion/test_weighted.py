@@ -10,7 +10,7 @@ from tests.evaluation.test_predictions import index
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import DataError, SettingsError
 from vlsm_helpers.evaluation import predictions as store
-from vlsm_helpers.evaluation.predictions import Prediction, Store
+from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.evaluation.scoring import score_image
 from vlsm_helpers.fusion.weighted import WeightedFusion
 
@@ -22,7 +22,7 @@ def toy_store(split="val", count=4, seed=0, names=("unet_d", "clipseg", "biomedc
     values = np.random.default_rng(seed).normal(size=(len(names), count, 16, 16)).astype(np.float16)
     ids = [f"{split}_{number}" for number in range(count)]
     facts = [index(name, ids, split=split) for name in names]
-    return Store([Prediction(one, logits) for one, logits in zip(facts, values, strict=True)], samples)
+    return PredictionStore([Prediction(one, logits) for one, logits in zip(facts, values, strict=True)], samples)
 
 
 def test_one_pixel_by_hand():
@@ -127,7 +127,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 
 
 def test_a_store_without_its_images_cannot_be_scored(toy):
-    other = Store(
+    other = PredictionStore(
         [store.Prediction(index("unet_d", ["lost"]), np.zeros((1, 4, 4), np.float16))], load_split("toy", "val")
     )
     with pytest.raises(DataError, match="no image 'lost' any more"):

@@ -121,7 +121,7 @@ def test_weights_of_other_members_are_refused():
 def checkpoints(tmp_path):
     """Two networks of random weights, as `fit` saves them."""
     from vlsm_helpers.io.checkpoints import save_checkpoint
-    from vlsm_helpers.models.state import own_state
+    from vlsm_helpers.models.state import trainable_state_dict
 
     paths = {}
     for seed, name in enumerate(("first", "second")):
@@ -129,7 +129,7 @@ def checkpoints(tmp_path):
         network = UNetD(1 / 32)
         facts = dict.fromkeys(CHECKPOINT_FACTS) | {"member": network.config, "image_size": 32}
         paths[name] = tmp_path / f"{name}.safetensors"
-        save_checkpoint(paths[name], own_state(network), facts)
+        save_checkpoint(paths[name], trainable_state_dict(network), facts)
     return paths
 
 
@@ -173,5 +173,5 @@ def test_a_spoilt_folder_is_told(checkpoints, tmp_path, name, spoil):
         file.write_bytes(file.read_bytes()[:20] if spoil == "truncated" else b"[1, 2]")
     with pytest.raises(CourseError) as raised:
         Predictor.load(file.parent)
-    assert raised.value.mend
+    assert raised.value.hint
     assert str(tmp_path / "saved") in str(raised.value.where)

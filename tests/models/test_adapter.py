@@ -1,18 +1,18 @@
 import pytest
 import torch
 
-from vlsm_helpers.models.adapter import Adapter, Film, MaskHead, TransformerAdapter, as_map
+from vlsm_helpers.models.adapter import Adapter, Film, MaskHead, TransformerAdapter, tokens_to_map
 
 
 def test_tokens_lie_in_the_map_as_patches_lie_in_the_image():
     tokens = torch.tensor([[[1.0, 10], [2, 20], [3, 30], [4, 40]]])  # row by row, from the top left
     expected = torch.tensor([[[[1.0, 2], [3, 4]], [[10, 20], [30, 40]]]])
-    assert torch.equal(as_map(tokens), expected)
+    assert torch.equal(tokens_to_map(tokens), expected)
 
 
 def test_a_class_token_left_in_is_noticed():
     with pytest.raises(ValueError, match="is the class token among them"):
-        as_map(torch.zeros(1, 65, 8))
+        tokens_to_map(torch.zeros(1, 65, 8))
 
 
 def test_film_scales_and_shifts_every_channel_by_the_text():

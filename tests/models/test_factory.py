@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.io.checkpoints import load_checkpoint, save_checkpoint
 from vlsm_helpers.models import factory as members
-from vlsm_helpers.models.state import frozen_hash, own_state
+from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
 from vlsm_helpers.settings.profiles import CLIPSEG_WEIGHTS, PROFILES
 
 
@@ -31,7 +31,7 @@ def clipseg_run(tiny_weights, tmp_path):
     weights = shutil.copytree(tiny_weights / "clipseg", tmp_path / "weights")
     member = members.build("clipseg", weights=weights).eval()
     path = tmp_path / "best.safetensors"
-    save_checkpoint(path, own_state(member), {"member": member.config, "frozen_weights": frozen_hash(member)})
+    save_checkpoint(path, trainable_state_dict(member), {"member": member.config, "frozen_weights": encoder_hash(member)})
     return member, path
 
 
@@ -54,9 +54,9 @@ def test_other_weights_in_that_place_are_refused(clipseg_run, tmp_path):
 
 def test_a_checkpoint_that_does_not_hold_the_whole_decoder_is_refused(clipseg_run, tmp_path):
     member, _ = clipseg_run
-    own = own_state(member)
+    own = trainable_state_dict(member)
     own.pop("decoder.film_mul.bias")
-    save_checkpoint(tmp_path / "b.safetensors", own, {"member": member.config, "frozen_weights": frozen_hash(member)})
+    save_checkpoint(tmp_path / "b.safetensors", own, {"member": member.config, "frozen_weights": encoder_hash(member)})
     with pytest.raises(TrainingError, match="decoder.film_mul.bias"):
         members.load(tmp_path / "b.safetensors")
 
@@ -69,7 +69,7 @@ def test_an_unknown_member_is_told_the_nearest():
 def test_an_option_that_a_member_does_not_have_is_refused():
     with pytest.raises(SettingsError, match="clipseg has no option 'width'") as failure:
         members.build("clipseg", width=0.5)
-    assert failure.value.mend == "it has weights, train, image_size."
+    assert failure.value.hint == "it has weights, train, image_size."
 
 
 def test_profile_options_are_options_of_that_member_and_no_others(tiny_weights):

@@ -11,9 +11,9 @@ from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.hybrid import EnsembleB, Fusion, adapter_channels
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.settings.profiles import PROFILES
-from vlsm_helpers.training.feature_cache import cached
+from vlsm_helpers.training.feature_cache import cache_features
 from vlsm_helpers.training.loop import fit
-from vlsm_helpers.training.recipes import FEATURES
+from vlsm_helpers.training.recipes import DECODER_ONLY
 
 NAMES = ("ensemble_a", "ensemble_a_no_cnn", "ensemble_b", "ensemble_c")
 PROMPTS = ["polyp", "a large dark lesion on the left", "", "bump"]
@@ -113,7 +113,7 @@ def test_it_trains_from_cached_features_and_comes_back_from_its_checkpoint(ensem
         SegmentationDataset(load_split("toy", split), 64, prompt="p1") for split in ("train", "val")
     )
     live = validation[0]
-    view = cached(ensemble, validation)
+    view = cache_features(ensemble, validation)
     with torch.no_grad():
         expected = ensemble(live["image"][None], live["prompt"])
         row = view[0]
@@ -122,7 +122,7 @@ def test_it_trains_from_cached_features_and_comes_back_from_its_checkpoint(ensem
             ensemble(row["image"][None], row["prompt"], features=features), expected, atol=1e-4, rtol=0
         )
     history = fit(
-        ensemble, cached(ensemble, training), view, tmp_path / "run", replace(FEATURES, epochs=2, batch_size=4)
+        ensemble, cache_features(ensemble, training), view, tmp_path / "run", replace(DECODER_ONLY, epochs=2, batch_size=4)
     )
     assert len(history) == 2
     loaded, _ = members.load(tmp_path / "run" / "best.safetensors")

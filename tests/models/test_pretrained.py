@@ -209,8 +209,8 @@ def test_an_offline_machine_without_the_weights_says_how_to_bring_them(monkeypat
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsError, match="hub cannot be reached") as failure:
         load_biomedclip(BIOMEDCLIP_WEIGHTS)  # the tests run with HF_HUB_OFFLINE=1
-    assert f"hf download {BIOMEDCLIP_WEIGHTS} --local-dir weights/biomedclip" in failure.value.mend
-    assert "VLSM_WEIGHTS" in failure.value.mend
+    assert f"hf download {BIOMEDCLIP_WEIGHTS} --local-dir weights/biomedclip" in failure.value.hint
+    assert "VLSM_WEIGHTS" in failure.value.hint
 
 
 def hub_that_fails_with(error):
@@ -233,7 +233,7 @@ def test_a_download_that_breaks_off(monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub_that_fails_with(error))
     with pytest.raises(WeightsError, match="the line went dead") as failure:
         load_clipseg("someone/clipseg")
-    assert "run `hf download someone/clipseg --local-dir FOLDER`" in failure.value.mend
+    assert "run `hf download someone/clipseg --local-dir FOLDER`" in failure.value.hint
 
 
 def test_what_a_download_brings_is_checked_too(monkeypatch, tmp_path):

@@ -13,9 +13,9 @@ from vlsm_helpers.models import factory as members
 from vlsm_helpers.models import pretrained as weights
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.smp_unet import IMAGENET_MEAN, IMAGENET_STD, SMPUNet
-from vlsm_helpers.models.state import frozen_hash, own_state
+from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
 from vlsm_helpers.settings.profiles import PROFILES
-from vlsm_helpers.training.recipes import OURS, OURS_GENTLY
+from vlsm_helpers.training.recipes import CNN, CNN_PRETRAINED
 
 SMALL = "tu-mobilenetv3_small_050"
 
@@ -86,8 +86,8 @@ def test_brought_weights_stand_in_for_the_published_ones(resnet, monkeypatch):
 
 def test_a_checkpoint_needs_no_pretrained_weights_any_more(resnet, tmp_path):
     segmenter = SMPUNet("resnet18", resnet).eval()
-    facts = {"member": segmenter.config, "frozen_weights": frozen_hash(segmenter)}
-    save_checkpoint(tmp_path / "best.safetensors", own_state(segmenter), facts)
+    facts = {"member": segmenter.config, "frozen_weights": encoder_hash(segmenter)}
+    save_checkpoint(tmp_path / "best.safetensors", trainable_state_dict(segmenter), facts)
     shutil.rmtree(resnet)
     images = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
@@ -112,6 +112,6 @@ def test_weights_that_lack_a_tensor_or_a_file_are_refused(resnet):
 
 
 def test_one_that_knows_imagenet_is_trained_more_gently(small, resnet):
-    assert fitting_recipe(small) is OURS
-    assert fitting_recipe(SMPUNet("resnet18", resnet)) is OURS_GENTLY
-    assert OURS_GENTLY.learning_rate < OURS.learning_rate
+    assert fitting_recipe(small) is CNN
+    assert fitting_recipe(SMPUNet("resnet18", resnet)) is CNN_PRETRAINED
+    assert CNN_PRETRAINED.learning_rate < CNN.learning_rate

@@ -4,7 +4,7 @@ import torch
 from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
-from vlsm_helpers.models.state import fingerprint, frozen_hash, frozen_state, load_own_state, own_state
+from vlsm_helpers.models.state import fingerprint, encoder_hash, frozen_state, load_trainable_state_dict, trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 
 
@@ -44,8 +44,8 @@ def test_a_fingerprint_does_not_hang_on_how_values_lie_in_memory():
 
 def test_a_cnn_keeps_all_of_itself():
     network = UNetD(width=1 / 32)
-    assert own_state(network).keys() == network.state_dict().keys()
-    assert frozen_hash(network) is None
+    assert trainable_state_dict(network).keys() == network.state_dict().keys()
+    assert encoder_hash(network) is None
 
 
 @pytest.mark.parametrize("train", ["decoder", "encoders", "lora"])
@@ -53,14 +53,14 @@ def test_frozen_and_own_state_share_out_the_whole(tiny_weights, train):
     if train == "lora":
         pytest.importorskip("peft")
     first, again = (CLIPSeg(tiny_weights / "clipseg", train=train).eval() for _ in range(2))
-    own, frozen = own_state(first), frozen_state(first)
+    own, frozen = trainable_state_dict(first), frozen_state(first)
     assert own.keys() | frozen.keys() == first.state_dict().keys()
     assert not own.keys() & frozen.keys()
     assert own.keys() >= {name for name, parameter in first.named_parameters() if parameter.requires_grad}
     with torch.no_grad():
         for value in own.values():
             value.add_(0.01)
-    load_own_state(again, own)
+    load_trainable_state_dict(again, own)
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(again(images, "polyp"), first(images, "polyp"))
@@ -77,7 +77,7 @@ def test_frozen_and_own_state_share_out_the_whole(tiny_weights, train):
 )
 def test_a_state_that_does_not_fit_is_refused(tiny_weights, spoil, message):
     segmenter = CLIPSeg(tiny_weights / "clipseg")
-    own = {name.removeprefix("decoder."): value for name, value in own_state(segmenter).items()}
+    own = {name.removeprefix("decoder."): value for name, value in trainable_state_dict(segmenter).items()}
     spoil(own)
     with pytest.raises(TrainingError, match=f"1 tensors differ .*{message}"):
-        load_own_state(segmenter, {name if name == "more" else f"decoder.{name}": value for name, value in own.items()})
+        load_trainable_state_dict(segmenter, {name if name == "more" else f"decoder.{name}": value for name, value in own.items()})

@@ -25,7 +25,7 @@ SHIFT = pd.DataFrame(
     "figure",
     [
         lambda: paper_plots.learning_curves(CURVES),
-        lambda: paper_plots.home_and_abroad(SHIFT),
+        lambda: paper_plots.in_and_out_of_domain(SHIFT),
         lambda: paper_plots.gain_by_disagreement(np.linspace(0, 0.4, 9), np.linspace(-0.1, 0.3, 9)),
         lambda: paper_plots.errors_by_uncertainty([np.array([[0.05, 1.0]])], [np.array([[False, True]])]),
         lambda: paper_plots.intervals_by_what_varies({"images": (1.0, 0.5, 1.5)}, "points"),
@@ -40,7 +40,7 @@ def test_a_figure_is_drawn_on_white(figure):
 
 
 def test_home_comes_first():
-    axes = paper_plots.home_and_abroad(SHIFT).axes[0]
+    axes = paper_plots.in_and_out_of_domain(SHIFT).axes[0]
     assert [label.get_text().split("\n")[-1] for label in axes.get_xticklabels()] == ["a", "b"]
     assert axes.lines[0].get_ydata().tolist() == [0.4, 0.4]
 

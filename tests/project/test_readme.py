@@ -17,7 +17,7 @@ from vlsm_helpers.fusion import RULES
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import write_predictor
 from vlsm_helpers.io.checkpoints import save_checkpoint
-from vlsm_helpers.models.state import own_state
+from vlsm_helpers.models.state import trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.training.loop import FACTS
 
@@ -37,7 +37,7 @@ def test_fusing_in_a_few_lines(toy, tmp_path, monkeypatch, capsys):
             samples = load_split("toy", split)
             masks = [read_mask(sample.mask) for sample in samples]
             ids = tuple(sample.id for sample in samples)
-            index = store.Index(run, "toy", split, ids, tuple(mask.shape for mask in masks), "made up")
+            index = store.PredictionInfo(run, "toy", split, ids, tuple(mask.shape for mask in masks), "made up")
             logits = [6.0 * mask[:32, :32] - 3 + rng.normal(size=(32, 32)) for mask in masks]
             store.write(tmp_path / "runs" / run / "logits" / f"toy-{split}", index, logits)
     monkeypatch.chdir(tmp_path)
@@ -84,7 +84,7 @@ def test_an_ensemble_is_used_in_three_lines(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = UNetD(1 / 32)
     facts = dict.fromkeys(FACTS) | {"member": network.config, "image_size": 32}
-    save_checkpoint(tmp_path / "unet_d.safetensors", own_state(network), facts)
+    save_checkpoint(tmp_path / "unet_d.safetensors", trainable_state_dict(network), facts)
     members = {"unet_d": tmp_path / "unet_d.safetensors"}
     write_predictor(tmp_path / "my_ensemble", members, WeightedFusion.equal(["unet_d"]), prompt="", card="", facts={})
     (tmp_path / "new").mkdir()

@@ -19,12 +19,12 @@ from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training import feature_cache as caching
-from vlsm_helpers.training.feature_cache import LIMIT, PromptEmbeddings, cached
+from vlsm_helpers.training.feature_cache import LIMIT, PromptEmbeddings, cache_features
 from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit
-from vlsm_helpers.training.recipes import OURS
+from vlsm_helpers.training.recipes import CNN
 
 SIZE = 32
-SHORT = replace(OURS, epochs=3, batch_size=4)
+SHORT = replace(CNN, epochs=3, batch_size=4)
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_logits_from_cached_features_are_those_computed_anew(toy, tiny_weights, 
         segmenter = CLIPSeg(tiny_weights / "clipseg")
     else:
         segmenter = BiomedCLIPSeg(tiny_weights / "biomedclip", reduce_dim=16, mlp_dim=64)
-    batch = torch.utils.data.default_collate(items(cached(segmenter, dataset("test", augment=False))))
+    batch = torch.utils.data.default_collate(items(cache_features(segmenter, dataset("test", augment=False))))
     texts = PromptEmbeddings(segmenter)(batch["prompt"])
     with torch.no_grad():
         anew = segmenter(batch["image"], batch["prompt"])
@@ -71,7 +71,7 @@ def test_logits_from_cached_features_are_those_computed_anew(toy, tiny_weights, 
 
 def test_an_unaugmented_dataset_is_kept_as_it_is(toy, clipseg):
     plain = dataset("val", augment=False)
-    kept = cached(clipseg, plain)
+    kept = cache_features(clipseg, plain)
     assert (len(kept), kept.views) == (4, 1)
     for epoch in range(3):
         kept.set_epoch(epoch)
@@ -83,7 +83,7 @@ def test_an_unaugmented_dataset_is_kept_as_it_is(toy, clipseg):
 
 def test_view_0_is_the_image_itself_and_view_v_what_the_dataset_draws_in_epoch_v(toy, clipseg):
     source, plain = dataset(), dataset(augment=False)
-    kept = cached(clipseg, source, views=3)
+    kept = cache_features(clipseg, source, views=3)
     seen = set()
     for epoch in range(6):
         kept.set_epoch(epoch)
@@ -103,7 +103,7 @@ def test_view_0_is_the_image_itself_and_view_v_what_the_dataset_draws_in_epoch_v
 
 
 def test_an_item_follows_from_seed_epoch_and_index_alone(toy, clipseg):
-    one, other = (cached(clipseg, dataset(seed=1), views=4) for _ in range(2))
+    one, other = (cache_features(clipseg, dataset(seed=1), views=4) for _ in range(2))
     first = [item["image"] for item in items(one)]
     items(other, [5, 3])  # what was asked before does not matter
     assert all(torch.equal(a, b["image"]) for a, b in zip(first, items(other), strict=True))
@@ -116,7 +116,7 @@ def test_a_mirrored_view_never_goes_with_a_prompt_that_names_a_side(toy, clipseg
     prompts = {"both": ("square on the left", "square")}
     samples = [replace(sample, prompts=prompts) for sample in load_split("toy", "train")]
     plain = SegmentationDataset(samples, SIZE, prompt="both")
-    kept = cached(clipseg, SegmentationDataset(samples, SIZE, prompt="both", augment=True), views=8)
+    kept = cache_features(clipseg, SegmentationDataset(samples, SIZE, prompt="both", augment=True), views=8)
     moved = {True: [], False: []}
     for epoch in range(24):
         kept.set_epoch(epoch)
@@ -128,11 +128,11 @@ def test_a_mirrored_view_never_goes_with_a_prompt_that_names_a_side(toy, clipseg
 
 
 def test_a_cache_is_read_again_without_the_encoder(toy, clipseg, monkeypatch, capsys):
-    first = cached(clipseg, dataset(), views=2)
+    first = cache_features(clipseg, dataset(), views=2)
     # 12 images in 2 views, each 32 * 32 * 4 bytes of pixels and mask, and 3 taps of 65 tokens of 48 values of 4 bytes
     assert f"24 views of 12 images: {24 * (32 * 32 * 4 + 3 * 65 * 48 * 4) / 1e6:,.1f} MB" in capsys.readouterr().out
     counts = watch(clipseg, monkeypatch, "encode_images")
-    second = cached(clipseg, dataset(), views=2)
+    second = cache_features(clipseg, dataset(), views=2)
     assert (second.folder, counts, capsys.readouterr().out) == (first.folder, [], "")
     assert all(isinstance(array, np.memmap) for array in (second._images, second._masks, *second._features))
 
@@ -141,32 +141,32 @@ def test_an_ensemble_reads_the_cache_of_the_segmenter_that_it_is_built_around(to
     torch.manual_seed(0)
     options = {name: members.profile_options(name, PROFILES["tiny"]) for name in ("biomedclipseg", "ensemble_a")}
     alone, ensemble = (members.build(name, **given).eval() for name, given in options.items())
-    first = cached(alone, dataset(), views=2)
+    first = cache_features(alone, dataset(), views=2)
     counts = watch(ensemble, monkeypatch, "encode_images")
-    assert (cached(ensemble, dataset(), views=2).folder, counts) == (first.folder, [])
+    assert (cache_features(ensemble, dataset(), views=2).folder, counts) == (first.folder, [])
     both = members.build("ensemble_c", **members.profile_options("ensemble_c", PROFILES["tiny"])).eval()
-    assert cached(both, dataset(), views=2).folder != first.folder
+    assert cache_features(both, dataset(), views=2).folder != first.folder
 
 
 @pytest.mark.parametrize("folder", ["images", "masks"])
 def test_the_key_changes_with_what_the_files_show_and_not_with_their_age(toy, clipseg, folder):
-    first = cached(clipseg, dataset("val", augment=False)).folder
+    first = cache_features(clipseg, dataset("val", augment=False)).folder
     file = toy / folder / "val_2.png"
     os.utime(file, (1, 1))
-    assert cached(clipseg, dataset("val", augment=False)).folder == first
+    assert cache_features(clipseg, dataset("val", augment=False)).folder == first
     file.write_bytes((toy / folder / "val_1.png").read_bytes())
-    assert cached(clipseg, dataset("val", augment=False)).folder != first
+    assert cache_features(clipseg, dataset("val", augment=False)).folder != first
 
 
 def test_the_key_changes_with_weights_and_not_with_their_place_or_the_decoders(toy, clipseg, tiny_weights, tmp_path):
-    first = cached(clipseg, dataset()).folder
+    first = cache_features(clipseg, dataset()).folder
     copied = CLIPSeg(shutil.copytree(tiny_weights / "clipseg", tmp_path / "copy"))
     with torch.no_grad():
         next(copied.decoder.parameters()).add_(1)
-    assert cached(copied, dataset()).folder == first
+    assert cache_features(copied, dataset()).folder == first
     with torch.no_grad():
         copied.clip.vision_model.encoder.layers[0].layer_norm1.bias[0].add_(1e-3)
-    assert cached(copied, dataset()).folder != first
+    assert cache_features(copied, dataset()).folder != first
 
 
 def test_the_key_changes_with_taps_and_sizes(toy, tiny_weights, clipseg, monkeypatch):
@@ -178,30 +178,30 @@ def test_the_key_changes_with_taps_and_sizes(toy, tiny_weights, clipseg, monkeyp
         BiomedCLIPSeg(biomedclip, taps=[3, 6, 10]),
     ]
     samples = load_split("toy", "train")
-    folders = [cached(segmenter, dataset()).folder for segmenter in segmenters]
-    folders.append(cached(clipseg, SegmentationDataset(samples, 48, prompt="p2", augment=True)).folder)
+    folders = [cache_features(segmenter, dataset()).folder for segmenter in segmenters]
+    folders.append(cache_features(clipseg, SegmentationDataset(samples, 48, prompt="p2", augment=True)).folder)
     monkeypatch.setattr(caching, "FORMAT", caching.FORMAT + 1)
-    folders.append(cached(clipseg, dataset()).folder)
+    folders.append(cache_features(clipseg, dataset()).folder)
     assert len(set(folders)) == len(segmenters) + 2
 
 
 def test_the_key_changes_with_what_augmentations_follow_from(toy, clipseg):
-    folders = [cached(clipseg, dataset(), views=views).folder for views in (1, 2, 3)]
-    folders.append(cached(clipseg, dataset(seed=1), views=2).folder)
-    folders.append(cached(clipseg, dataset(prompt="p6"), views=2).folder)  # names a side: nothing is mirrored
+    folders = [cache_features(clipseg, dataset(), views=views).folder for views in (1, 2, 3)]
+    folders.append(cache_features(clipseg, dataset(seed=1), views=2).folder)
+    folders.append(cache_features(clipseg, dataset(prompt="p6"), views=2).folder)  # names a side: nothing is mirrored
     assert len(set(folders)) == 5
 
 
 def test_features_of_images_as_they_are_serve_every_prompt_and_seed(toy, clipseg):
     plain = [dataset(prompt=prompt, augment=False, seed=seed) for prompt, seed in (("p1", 0), ("p6", 1))]
-    one, other = (cached(clipseg, some) for some in plain)
+    one, other = (cache_features(clipseg, some) for some in plain)
     assert one.folder == other.folder
     assert (one[0]["prompt"], other[0]["prompt"]) == ("square", "square on the left")
 
 
 @pytest.mark.parametrize("spoil", ["truncated", "no stamp", "killed while writing"])
 def test_a_cache_that_is_not_whole_is_made_anew(toy, clipseg, own_cache, monkeypatch, spoil):
-    first = cached(clipseg, dataset(), views=2)
+    first = cache_features(clipseg, dataset(), views=2)
     before = items(first)
     if spoil == "truncated":
         os.truncate(first.folder / "features01.npy", 5000)
@@ -212,7 +212,7 @@ def test_a_cache_that_is_not_whole_is_made_anew(toy, clipseg, own_cache, monkeyp
         os.truncate(first.folder / "features02.npy", 5000)
         first.folder.rename(first.folder.with_name(f".{first.folder.name}.partial-1"))
     counts = watch(clipseg, monkeypatch, "encode_images")
-    again = cached(clipseg, dataset(), views=2)
+    again = cache_features(clipseg, dataset(), views=2)
     assert sum(counts) >= 24
     for item, expected in zip(items(again), before, strict=True):
         assert torch.equal(item["image"], expected["image"])
@@ -224,7 +224,7 @@ def test_above_the_limit_features_are_computed_on_the_fly_with_a_warning(
 ):
     monkeypatch.setenv(LIMIT, "0.0001")
     with pytest.warns(UserWarning, match=f"24 views of 12 images would take 0.00 GB.*{LIMIT}=1 to allow it"):
-        train = cached(clipseg, dataset(), views=2)
+        train = cache_features(clipseg, dataset(), views=2)
     assert isinstance(train, SegmentationDataset)
     assert list(own_cache.iterdir()) == []
     history = fit(clipseg, train, dataset("val", augment=False), tmp_path / "run", SHORT)
@@ -235,33 +235,33 @@ def test_where_the_disk_is_too_full_features_are_computed_on_the_fly_with_a_warn
     usage = shutil._ntuple_diskusage(total=1_000_000, used=900_000, free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.warns(UserWarning, match="has 0.00 GB free .VLSM_CACHE"):
-        assert isinstance(cached(clipseg, dataset()), SegmentationDataset)
+        assert isinstance(cache_features(clipseg, dataset()), SegmentationDataset)
 
 
 def test_a_limit_that_is_no_number_is_refused(toy, clipseg, monkeypatch):
     monkeypatch.setenv(LIMIT, "much")
     with pytest.raises(SettingsError, match="VLSM_FEATURES_GB is no number"):
-        cached(clipseg, dataset())
+        cache_features(clipseg, dataset())
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan"])
 def test_a_limit_of_nothing_keeps_nothing(toy, clipseg, own_cache, monkeypatch, limit):
     monkeypatch.setenv(LIMIT, limit)
     with pytest.warns(UserWarning, match="computed on the fly"):
-        cached(clipseg, dataset())
+        cache_features(clipseg, dataset())
     assert list(own_cache.iterdir()) == []
 
 
 def test_less_than_one_view_is_refused(toy, clipseg):
     with pytest.raises(ValueError, match="at least one view, not 0"):
-        cached(clipseg, dataset(), views=0)
+        cache_features(clipseg, dataset(), views=0)
 
 
 def test_where_nothing_is_frozen_there_is_nothing_to_keep(toy, tiny_weights):
     with pytest.raises(SettingsError, match="has no encoders.*\n.*unet_d"):
-        cached(UNetD(width=1 / 32), dataset())
+        cache_features(UNetD(width=1 / 32), dataset())
     with pytest.raises(SettingsError, match="encoders train.*\n.*clipseg"):
-        cached(CLIPSeg(tiny_weights / "clipseg", train="encoders"), dataset())
+        cache_features(CLIPSeg(tiny_weights / "clipseg", train="encoders"), dataset())
 
 
 def test_a_prompt_is_embedded_once_and_whatever_stands_beside_it(clipseg, monkeypatch):
@@ -275,7 +275,7 @@ def test_a_prompt_is_embedded_once_and_whatever_stands_beside_it(clipseg, monkey
 
 
 def pair(segmenter, augment=True):
-    return cached(segmenter, dataset(augment=augment), views=3), cached(segmenter, dataset("val", augment=False))
+    return cache_features(segmenter, dataset(augment=augment), views=3), cache_features(segmenter, dataset("val", augment=False))
 
 
 def test_a_decoder_trained_from_the_cache_learns_what_it_would_learn_without(toy, tiny_weights, tmp_path, monkeypatch):
@@ -299,7 +299,7 @@ def test_without_a_cache_frozen_encoders_embed_each_prompt_once(toy, clipseg, tm
 
 def test_scoring_reads_the_cache_too(toy, clipseg, tiny_weights, monkeypatch):
     plain = dataset("test", augment=False)
-    kept, expected = cached(clipseg, plain), score_split(clipseg, plain)
+    kept, expected = cache_features(clipseg, plain), score_split(clipseg, plain)
     images = watch(clipseg, monkeypatch, "encode_images")
     pd.testing.assert_frame_equal(score_split(clipseg, kept), expected)
     assert images == []

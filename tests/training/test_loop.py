@@ -20,10 +20,10 @@ from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.models import factory as members
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit, segmentation_loss
-from vlsm_helpers.training.recipes import OURS, PUBLISHED
+from vlsm_helpers.training.recipes import CNN, PUBLISHED
 
 PROJECT = Path(__file__).parents[2]
-SHORT = replace(OURS, epochs=4, batch_size=4)
+SHORT = replace(CNN, epochs=4, batch_size=4)
 
 
 def network():
@@ -212,7 +212,7 @@ def test_settings_say_what_was_trained(toy, tmp_path):
     assert settings["dataset"] == ["toy"]
     assert settings["member"]["name"] == "unet_d"
     assert settings["train_images"] == 12
-    assert settings["recipe"]["learning_rate"] == OURS.learning_rate
+    assert settings["recipe"]["learning_rate"] == CNN.learning_rate
 
 
 def test_validation_of_another_size_than_the_batch_counts_every_image(toy, tmp_path):

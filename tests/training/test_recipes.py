@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from vlsm_helpers.training.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, PUBLISHED, RECIPES
+from vlsm_helpers.training.recipes import DECODER_ONLY, FULL, FULL_LOW_LR, CNN, PUBLISHED, RECIPES
 
 
 def test_the_published_recipe_is_what_the_authors_code_does():
@@ -17,31 +17,31 @@ def test_a_constant_schedule_is_constant():
 
 
 def test_the_cosine_warms_up_then_falls():
-    rates = [OURS.learning_rate_at(progress / 100) for progress in range(100)]
+    rates = [CNN.learning_rate_at(progress / 100) for progress in range(100)]
     top = max(range(100), key=rates.__getitem__)
     assert 3 <= top <= 6
-    assert rates[0] < 0.1 * OURS.learning_rate
+    assert rates[0] < 0.1 * CNN.learning_rate
     assert rates[:top] == sorted(rates[:top])
     assert rates[top:] == sorted(rates[top:], reverse=True)
-    assert rates[-1] < 0.05 * OURS.learning_rate
-    assert max(rates) == pytest.approx(OURS.learning_rate, rel=0.02)
+    assert rates[-1] < 0.05 * CNN.learning_rate
+    assert max(rates) == pytest.approx(CNN.learning_rate, rel=0.02)
 
 
 def test_what_is_better():
-    assert OURS.higher_is_better
+    assert CNN.higher_is_better
     assert not PUBLISHED.higher_is_better
     assert set(RECIPES) == {"ours", "ours_gently", "published", "features", "finetune", "finetune_gently"}
 
 
 def test_pretrained_encoders_learn_more_slowly_than_the_decoder():
-    assert 0 < FINETUNE_GENTLY.encoder_rate < FINETUNE.encoder_rate == 1
+    assert 0 < FULL_LOW_LR.encoder_rate < FULL.encoder_rate == 1
 
 
 @pytest.mark.parametrize(("epochs", "views"), [(1, 1), (10, 1), (12, 2), (20, 3), (24, 4), (400, 4)])
 def test_a_short_training_keeps_features_in_fewer_views(epochs, views):
-    assert replace(FEATURES, epochs=epochs).views(4) == views
+    assert replace(DECODER_ONLY, epochs=epochs).views(4) == views
 
 
 def test_a_cnn_beside_frozen_encoders_has_all_views_however_short_its_training():
-    assert replace(OURS, epochs=5).views(4) == 4
-    assert OURS.views(1) == 1
+    assert replace(CNN, epochs=5).views(4) == 4
+    assert CNN.views(1) == 1

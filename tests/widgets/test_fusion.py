@@ -15,7 +15,7 @@ from tests.fusion.test_weighted import toy_store
 from tests.data.phantoms.test_phantoms import YARDSTICK, fixed_work, least_time
 from tests.evaluation.test_predictions import index
 from vlsm_helpers.errors import DataError
-from vlsm_helpers.evaluation.predictions import Prediction, Store
+from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.widgets import FusionExplorer
 from vlsm_helpers.widgets import display as shown
@@ -181,7 +181,7 @@ def test_a_slider_that_is_moved_is_followed_within_100_ms(toy):
         for number, how in enumerate(facts)
     ]
     samples = [replace(sample, id=name) for name, sample in zip(ids, val.samples() * 25, strict=True)]
-    explorer = FusionExplorer(Store(members, samples))
+    explorer = FusionExplorer(PredictionStore(members, samples))
     moves = {
         "a weight": lambda number: setattr(explorer.weights["m1"], "value", 0.2 + 0.01 * number),
         "the temperature": lambda number: setattr(explorer.temperature, "value", 2.0 ** (0.25 * number - 2)),

@@ -24,7 +24,7 @@ def ensemble(
 ) -> None:
     """Train CLIPSeg, BiomedCLIPSeg and UNet-D apart, fuse them by weights from val, score test, save with a model card."""
     if save.exists():
-        raise CourseError("There is something here already.", where=save, mend="name a new folder.")
+        raise CourseError("There is something here already.", where=save, hint="name a new folder.")
     from vlsm_helpers.experiments.late_ensemble import train_ensemble
     from vlsm_helpers.experiments.table import readable
 
@@ -74,12 +74,12 @@ def _refuse_early(images: list[Path], ensemble: Path, output: Path) -> None:
     """Raise CourseError for what can be seen to be wrong before torch is imported and a network loaded."""
     if not (ensemble / "predictor.json").is_file():
         raise CourseError(
-            "There is no predictor here.", where=ensemble, mend="name a folder that `vlsm ensemble` wrote."
+            "There is no predictor here.", where=ensemble, hint="name a folder that `vlsm ensemble` wrote."
         )
     for path in images:
         if path.is_dir():
-            raise CourseError("This is a folder.", where=path, mend=f"name its files, such as {path}/*.png.")
+            raise CourseError("This is a folder.", where=path, hint=f"name its files, such as {path}/*.png.")
         if not path.exists():
-            raise CourseError("There is no such file.", where=path, mend="look at the folder and the ending.")
+            raise CourseError("There is no such file.", where=path, hint="look at the folder and the ending.")
     if output.exists() and not output.is_dir():
-        raise CourseError("This is a file.", where=output, mend="name a folder for the masks.")
+        raise CourseError("This is a file.", where=output, hint="name a folder for the masks.")

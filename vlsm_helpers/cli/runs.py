@@ -181,8 +181,8 @@ def reproduce(
 def _evaluated_fusion(weights: Path, predictions: list[Path], chosen: str | None):
     """The table of a fusion. Raises CourseError for a split or a dataset, which the predictions have already."""
     if chosen:
-        mend = "leave --split and --dataset out, and name the predictions of that split."
-        raise CourseError(f"{chosen!r} cannot be chosen: predictions are of one dataset and one split.", mend=mend)
+        hint = "leave --split and --dataset out, and name the predictions of that split."
+        raise CourseError(f"{chosen!r} cannot be chosen: predictions are of one dataset and one split.", hint=hint)
     from vlsm_helpers.fusion.weighted import evaluate_fusion
 
     return evaluate_fusion(weights, predictions)
@@ -195,6 +195,6 @@ def _run_folder(run: str) -> Path:
     folder = Path(run) if Path(run).is_dir() else runs_folder() / run
     if not folder.is_dir():
         names = sorted(path.parent.name for path in runs_folder().glob("*/metrics.csv"))
-        mend = f"choose among {', '.join(names)}." if names else "train one first: `vlsm train unet_d DATASET`."
-        raise CourseError(f"There is no run {run!r}.", where=runs_folder(), mend=mend)
+        hint = f"choose among {', '.join(names)}." if names else "train one first: `vlsm train unet_d DATASET`."
+        raise CourseError(f"There is no run {run!r}.", where=runs_folder(), hint=hint)
     return folder

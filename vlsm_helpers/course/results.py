@@ -52,7 +52,7 @@ def measured(benchmark: str) -> pd.DataFrame:
     path = MEASURED / f"{benchmark}.csv.gz"
     if not path.exists():
         there = ", ".join(sorted(found.name.partition(".")[0] for found in MEASURED.glob("*.csv.gz")))
-        raise CourseError(f"No measurements {benchmark!r} are shipped.", where=MEASURED, mend=f"there are: {there}.")
+        raise CourseError(f"No measurements {benchmark!r} are shipped.", where=MEASURED, hint=f"there are: {there}.")
     return pd.read_csv(path, dtype={"id": str})
 
 
@@ -137,5 +137,5 @@ def _numbers(rows: pd.DataFrame, name: str) -> pd.Series:
         raise _unusable(f"the column {name} has entries that are no numbers", "give numbers there") from None
 
 
-def _unusable(what: str, mend: str) -> CourseError:
-    return CourseError(f"The results table cannot be published: {what}.", mend=f"{mend}.")
+def _unusable(what: str, hint: str) -> CourseError:
+    return CourseError(f"The results table cannot be published: {what}.", hint=f"{hint}.")

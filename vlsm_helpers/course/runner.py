@@ -51,13 +51,13 @@ def find_notebooks(patterns: Sequence[str], folder: Path | None = None) -> list[
     notebooks = sorted(folder.absolute().glob("[0-9]*.ipynb"))
     if not notebooks:
         raise CourseError(
-            "There are no numbered notebooks.", where=folder, mend="run the command in a checkout of the course."
+            "There are no numbered notebooks.", where=folder, hint="run the command in a checkout of the course."
         )
     chosen = [path for path in notebooks if any(path.match(p) or path.with_suffix("").match(p) for p in patterns)]
     if not chosen:
         names = ", ".join(path.stem for path in notebooks)
         raise CourseError(
-            f"No notebook matches {' '.join(patterns)!r}.", where=folder, mend=f"choose among {names}; '03*' is a glob."
+            f"No notebook matches {' '.join(patterns)!r}.", where=folder, hint=f"choose among {names}; '03*' is a glob."
         )
     return chosen
 

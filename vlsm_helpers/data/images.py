@@ -49,10 +49,10 @@ def read_mask(path: Path) -> np.ndarray:
     grey = np.mean((values >= 64) & (values <= 191))
     if grey > MAX_GREY:
         what = f"{grey:.0%} of its pixels are grey ({len(np.unique(values))} different values)"
-        raise DataError(f"The mask is not black and white: {what}.", where=path, mend=BINARY)
+        raise DataError(f"The mask is not black and white: {what}.", where=path, hint=BINARY)
     if values.max() < 128:
         raise DataError(
-            f"The mask is not black and white: its largest value is {values.max()}.", where=path, mend=BINARY
+            f"The mask is not black and white: its largest value is {values.max()}.", where=path, hint=BINARY
         )
     return values >= 128
 
@@ -63,14 +63,14 @@ def _open(path: Path, kind: str) -> Image.Image:
             image.load()
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:
-        mend = "restore the file, or `vlsm data check` the dataset."
-        raise DataError(f"The {kind} is missing.", where=path, mend=mend) from None
+        hint = "restore the file, or `vlsm data check` the dataset."
+        raise DataError(f"The {kind} is missing.", where=path, hint=hint) from None
     except UnidentifiedImageError:
-        mend = "replace it by a PNG, JPEG, TIFF or WebP."
-        raise DataError(f"The file is no {kind} that can be read.", where=path, mend=mend) from None
+        hint = "replace it by a PNG, JPEG, TIFF or WebP."
+        raise DataError(f"The file is no {kind} that can be read.", where=path, hint=hint) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         what = f"The {kind} is truncated or corrupt ({error})."
-        raise DataError(what, where=path, mend="fetch the file again.") from error
+        raise DataError(what, where=path, hint="fetch the file again.") from error
 
 
 def _to_8_bits(values: np.ndarray, path: Path | str) -> np.ndarray:
@@ -78,7 +78,7 @@ def _to_8_bits(values: np.ndarray, path: Path | str) -> np.ndarray:
         raise DataError(
             f"Pixels of kind {values.dtype} from {values.min()} to {values.max()} have no agreed brightness.",
             where=path,
-            mend="save it with 8 or 16 bits a channel.",
+            hint="save it with 8 or 16 bits a channel.",
         )
     return (values // 256 if values.max() > 255 else values).astype(np.uint8)
 
@@ -92,6 +92,6 @@ def _as_grey(image: Image.Image, path: Path) -> np.ndarray:
         raise DataError(
             f"The mask is coloured ({coloured:.1%} of its pixels): which colours are foreground is not known.",
             where=path,
-            mend=BINARY,
+            hint=BINARY,
         )
     return channels[..., 0].astype(np.uint8)

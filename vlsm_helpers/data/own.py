@@ -87,13 +87,13 @@ def adopt(
     groups or lesions, and for a name that is taken; SettingsError for an `alike` outside 0 to 1.
     """
     if not 0 < alike <= 1:
-        raise SettingsError(f"Images cannot be alike by {alike}.", mend="give a correlation such as 0.99, or 1.")
+        raise SettingsError(f"Images cannot be alike by {alike}.", hint="give a correlation such as 0.99, or 1.")
     target = writable(folder or data_folder()) / name
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
-        raise DataError(f"A dataset cannot be called {name!r}.", mend="use letters, digits, - and _.")
+        raise DataError(f"A dataset cannot be called {name!r}.", hint="use letters, digits, - and _.")
     if name in registry.DATASETS or target.exists():
-        mend = "choose another name, or delete the folder to make it anew."
-        raise DataError(f"There is a dataset {name!r} already.", where=target, mend=mend)
+        hint = "choose another name, or delete the folder to make it anew."
+        raise DataError(f"There is a dataset {name!r} already.", where=target, hint=hint)
     found = pairs(Path(images), Path(masks))
     samples = [Sample(image.stem, image, mask, {}) for image, mask in found]
     named = _groups([sample.id for sample in samples], group)
@@ -128,8 +128,8 @@ def pairs(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     if strangers:
         raise _unpaired("Masks without an image", strangers, masks, "name each mask as its image, or take it out")
     if lonely := [path.name for path in image_files if not by_name[path.stem]]:
-        mend = "add a mask for each (all black where there is nothing), or take them out"
-        raise _unpaired("Images without a mask", lonely, images, mend)
+        hint = "add a mask for each (all black where there is nothing), or take them out"
+        raise _unpaired("Images without a mask", lonely, images, hint)
     if several := [path.name for found in by_name.values() if len(found) > 1 for path in found]:
         raise _unpaired("Several masks of one image", several, masks, "merge those of one image")
     return [(path, by_name[path.stem][0]) for path in image_files]
@@ -146,7 +146,7 @@ def split_groups(groups: Sequence[int], lesions: Sequence[bool], seed: int = 0) 
     if len(numbers) < len(SHARES):
         raise DataError(
             f"There are {len(numbers)} groups (images that look nearly alike share one), too few for train, val and test.",
-            mend="bring images of more patients or videos; where other patients' images look much the same, raise `alike`.",
+            hint="bring images of more patients or videos; where other patients' images look much the same, raise `alike`.",
         )
     held = np.array([[(groups == one)[lesions == kind].sum() for kind in (True, False)] for one in numbers])
     shuffled = np.random.default_rng(seed).permutation(len(numbers))
@@ -166,7 +166,7 @@ def split_groups(groups: Sequence[int], lesions: Sequence[bool], seed: int = 0) 
     if without:
         raise DataError(
             f"No mask of {' and '.join(without)} would have foreground: {lesions.sum()} of {len(lesions)} masks have some.",
-            mend=f"check that `group` names patients ({len(numbers)} groups), try another seed, or bring more images with "
+            hint=f"check that `group` names patients ({len(numbers)} groups), try another seed, or bring more images with "
             "something to find.",
         )
     return splits
@@ -175,13 +175,13 @@ def split_groups(groups: Sequence[int], lesions: Sequence[bool], seed: int = 0) 
 def _pictures(folder: Path) -> list[Path]:
     """The image files of a folder by name; hidden ones and other kinds of files are passed over."""
     if not folder.is_dir():
-        raise DataError("The folder is not there.", where=folder, mend="name the folder that holds the files.")
+        raise DataError("The folder is not there.", where=folder, hint="name the folder that holds the files.")
     known = Image.registered_extensions()
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in known and path.name[0] != "."]
     if not files:
         told = f" ({others})" if (others := _passed_over(folder)) else ""
-        mend = "put all images into this one folder, as PNG, JPEG, TIFF, BMP or WebP files (export DICOM and arrays first)."
-        raise DataError(f"There is no image in the folder{told}.", where=folder, mend=mend)
+        hint = "put all images into this one folder, as PNG, JPEG, TIFF, BMP or WebP files (export DICOM and arrays first)."
+        raise DataError(f"There is no image in the folder{told}.", where=folder, hint=hint)
     return files
 
 
@@ -213,7 +213,7 @@ def _read_all(samples: Sequence[Sample]) -> list[bool]:
         )
         raise DataError(
             f"Files that cannot be used ({len(broken)}):\n{shown}",
-            mend="mend or remove them; masks are black and white, with their image's proportions.",
+            hint="mend or remove them; masks are black and white, with their image's proportions.",
         )
     return lesions
 
@@ -224,25 +224,25 @@ def _groups(names: Sequence[str], group: Grouping) -> list[str]:
         return list(names)
     groups = [str(group(name)) for name in names] if callable(group) else _matched(names, group)
     if len(set(groups)) == 1:
-        mend = (
+        hint = (
             "say what tells one patient from another, or leave the group out: each image is then a patient of its own."
         )
-        raise DataError(f"All {len(names)} images are in one group, {groups[0]!r}.", mend=mend)
+        raise DataError(f"All {len(names)} images are in one group, {groups[0]!r}.", hint=hint)
     return groups
 
 
 def _matched(names: Sequence[str], group: str) -> list[str]:
     """What the expression finds in each name: its first bracket, or all of it where it has none."""
-    mend = r"write an expression such as ^(patient\d+)_, whose first bracket is the group"
+    hint = r"write an expression such as ^(patient\d+)_, whose first bracket is the group"
     try:
         matches = [re.search(group, name) for name in names]
     except re.error as error:
-        raise DataError(f"The group {group!r} is no regular expression ({error}).", mend=f"{mend}.") from None
+        raise DataError(f"The group {group!r} is no regular expression ({error}).", hint=f"{hint}.") from None
     found = [match and (match[1] if match.re.groups else match[0]) for match in matches]
     if others := [name for name, one in zip(names, found, strict=True) if not one]:
         raise DataError(
             f"The group {group!r} fits {len(names) - len(others)} of {len(names)} names; not, for example, {others[0]!r}.",
-            mend=f"{mend}, or leave it out: each image is then a patient of its own, and scores may be too high.",
+            hint=f"{hint}, or leave it out: each image is then a patient of its own, and scores may be too high.",
         )
     return found
 
@@ -278,6 +278,6 @@ def _write(
         (root / "anns" / f"{split}.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
-def _unpaired(what: str, names: Sequence[str], where: Path, mend: str) -> DataError:
+def _unpaired(what: str, names: Sequence[str], where: Path, hint: str) -> DataError:
     shown = ", ".join(names[:_SHOWN]) + f" and {len(names) - _SHOWN} more" * (len(names) > _SHOWN)
-    return DataError(f"{what} ({len(names)}): {shown}.", where=where, mend=f"{mend}.")
+    return DataError(f"{what} ({len(names)}): {shown}.", where=where, hint=f"{hint}.")

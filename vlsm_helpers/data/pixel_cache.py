@@ -69,5 +69,5 @@ def _fill(samples: Sequence[Sample], size: int, folder: Path) -> None:
             raise broken[0]
         shown = "\n".join(f"  {error.where}: {error.what}" for error in broken[:10])
         raise DataError(
-            f"{len(broken)} files cannot be used, the first ones:\n{shown}", mend="`vlsm data check` lists all."
+            f"{len(broken)} files cannot be used, the first ones:\n{shown}", hint="`vlsm data check` lists all."
         )

@@ -178,11 +178,11 @@ def _plural(noun: str) -> str:
 def _as_mask(mask: np.ndarray) -> np.ndarray:
     mask = np.asarray(mask)
     if mask.ndim != 2 or not mask.size:
-        raise DataError(f"A mask of shape {mask.shape} is not 2-D.", mend="give it as (height, width).")
+        raise DataError(f"A mask of shape {mask.shape} is not 2-D.", hint="give it as (height, width).")
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
         raise DataError(
             f"The mask has values from {mask.min()} to {mask.max()}, not just 0 and 1.",
-            mend="give it as bool, such as mask > 127.",
+            hint="give it as bool, such as mask > 127.",
         )
     return mask.astype(bool)
 
@@ -191,7 +191,7 @@ def _foreground(mask: np.ndarray) -> np.ndarray:
     mask = _as_mask(mask)
     if not mask.any():
         raise DataError(
-            "The mask is empty: it has no place, shape or colour.", mend="ask only for masks with foreground."
+            "The mask is empty: it has no place, shape or colour.", hint="ask only for masks with foreground."
         )
     return mask
 
@@ -204,6 +204,6 @@ def _as_image(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if image.shape != (*mask.shape, 3):
         raise DataError(
             f"The image {image.shape} and its mask {mask.shape} do not fit.",
-            mend="give an RGB or grey image of the mask's size.",
+            hint="give an RGB or grey image of the mask's size.",
         )
     return image

@@ -131,4 +131,4 @@ def find(name: str, own: Sequence[str] = ()) -> Dataset:
     known = [*own, *DATASETS]
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-    raise DataError(f"There is no dataset {name!r}.", mend=f"{meant}`vlsm data list` shows all: {', '.join(known)}.")
+    raise DataError(f"There is no dataset {name!r}.", hint=f"{meant}`vlsm data list` shows all: {', '.join(known)}.")

@@ -35,7 +35,7 @@ class Sample:
         """
         if key not in self.prompts:
             raise DataError(
-                f"There is no prompt {key!r}.", where=self.image, mend=f"use one of {', '.join(self.prompts)}."
+                f"There is no prompt {key!r}.", where=self.image, hint=f"use one of {', '.join(self.prompts)}."
             )
         choices = self.prompts[key]
         if isinstance(choices, str):
@@ -52,10 +52,10 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     """
     root = dataset_folder(name, folder)
     if split not in SPLITS:
-        raise DataError(f"There is no split {split!r}.", where=root, mend=f"use one of {', '.join(SPLITS)}.")
+        raise DataError(f"There is no split {split!r}.", where=root, hint=f"use one of {', '.join(SPLITS)}.")
     entries = read_entries(root / "anns" / f"{split}.json")
     if not entries:
-        raise DataError("The split is empty.", where=root / "anns" / f"{split}.json", mend="prepare the dataset again.")
+        raise DataError("The split is empty.", where=root / "anns" / f"{split}.json", hint="prepare the dataset again.")
     images, masks = _by_stem(root / "images"), _by_stem(root / "masks")
     missing = [f"images/{e['img_name']}" for e in entries if _stem(e["img_name"]) not in images]
     missing += [f"masks/{e['mask_name']}" for e in entries if _stem(e["mask_name"]) not in masks]
@@ -64,7 +64,7 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
         raise DataError(
             f"{len(missing)} files that {split}.json names are missing: {shown}.",
             where=root,
-            mend=f"put them there, or run `vlsm data prepare {name}` again.",
+            hint=f"put them there, or run `vlsm data prepare {name}` again.",
         )
     return [_sample(name, e, images[_stem(e["img_name"])], masks[_stem(e["mask_name"])]) for e in entries]
 
@@ -80,7 +80,7 @@ def dataset_folder(name: str, folder: Path | None = None) -> Path:
         raise DataError(
             f"The dataset {card.title} is not prepared.",
             where=root,
-            mend=f"run `vlsm data prepare {name}`, or set VLSM_DATA to the folder that holds {name}/.",
+            hint=f"run `vlsm data prepare {name}`, or set VLSM_DATA to the folder that holds {name}/.",
         )
     return root
 
@@ -90,23 +90,23 @@ def read_entries(path: Path) -> list[dict]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError("The annotation file is missing.", where=path, mend="prepare the dataset again.") from None
+        raise DataError("The annotation file is missing.", where=path, hint="prepare the dataset again.") from None
     except ValueError as error:
         raise DataError(
-            f"The annotation file is not JSON ({error}).", where=path, mend="prepare the dataset again."
+            f"The annotation file is not JSON ({error}).", where=path, hint="prepare the dataset again."
         ) from None
     for number, entry in enumerate(entries if isinstance(entries, list) else [None]):
         if not isinstance(entry, dict) or not {"img_name", "mask_name", "prompts"} <= entry.keys():
             raise DataError(
-                f"Entry {number} lacks img_name, mask_name or prompts.", where=path, mend="prepare the dataset again."
+                f"Entry {number} lacks img_name, mask_name or prompts.", where=path, hint="prepare the dataset again."
             )
         if not all(isinstance(entry[key], str) and _stem(entry[key]) for key in ("img_name", "mask_name")):
             raise DataError(
-                f"In entry {number}, img_name or mask_name is no file name.", where=path, mend="write names of files."
+                f"In entry {number}, img_name or mask_name is no file name.", where=path, hint="write names of files."
             )
         if not isinstance(entry["prompts"], dict) or not all(map(_is_prompt, entry["prompts"].values())):
-            mend = 'write them as {"p0": "", "p1": "polyp", "p2": ["round polyp", "flat polyp"]}.'
-            raise DataError(f"In entry {number}, the prompts are no texts by name.", where=path, mend=mend)
+            hint = 'write them as {"p0": "", "p1": "polyp", "p2": ["round polyp", "flat polyp"]}.'
+            raise DataError(f"In entry {number}, the prompts are no texts by name.", where=path, hint=hint)
     return entries
 
 
@@ -141,5 +141,5 @@ def _stem(name: str) -> str:
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise DataError("The folder is missing.", where=folder, mend="prepare the dataset again.")
+        raise DataError("The folder is missing.", where=folder, hint="prepare the dataset again.")
     return {path.stem: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}

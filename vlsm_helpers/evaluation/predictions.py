@@ -22,14 +22,14 @@ from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample, load_split
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.io import atomic as stamped
-from vlsm_helpers.models.segmenter import resized
+from vlsm_helpers.models.segmenter import resize
 
 LOGITS, INDEX = "logits.npy", "index.json"
 LARGEST = float(np.finfo(np.float16).max)  # logits beyond are as sure as can be
 
 
 @dataclass(frozen=True)
-class Index:
+class PredictionInfo:
     """What a prediction is of."""
 
     member: str
@@ -44,11 +44,11 @@ class Index:
 class Prediction:
     """One member's logits of one split."""
 
-    index: Index
+    index: PredictionInfo
     logits: np.ndarray  # float16 (N, S, S), memory-mapped
 
 
-def write(folder: Path, index: Index, logits: Iterable[np.ndarray]) -> None:
+def write(folder: Path, index: PredictionInfo, logits: Iterable[np.ndarray]) -> None:
     """Write a prediction to `folder`, in place of another one of the same member.
 
     `logits`: N arrays (S, S), one an image, in the order of `index.ids`; they are written as they come. Raises DataError for
@@ -63,7 +63,7 @@ def read(folder: Path) -> Prediction:
     folder = Path(folder)
     try:
         facts = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        index = Index(**facts | {"ids": tuple(facts["ids"]), "sizes": tuple(map(tuple, facts["sizes"]))})
+        index = PredictionInfo(**facts | {"ids": tuple(facts["ids"]), "sizes": tuple(map(tuple, facts["sizes"]))})
         if not stamped.is_complete(folder, _key(index)):
             raise ValueError("its files are not as long as their stamp says")
         logits = np.load(folder / LOGITS, mmap_mode="r")
@@ -78,12 +78,12 @@ def read(folder: Path) -> Prediction:
         TokenError,
     ) as error:  # the last two from a .npy's head
         raise DataError(
-            f"There is no whole prediction here ({error}).", where=folder, mend="make it again: `vlsm predict RUN`."
+            f"There is no whole prediction here ({error}).", where=folder, hint="make it again: `vlsm predict RUN`."
         ) from error
     return Prediction(index, logits)
 
 
-class Store:
+class PredictionStore:
     """Several members' predictions of the same images: `names`, `ids`, and logits, probabilities and masks of them all."""
 
     def __init__(self, predictions: Sequence[Prediction], samples: Sequence[Sample] | None = None):
@@ -92,13 +92,13 @@ class Store:
         Raises DataError for no member, for two of one name, and, saying what differs, for members of different images.
         """
         if not predictions:
-            raise DataError("There is no prediction to fuse.", mend="make some first: `vlsm predict RUN`.")
+            raise DataError("There is no prediction to fuse.", hint="make some first: `vlsm predict RUN`.")
         first = predictions[0].index
         for other in predictions[1:]:
             _check_same_images(first, other.index)
         self.names = [prediction.index.member for prediction in predictions]
         if len(set(self.names)) < len(self.names):
-            raise DataError(f"Two members have one name: {', '.join(self.names)}.", mend="give each a name of its own.")
+            raise DataError(f"Two members have one name: {', '.join(self.names)}.", hint="give each a name of its own.")
         self.dataset, self.split, self.ids, self.sizes = first.dataset, first.split, first.ids, first.sizes
         self._predictions, self._samples = list(predictions), samples
 
@@ -122,16 +122,16 @@ class Store:
             nearest = difflib.get_close_matches(unknown[0], self.names, n=1, cutoff=0.3)
             meant = f"did you mean {nearest[0]}? " if nearest else ""
             raise DataError(
-                f"There is no member {unknown[0]!r} here.", mend=f"{meant}Members: {', '.join(self.names)}."
+                f"There is no member {unknown[0]!r} here.", hint=f"{meant}Members: {', '.join(self.names)}."
             )
-        return Store([by_name[name] for name in names], self._samples)
+        return PredictionStore([by_name[name] for name in names], self._samples)
 
     def logits(self, size: int | tuple[int, int], images: Sequence[int] | None = None) -> Tensor:
         """Logits float32 (M, n, size, size), or of `size` = (H, W), of the images `images` (all by default), bilinear."""
         shape = (size, size) if isinstance(size, int) else size
         chosen = slice(None) if images is None else list(images)
         each = [torch.from_numpy(np.array(one.logits[chosen], np.float32)) for one in self._predictions]
-        return torch.stack([resized(one.unsqueeze(1), shape).squeeze(1) for one in each])
+        return torch.stack([resize(one.unsqueeze(1), shape).squeeze(1) for one in each])
 
     def probabilities(self, size: int, images: Sequence[int] | None = None) -> Tensor:
         """Probabilities float32 (M, n, size, size)."""
@@ -145,7 +145,7 @@ class Store:
             raise DataError(
                 f"The dataset has no image {missing[0]!r} any more ({len(missing)} in all).",
                 where=f"{self.dataset}, {self.split}",
-                mend="predict again with the dataset as it is now.",
+                hint="predict again with the dataset as it is now.",
             )
         return [by_id[name] for name in self.ids]
 
@@ -159,11 +159,11 @@ class Store:
         return torch.cat([torch.nn.functional.adaptive_avg_pool2d(mask, size)[0] >= 0.5 for mask in each])
 
 
-def _fill(index: Index, logits: Iterator[np.ndarray], folder: Path) -> None:
+def _fill(index: PredictionInfo, logits: Iterator[np.ndarray], folder: Path) -> None:
     """Write both files to a new folder."""
     first = next(logits, None)
     if first is None or np.ndim(first) != 2:
-        raise DataError("There are no logits (S, S).", where=index.member, mend="give one array an image.")
+        raise DataError("There are no logits (S, S).", where=index.member, hint="give one array an image.")
     shape, given = (len(index.ids), *np.shape(first)), 0
     with stamped.array_file(folder / LOGITS, np.dtype(np.float16), shape) as file:
         for given, one in enumerate(itertools.chain([first], logits), start=1):
@@ -178,20 +178,20 @@ def _fill(index: Index, logits: Iterator[np.ndarray], folder: Path) -> None:
 def _checked(logits: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(logits).all():
         raise DataError(
-            "A logit is NaN or infinite.", where=name, mend="look at the member's weights and its training."
+            "A logit is NaN or infinite.", where=name, hint="look at the member's weights and its training."
         )
     return logits.clip(-LARGEST, LARGEST).astype(np.float16)
 
 
-def _key(index: Index) -> str:
+def _key(index: PredictionInfo) -> str:
     return json.dumps(asdict(index), sort_keys=True)
 
 
-def _check_same_images(first: Index, other: Index) -> None:
+def _check_same_images(first: PredictionInfo, other: PredictionInfo) -> None:
     if (first.dataset, first.split) != (other.dataset, other.split):
         here, there = (f"{index.member}: {index.dataset}, {index.split}" for index in (first, other))
         raise DataError(
-            f"The members were asked of different images ({here}; {there}).", mend="predict the same split."
+            f"The members were asked of different images ({here}; {there}).", hint="predict the same split."
         )
     if first.ids == other.ids:
         return
@@ -199,5 +199,5 @@ def _check_same_images(first: Index, other: Index) -> None:
     found = "; ".join(f"only {name} has {', '.join(ids[:3])}{' ...' * (len(ids) > 3)}" for name, ids in extra if ids)
     raise DataError(
         f"The members were asked of different images ({found or 'the same ones in another order'}).",
-        mend="predict again with one of them as it is now.",
+        hint="predict again with one of them as it is now.",
     )

@@ -14,20 +14,20 @@ import numpy as np
 from PIL import Image
 
 from vlsm_helpers.errors import DataError
-from vlsm_helpers.evaluation.predictions import Index, Prediction, Store
+from vlsm_helpers.evaluation.predictions import PredictionInfo, Prediction, PredictionStore
 
 FOLDER = Path(str(resources.files("vlsm_helpers").joinpath("tiny_predictions")))
 INDEX = "index.json"
 LEVELS, COARSEST = 256, 8  # COARSEST: the grey levels that a logit of 1 takes at least
 
 
-def tiny_store(split: str) -> Store:
+def tiny_store(split: str) -> PredictionStore:
     """BiomedCLIPSeg, CLIPSeg and UNet-D at the tiny profile on the val or test images of phantom_endoscopy, which each machine
     draws for itself.
 
     Raises DataError for a split that is not shipped, and for files that are missing or damaged.
     """
-    return Store(tiny_predictions(split))
+    return PredictionStore(tiny_predictions(split))
 
 
 def tiny_predictions(split: str) -> list[Prediction]:
@@ -39,10 +39,10 @@ def tiny_predictions(split: str) -> list[Prediction]:
         raise DataError(
             f"The predictions that come with the package are damaged ({error}).",
             where=FOLDER,
-            mend="install the package again, or, in a checkout, `git checkout -- vlsm_helpers/tiny_predictions`.",
+            hint="install the package again, or, in a checkout, `git checkout -- vlsm_helpers/tiny_predictions`.",
         ) from error
     if not found:
-        raise DataError(f"No predictions of the split {split!r} come with the package.", mend="use val or test.")
+        raise DataError(f"No predictions of the split {split!r} come with the package.", hint="use val or test.")
     return found
 
 
@@ -74,4 +74,4 @@ def _read(name: str, facts: dict) -> Prediction:
         raise ValueError(f"{name} is not the file that {INDEX} names")
     index = facts["index"]
     whole = index | {"ids": tuple(index["ids"]), "sizes": tuple(map(tuple, index["sizes"]))}
-    return Prediction(Index(**whole), decode(content, facts["steps"]))
+    return Prediction(PredictionInfo(**whole), decode(content, facts["steps"]))

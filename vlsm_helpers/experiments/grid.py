@@ -20,9 +20,9 @@ from filelock import FileLock, Timeout
 from vlsm_helpers import settings
 from vlsm_helpers.data.samples import dataset_folder, load_split
 from vlsm_helpers.errors import CourseError, SettingsError, TrainingError
-from vlsm_helpers.evaluation.predictions import Store
+from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS, PER_IMAGE, evaluate_run, predict_run, train_member
-from vlsm_helpers.fusion import Validation, WeightedMean
+from vlsm_helpers.fusion import MemberLogits, WeightedMean
 from vlsm_helpers.fusion.weighted import WeightedFusion, evaluate_fusion
 from vlsm_helpers.io import atomic as stamped
 
@@ -97,11 +97,11 @@ class Plan:
         for what in ("datasets", "members", "seeds", "prompts"):
             given = getattr(self, what)
             if not given or len(set(given)) < len(given):
-                raise SettingsError(f"The {what} are {given!r}.", mend="name at least one, and each once.")
+                raise SettingsError(f"The {what} are {given!r}.", hint="name at least one, and each once.")
         if LATE_FUSION in self.members and (missing := set(FUSED) - set(self.members)):
             raise SettingsError(
                 f"Late fusion joins {', '.join(FUSED)}, but {', '.join(sorted(missing))} is not asked for.",
-                mend=f"ask for it, too, or leave {LATE_FUSION} out.",
+                hint=f"ask for it, too, or leave {LATE_FUSION} out.",
             )
 
     @cached_property
@@ -120,7 +120,7 @@ class Plan:
         """
         if not 1 <= number <= shards:
             raise SettingsError(
-                f"There is no shard {number} of {shards}.", mend=f"use 1/{shards} to {shards}/{shards}."
+                f"There is no shard {number} of {shards}.", hint=f"use 1/{shards} to {shards}/{shards}."
             )
         return self.cells[number - 1 :: shards]
 
@@ -135,7 +135,7 @@ class Plan:
             raise SettingsError(
                 f"It was trained with other settings: {_told(before)}; now {_told(now)}.",
                 where=cell.folder,
-                mend="ask for the same as then, delete the folder, or name another one in VLSM_RUNS.",
+                hint="ask for the same as then, delete the folder, or name another one in VLSM_RUNS.",
             )
         return set(self.tests(cell)) <= set(found["tests"])
 
@@ -179,7 +179,7 @@ def as_shard(text: str) -> tuple[int, int]:
     """The number and the count of "3/8". Raises SettingsError for anything else."""
     number, slash, shards = text.partition("/")
     if not (slash and number.isdecimal() and shards.isdecimal()):
-        raise SettingsError(f"The shard is {text!r}.", mend="write 3/8 for the third of eight.")
+        raise SettingsError(f"The shard is {text!r}.", hint="write 3/8 for the third of eight.")
     return int(number), int(shards)
 
 
@@ -233,7 +233,7 @@ def _do(plan: Plan, cell: Cell) -> None:
     if full is not None:
         torch.cuda.empty_cache()
         raise TrainingError(
-            f"The device has too little memory ({full}).", where=cell.folder, mend="give a smaller --batch-size."
+            f"The device has too little memory ({full}).", where=cell.folder, hint="give a smaller --batch-size."
         )
     mark = {
         "facts": plan.facts(cell),
@@ -265,15 +265,15 @@ def _train(plan: Plan, cell: Cell, tests: Sequence[str]) -> None:
 def _fuse(plan: Plan, cell: Cell, tests: Sequence[str]) -> None:
     """The weighted mean of the members' logits, fit on the validation images of its own datasets, judged on each test split."""
 
-    def store(name: str, split: str) -> Store:
-        return Store.open(_predictions(cell, name, split))
+    def store(name: str, split: str) -> PredictionStore:
+        return PredictionStore.open(_predictions(cell, name, split))
 
     validation = [store(name, "val") for name in cell.parts]
     size = max(one.size for one in validation)
     logits = torch.cat([one.logits(size) for one in validation], 1)
     masks = torch.cat([one.masks(size) for one in validation], 0)
     names = tuple(validation[0].names)
-    fitted = WeightedMean(of_logits=True).fit(Validation(logits, masks, names))
+    fitted = WeightedMean(of_logits=True).fit(MemberLogits(logits, masks, names))
     weights = dict(zip(names, fitted.weights, strict=True))
     WeightedFusion(weights, "logits", threshold=fitted.threshold).save(cell.folder / FUSION)
     for name in tests:

@@ -174,7 +174,7 @@ def train_ensemble(
     another process is at one.
     """
     if "+" in dataset:
-        raise SettingsError("An ensemble is of one dataset.", mend="adopt all images as one dataset first.")
+        raise SettingsError("An ensemble is of one dataset.", hint="adopt all images as one dataset first.")
     dataset_folder(dataset)  # what is not there, or was done otherwise, is said once and before anything is trained
     budgets = {"epochs": epochs, "batch_size": batch_size, "limit": limit}
     plan = Plan((dataset,), (*FUSED, LATE_FUSION), (seed,), (prompt,), **budgets)
@@ -185,5 +185,5 @@ def train_ensemble(
         raise next(iter(failed.values()))
     ensemble = Ensemble(plan)
     if not plan.is_done(ensemble.cell):
-        raise TrainingError("Another process trains a member of it.", where=ensemble.cell.folder, mend="wait for it.")
+        raise TrainingError("Another process trains a member of it.", where=ensemble.cell.folder, hint="wait for it.")
     return ensemble

@@ -19,12 +19,12 @@ from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.smp_unet import SMPUNet
-from vlsm_helpers.models.state import fingerprint, own_state
+from vlsm_helpers.models.state import fingerprint, trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import TINY_WEIGHTS, Profile
-from vlsm_helpers.training.feature_cache import VIEWS, cached, has_frozen_encoders
+from vlsm_helpers.training.feature_cache import VIEWS, cache_features, has_frozen_encoders
 from vlsm_helpers.training.loop import BEST, fit
-from vlsm_helpers.training.recipes import FEATURES, FINETUNE, FINETUNE_GENTLY, OURS, OURS_GENTLY, RECIPES, Recipe
+from vlsm_helpers.training.recipes import DECODER_ONLY, FULL, FULL_LOW_LR, CNN, CNN_PRETRAINED, RECIPES, Recipe
 
 PER_IMAGE = "per_image.csv"
 LOGITS = "logits"  # the folder of the run's predictions
@@ -57,7 +57,7 @@ def train_member(
     member or an option that there is not.
     """
     if recipe is not None and recipe not in RECIPES:
-        raise SettingsError(f"There is no recipe {recipe!r}.", mend=f"use one of {', '.join(RECIPES)}.")
+        raise SettingsError(f"There is no recipe {recipe!r}.", hint=f"use one of {', '.join(RECIPES)}.")
     profile, _ = settings.choose_profile()
     size = size or profile.image_size
     settings.seed_everything(seed)
@@ -74,8 +74,8 @@ def train_member(
             )
         )
         if has_frozen_encoders(segmenter):
-            training = cached(segmenter, training, chosen.views(VIEWS))
-            validation = cached(segmenter, validation)
+            training = cache_features(segmenter, training, chosen.views(VIEWS))
+            validation = cache_features(segmenter, validation)
     what = "-".join(filter(None, (member, segmenter.config.get("train"), chosen.name)))
     folder = settings.runs_folder() / (run or f"{dataset}-{what}-{size}px-seed{seed}")
     fit(segmenter, training, validation, folder, chosen, seed=seed)
@@ -93,11 +93,11 @@ def fitting_recipe(segmenter: Segmenter) -> Recipe:
     shipped miniatures and all of them trains."""
     if not segmenter.trains_encoders:
         if isinstance(segmenter, SMPUNet):
-            return OURS_GENTLY if segmenter.started_from else OURS
+            return CNN_PRETRAINED if segmenter.started_from else CNN
         has_cnn = any(isinstance(module, UNetD) for module in segmenter.modules())
-        return OURS if has_cnn or not segmenter.encoders() else FEATURES
+        return CNN if has_cnn or not segmenter.encoders() else DECODER_ONLY
     knows_much = segmenter.config["weights"] != TINY_WEIGHTS and segmenter.config["train"] == "encoders"
-    return FINETUNE_GENTLY if knows_much else FINETUNE
+    return FULL_LOW_LR if knows_much else FULL
 
 
 def _start(segmenter: Segmenter, warm: bool | None, profile: Profile) -> None:
@@ -106,7 +106,7 @@ def _start(segmenter: Segmenter, warm: bool | None, profile: Profile) -> None:
     if warm and not parts:
         raise SettingsError(
             "Only a decoder of biomedclipseg, or of an ensemble with it, can start from another one.",
-            mend="leave warm_start out.",
+            hint="leave warm_start out.",
         )
     for part in parts if warm is not False else []:
         warm_start(part, CLIPSeg(profile.clipseg_weights))
@@ -139,17 +139,17 @@ def predict_run(run: Path, split: str, dataset: str | None = None, name: str | N
     run = Path(run)
     segmenter, facts = members.load(run / BEST)
     if dataset is None and len(facts["dataset"]) > 1:
-        raise SettingsError("The run was trained on several datasets.", where=run, mend="name one of them.")
+        raise SettingsError("The run was trained on several datasets.", where=run, hint="name one of them.")
     dataset = dataset or facts["dataset"][0]
     samples = load_split(dataset, split)
     segmenter.to(settings.device(), memory_format=torch.channels_last)
-    index = store.Index(
+    index = store.PredictionInfo(
         member=name or facts["member"]["name"],
         dataset=dataset,
         split=split,
         ids=tuple(sample.id for sample in samples),
         sizes=tuple(read_mask(sample.mask).shape for sample in samples),
-        weights=fingerprint(own_state(segmenter)),
+        weights=fingerprint(trainable_state_dict(segmenter)),
     )
     images = SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"])
     folder = settings.writable(run / LOGITS) / f"{dataset}-{split}"

@@ -1,7 +1,7 @@
 """Late fusion: members trained apart, their logits brought together by a rule that is fit on validation and judged on test."""
 
 from vlsm_helpers.fusion.learned import PixelGate, Stacking, TemperatureMean
-from vlsm_helpers.fusion.rule import Rule, Validation
+from vlsm_helpers.fusion.rule import Rule, MemberLogits
 from vlsm_helpers.fusion.search import WeightedMean
 from vlsm_helpers.fusion.simple import And, BestSingle, EntropyWeighted, MajorityVote, MeanLogit, MeanProbability, Or
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlsm_helpers.fusion.rule import Validation, check, mask_dice
+from vlsm_helpers.fusion.rule import MemberLogits, check, mask_dice
 
 
-class Potential(NamedTuple):
+class Complementarity(NamedTuple):
     """Means over images, Dice in [0, 1]."""
 
     members: dict[str, float]  # mean Dice of each
@@ -21,7 +21,7 @@ class Potential(NamedTuple):
     won: dict[str, float]  # the share of images on which a member is the best one; ties are shared
 
 
-def potential(validation: Validation, threshold: float = 0.5) -> Potential:
+def complementarity(validation: MemberLogits, threshold: float = 0.5) -> Complementarity:
     """The potential of members whose probabilities are cut at `threshold`. Raises DataError as fitting a rule does."""
     check(validation)
     marked = torch.sigmoid(validation.logits) > threshold
@@ -35,11 +35,11 @@ def pixel_oracle(marked: Tensor, masks: Tensor) -> Tensor:
     return mask_dice(torch.where(right, masks, ~masks), masks)
 
 
-def from_scores(dice: Tensor, right_anywhere: Tensor, names: Sequence[str]) -> Potential:
+def from_scores(dice: Tensor, right_anywhere: Tensor, names: Sequence[str]) -> Complementarity:
     """The potential of members with Dice (M, N) on images of which the pixel oracle has Dice (N,) `right_anywhere`."""
     best = dice == dice.amax(0)
     pairs = itertools.combinations(range(len(names)), 2)
-    return Potential(
+    return Complementarity(
         dict(zip(names, dice.mean(1).tolist(), strict=True)),
         dice.amax(0).mean().item(),
         right_anywhere.mean().item(),

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.errors import DataError
-from vlsm_helpers.evaluation.predictions import Store
-from vlsm_helpers.fusion.rule import Validation, check, dice_of, mask_dice
+from vlsm_helpers.evaluation.predictions import PredictionStore
+from vlsm_helpers.fusion.rule import MemberLogits, check, dice_of, mask_dice
 from vlsm_helpers.fusion.search import LARGEST_LOGIT, simplex
 from vlsm_helpers.fusion.simple import BestSingle
 from vlsm_helpers.fusion.weighted import WeightedFusion
@@ -85,15 +85,15 @@ class FusionModel:
     weights that are tried: all of the simplex in steps of 1/10.
     """
 
-    def __init__(self, store: Store, size: int | None = None):
+    def __init__(self, store: PredictionStore, size: int | None = None):
         """Start with equal weights, at the image that the best ones help most. Raises DataError for a test split, which may
         choose no weights, and for a split that nothing can be learned from (see `rule.check`)."""
         if store.split == "test":
-            mend = "explore the val split, export the weights, and let `vlsm evaluate` judge them on the test split."
-            raise DataError("Weights that are chosen on the test split are worth nothing there.", mend=mend)
+            hint = "explore the val split, export the weights, and let `vlsm evaluate` judge them on the test split."
+            raise DataError("Weights that are chosen on the test split are worth nothing there.", hint=hint)
         self.store, self.names, self.ids = store, store.names, store.ids
         self.size = size or min(store.size, LARGEST_SIDE)
-        validation = Validation(store.logits(self.size), store.masks(self.size), tuple(self.names))
+        validation = MemberLogits(store.logits(self.size), store.masks(self.size), tuple(self.names))
         check(validation)
         single = BestSingle().fit(validation)
         self.best_member = self.names[single.member]

@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlsm_helpers.fusion.rule import Rule, Validation, best_threshold, check, mask_dice
+from vlsm_helpers.fusion.rule import Rule, MemberLogits, best_threshold, check, mask_dice
 from vlsm_helpers.fusion.simple import MeanProbability, entropy
 
 COOLEST, HOTTEST = 0.05, 20.0  # temperatures that are tried
@@ -25,7 +25,7 @@ class TemperatureMean(Rule):
     threshold: float = 0.5
     name = "temperature, then mean"
 
-    def fit(self, validation: Validation) -> "TemperatureMean":
+    def fit(self, validation: MemberLogits) -> "TemperatureMean":
         """For each member the temperature with the least cross-entropy; then the threshold."""
         check(validation)
         pixels, truth = _some_pixels(validation)
@@ -61,7 +61,7 @@ class Stacking(Rule):
     folds_dice: float = float("nan")
     name = "stacking, 1x1"
 
-    def fit(self, validation: Validation) -> "Stacking":
+    def fit(self, validation: MemberLogits) -> "Stacking":
         """Fit on all images, after five folds have said what it gives on others."""
         check(validation)
         fitted = self._fit(validation)
@@ -71,14 +71,14 @@ class Stacking(Rule):
         found = []
         for fold in folds.unique():
             rest, held = folds != fold, folds == fold
-            part = Validation(validation.logits[:, rest], validation.masks[rest], validation.names)
+            part = MemberLogits(validation.logits[:, rest], validation.masks[rest], validation.names)
             if not part.masks.any():
                 continue
             rule = self._fit(part)
             found.append(mask_dice(rule(validation.logits[:, held]) > rule.threshold, validation.masks[held]))
         return replace(fitted, folds_dice=torch.cat(found).mean().item() if found else float("nan"))
 
-    def _fit(self, validation: Validation) -> "Stacking":
+    def _fit(self, validation: MemberLogits) -> "Stacking":
         pixels, truth = _some_pixels(validation)
         layer = nn.Linear(len(pixels), 1).double()
         nn.init.constant_(layer.weight, 1 / len(pixels))
@@ -112,7 +112,7 @@ class PixelGate(Rule):
     gate: nn.Module | None = field(default=None, repr=False, compare=False)
     name = "per-pixel gate"
 
-    def fit(self, validation: Validation) -> "PixelGate":
+    def fit(self, validation: MemberLogits) -> "PixelGate":
         """Train the gate by cross-entropy for 150 steps; then the threshold."""
         check(validation)
         with torch.random.fork_rng(devices=[]):
@@ -154,7 +154,7 @@ def _gated(gate: nn.Module, logits: Tensor) -> Tensor:
     return (weights * probabilities).sum(0)
 
 
-def _some_pixels(validation: Validation) -> tuple[Tensor, Tensor]:
+def _some_pixels(validation: MemberLogits) -> tuple[Tensor, Tensor]:
     """Logits (M, P) and truth (P,) of 0 and 1, of evenly spaced pixels of all images."""
     logits, truth = validation.logits.flatten(1), validation.masks.flatten().float()
     step = max(1, truth.numel() // PIXELS)

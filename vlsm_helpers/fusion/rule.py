@@ -11,7 +11,7 @@ from vlsm_helpers.errors import DataError
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
-class Validation(NamedTuple):
+class MemberLogits(NamedTuple):
     """What rules are fit on."""
 
     logits: Tensor  # float (M, N, S, S), finite
@@ -30,7 +30,7 @@ class Rule(ABC):
     threshold: float = 0.5
 
     @abstractmethod
-    def fit(self, validation: Validation) -> "Rule":
+    def fit(self, validation: MemberLogits) -> "Rule":
         """The rule, fitted. Raises DataError for a validation that nothing can be learned from (see `check`)."""
 
     @abstractmethod
@@ -38,18 +38,18 @@ class Rule(ABC):
         """Probabilities (B, S, S) from logits (M, B, S, S)."""
 
 
-def check(validation: Validation) -> None:
+def check(validation: MemberLogits) -> None:
     """Raise DataError unless there are members and images, finite logits, and foreground in at least one mask."""
     logits, masks, names = validation
     if logits.ndim != 4 or masks.shape != logits.shape[1:] or len(names) != len(logits):
         raise DataError(f"Logits {tuple(logits.shape)}, masks {tuple(masks.shape)} and {len(names)} names do not fit.")
     if not len(masks):
-        raise DataError("The validation split is empty.", mend="fit on a split with images.")
+        raise DataError("The validation split is empty.", hint="fit on a split with images.")
     for name, one in zip(names, logits, strict=True):
         if not torch.isfinite(one).all():
-            raise DataError("A logit is NaN or infinite.", where=name, mend="predict again with that member.")
+            raise DataError("A logit is NaN or infinite.", where=name, hint="predict again with that member.")
     if not masks.any():
-        raise DataError("All masks are empty: nothing can be learned from them.", mend="fit on images with a lesion.")
+        raise DataError("All masks are empty: nothing can be learned from them.", hint="fit on images with a lesion.")
 
 
 def dice_of(counts_true: Tensor, counts_marked: Tensor, counts_shared: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vlsm_helpers.fusion import simplex as triangle
-from vlsm_helpers.fusion.rule import THRESHOLDS, Rule, Validation, check, dice_of
+from vlsm_helpers.fusion.rule import THRESHOLDS, Rule, MemberLogits, check, dice_of
 
 STEPS = 20  # of the simplex: weights are multiples of 1/20
 EXACT = 3  # members up to which every point of the simplex is tried
@@ -41,7 +41,7 @@ class WeightedMean(Rule):
         """In tables."""
         return f"weighted mean of {'logits' if self.of_logits else 'probabilities'}"
 
-    def fit(self, validation: Validation) -> "WeightedMean":
+    def fit(self, validation: MemberLogits) -> "WeightedMean":
         """Search weights and threshold: everywhere for up to three members, by coordinates from several starts for more."""
         check(validation)
         approximate = len(validation.logits) > EXACT

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vlsm_helpers.fusion.rule import Rule, Validation, best_threshold, check
+from vlsm_helpers.fusion.rule import Rule, MemberLogits, best_threshold, check
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class BestSingle(Rule):
     threshold: float = 0.5
     name = "best single member"
 
-    def fit(self, validation: Validation) -> "BestSingle":
+    def fit(self, validation: MemberLogits) -> "BestSingle":
         """Choose the member by mean Dice, each at its own best threshold."""
         check(validation)
         found = [best_threshold(torch.sigmoid(one), validation.masks) for one in validation.logits]
@@ -34,7 +34,7 @@ class BestSingle(Rule):
 class _ThresholdOnly(Rule):
     threshold: float = 0.5
 
-    def fit(self, validation: Validation) -> "Rule":
+    def fit(self, validation: MemberLogits) -> "Rule":
         """Choose the threshold."""
         check(validation)
         return replace(self, threshold=best_threshold(self(validation.logits), validation.masks)[0])
@@ -79,7 +79,7 @@ class EntropyWeighted(_ThresholdOnly):
 class _Fixed(Rule):
     threshold: float = 0.5
 
-    def fit(self, validation: Validation) -> "Rule":
+    def fit(self, validation: MemberLogits) -> "Rule":
         """Nothing to learn."""
         check(validation)
         return self

@@ -14,7 +14,7 @@ import pandas as pd
 from torch import Tensor
 
 from vlsm_helpers.errors import CourseError, SettingsError
-from vlsm_helpers.evaluation.predictions import Store
+from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.evaluation.scoring import keep, score_mask, summarise
 from vlsm_helpers.fusion.learned import COOLEST, HOTTEST
 from vlsm_helpers.fusion.search import WeightedMean
@@ -51,10 +51,10 @@ class WeightedFusion:
             facts = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls(**facts)
         except CourseError as error:
-            raise SettingsError(error.what, where=path, mend=error.mend) from error
+            raise SettingsError(error.what, where=path, hint=error.hint) from error
         except (OSError, ValueError, TypeError) as error:
-            mend = "give a JSON file that FusionExplorer exports or WeightedFusion.save writes."
-            raise SettingsError(f"This file holds no weighted fusion ({error}).", where=path, mend=mend) from error
+            hint = "give a JSON file that FusionExplorer exports or WeightedFusion.save writes."
+            raise SettingsError(f"This file holds no weighted fusion ({error}).", where=path, hint=hint) from error
 
     def save(self, path: Path) -> None:
         """Write it as JSON. Raises SettingsError where it cannot be written."""
@@ -62,7 +62,7 @@ class WeightedFusion:
             Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise SettingsError(
-                f"The weights cannot be written ({error.strerror}).", where=path, mend="name a file in another folder."
+                f"The weights cannot be written ({error.strerror}).", where=path, hint="name a file in another folder."
             ) from error
 
     def moved(self, name: str, weight: float) -> "WeightedFusion":
@@ -83,7 +83,7 @@ class WeightedFusion:
         rule = WeightedMean(self.mean_of == "logits", tuple(self.weights.values()))
         return rule(logits / self.temperature)
 
-    def probabilities(self, store: Store, size: int | tuple[int, int], images: Sequence[int] | None = None) -> Tensor:
+    def probabilities(self, store: PredictionStore, size: int | tuple[int, int], images: Sequence[int] | None = None) -> Tensor:
         """Probabilities float32 (n, *size) of the images `images` of a store, all by default.
 
         Raises DataError, with the nearest name, where a weight belongs to no member of the store; members without a weight
@@ -91,7 +91,7 @@ class WeightedFusion:
         """
         return self(store.of(list(self.weights)).logits(size, images))
 
-    def score(self, store: Store) -> pd.DataFrame:
+    def score(self, store: PredictionStore) -> pd.DataFrame:
         """A row an image, as `evaluation.score_split` gives: members are resized to the true mask's original size, then fused.
 
         Raises DataError as `probabilities` does, and where an image is missing from the dataset.
@@ -113,7 +113,7 @@ def evaluate_fusion(weights: Path, predictions: Sequence[Path]) -> pd.DataFrame:
     """
     weights = Path(weights)
     fusion = WeightedFusion.load(weights)
-    store = Store.open(predictions)
+    store = PredictionStore.open(predictions)
     table = fusion.score(store)
     keep(weights.with_suffix(".csv"), table.assign(dataset=store.dataset, split=store.split))
     return summarise(table, model=weights.stem, split=store.split).assign(dataset=store.dataset)
@@ -124,23 +124,23 @@ def _check(fusion: WeightedFusion) -> None:
     if not isinstance(weights, dict) or not weights or not all(isinstance(name, str) for name in weights):
         raise SettingsError(
             f"The weights are {weights!r}, not numbers by member.",
-            mend='write them as {"unet_d": 0.4, "clipseg": 0.6}.',
+            hint='write them as {"unet_d": 0.4, "clipseg": 0.6}.',
         )
     for name, weight in weights.items():
         if not _is_number(weight) or weight < 0:
-            raise SettingsError(f"The weight of {name!r} is {weight!r}.", mend="give numbers that are 0 or more.")
+            raise SettingsError(f"The weight of {name!r} is {weight!r}.", hint="give numbers that are 0 or more.")
     total = sum(weights.values())
     if abs(total - 1) > SUM_TOLERANCE:
         scale = f"divide each by {total:g}" if total > 0 else "give one of them more than 0"
-        raise SettingsError(f"The weights sum to {total:g}, not to 1.", mend=f"{scale}.")
+        raise SettingsError(f"The weights sum to {total:g}, not to 1.", hint=f"{scale}.")
     if fusion.mean_of not in MEANS:
-        raise SettingsError(f"There is no mean of {fusion.mean_of!r}.", mend=f"average one of {', '.join(MEANS)}.")
+        raise SettingsError(f"There is no mean of {fusion.mean_of!r}.", hint=f"average one of {', '.join(MEANS)}.")
     if not _is_number(fusion.temperature) or not COOLEST <= fusion.temperature <= HOTTEST:
         raise SettingsError(
-            f"The temperature is {fusion.temperature!r}.", mend=f"give a number from {COOLEST:g} to {HOTTEST:g}."
+            f"The temperature is {fusion.temperature!r}.", hint=f"give a number from {COOLEST:g} to {HOTTEST:g}."
         )
     if not _is_number(fusion.threshold) or not 0 < fusion.threshold < 1:
-        raise SettingsError(f"The threshold is {fusion.threshold!r}.", mend="give a number between 0 and 1.")
+        raise SettingsError(f"The threshold is {fusion.threshold!r}.", hint="give a number between 0 and 1.")
 
 
 def _is_number(value: object) -> bool:

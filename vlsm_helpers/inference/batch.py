@@ -66,16 +66,16 @@ def _begin(output: Path, images: Sequence[Path], asked: dict) -> pd.DataFrame:
     """The rows of images that earlier calls which asked the same have done; where there were none, the mark and no rows."""
     files = [name.format(path.stem) for path in images for name in FILES]
     if twice := [name for name, count in Counter(files).items() if count > 1]:
-        raise SettingsError(f"Two images would both be written to {twice[0]}.", mend="segment them to two folders.")
+        raise SettingsError(f"Two images would both be written to {twice[0]}.", hint="segment them to two folders.")
     if (output / ASKED).exists() and (output / TABLE).exists():
         if json.loads((output / ASKED).read_text(encoding="utf-8")) != asked:
             what = "The folder holds masks of another ensemble, or of another prompt."
-            raise SettingsError(what, where=output, mend="name another folder.")
+            raise SettingsError(what, where=output, hint="name another folder.")
         rows = _done(output, images)
     else:
         if there := [file for name in [*files, TABLE] if (file := output / name).exists()]:
             what = f"{len(there)} files are there already, such as {there[0].name}."
-            raise SettingsError(what, where=output, mend="name another folder.")
+            raise SettingsError(what, where=output, hint="name another folder.")
         rows = pd.DataFrame(columns=list(COLUMNS))
         stamped.write_text(output / ASKED, json.dumps(asked, indent=1))
     stamped.write_text(output / TABLE, rows.to_csv(index=False))
@@ -95,8 +95,8 @@ def _done(output: Path, images: Sequence[Path]) -> pd.DataFrame:
         path = Path(row)
         other = asked.get(path.stem)
         if other not in (None, path):
-            what, mend = f"{path.stem}.png is there already, of {path}.", "name another folder, or rename the image."
-            raise SettingsError(what, where=other, mend=mend)
+            what, hint = f"{path.stem}.png is there already, of {path}.", "name another folder, or rename the image."
+            raise SettingsError(what, where=other, hint=hint)
         masks = [output / name.format(path.stem) for name in FILES]
         keep.append(other is None or all(one.exists() and _newer(one, path) for one in masks))
     return rows[np.array(keep, bool)]

@@ -25,7 +25,7 @@ from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.io import atomic as stamped
 from vlsm_helpers.metrics.calibration import disagreement
 from vlsm_helpers.models import factory as members
-from vlsm_helpers.models.segmenter import resized
+from vlsm_helpers.models.segmenter import resize
 
 FACTS, FUSION, CARD = "predictor.json", "fusion.json", "README.md"
 
@@ -55,7 +55,7 @@ class Predictor:
         if set(members) != set(fusion.weights):
             raise SettingsError(
                 f"The weights are of {', '.join(fusion.weights)}, the members are {', '.join(members)}.",
-                mend="give weights, 0 among them, for exactly these members.",
+                hint="give weights, 0 among them, for exactly these members.",
             )
         self.members = {name: members[name] for name in fusion.weights}
         self.fusion, self.size, self.prompt = fusion, size, prompt
@@ -70,7 +70,7 @@ class Predictor:
         square = torch.from_numpy(square_image(pixels, self.size).copy()).permute(2, 0, 1)[None].float() / 255
         square, prompts = square.to(settings.device()), [self.prompt if prompt is None else prompt]
         logits = [member(square, prompts).float().cpu() for member in self.members.values()]
-        each = torch.stack([resized(one, pixels.shape[:2])[:, 0] for one in logits])  # (M, 1, H, W)
+        each = torch.stack([resize(one, pixels.shape[:2])[:, 0] for one in logits])  # (M, 1, H, W)
         probability = self.fusion(each)[0]
         return Segmentation(
             mask=(probability > self.fusion.threshold).numpy(),
@@ -90,7 +90,7 @@ class Predictor:
                 raise ValueError("it names no members")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingsError(
-                f"There is no predictor here ({error}).", where=folder, mend="name a folder that `vlsm ensemble` wrote."
+                f"There is no predictor here ({error}).", where=folder, hint="name a folder that `vlsm ensemble` wrote."
             ) from error
         checkpoints = {name: folder / f"{name}.safetensors" for name in names}
         for path in checkpoints.values():
@@ -98,10 +98,10 @@ class Predictor:
                 with safe_open(path, framework="pt"):
                     pass
             except (SafetensorError, OSError) as error:
-                mend = (
+                hint = (
                     "copy the ensemble's folder again, or save it anew: `vlsm ensemble`, which keeps what is trained."
                 )
-                raise SettingsError(f"A member is missing or broken ({error}).", where=path, mend=mend) from error
+                raise SettingsError(f"A member is missing or broken ({error}).", where=path, hint=hint) from error
         return cls.of_checkpoints(checkpoints, WeightedFusion.load(folder / FUSION), prompt)
 
     @classmethod
@@ -112,7 +112,7 @@ class Predictor:
         sizes = {facts["image_size"] for _, facts in loaded.values()}
         if len(sizes) > 1:
             raise SettingsError(
-                f"The members were trained at different sizes: {sorted(sizes)} pixels.", mend="train them alike."
+                f"The members were trained at different sizes: {sorted(sizes)} pixels.", hint="train them alike."
             )
         return cls({name: member for name, (member, _) in loaded.items()}, fusion, size=sizes.pop(), prompt=prompt)
 
@@ -127,10 +127,10 @@ def write_predictor(
     """
     folder = Path(folder)
     if folder.exists():
-        raise SettingsError("There is something here already.", where=folder, mend="name a new folder.")
+        raise SettingsError("There is something here already.", where=folder, hint="name a new folder.")
     for name, path in checkpoints.items():
         if not Path(path).is_file():
-            raise SettingsError(f"The checkpoint of {name} is missing.", where=path, mend="train it first.")
+            raise SettingsError(f"The checkpoint of {name} is missing.", where=path, hint="train it first.")
     settings.writable(folder.absolute().parent)
     with stamped.new_folder(folder) as fresh:
         for name, path in checkpoints.items():

@@ -56,7 +56,7 @@ def write(folder: Path, key: str, fill: Callable[[Path], None]) -> None:
             raise SettingsError(
                 f"The folder could not be written ({error.strerror}).",
                 where=folder,
-                mend="free some space, or name a folder on another disk in VLSM_CACHE.",
+                hint="free some space, or name a folder on another disk in VLSM_CACHE.",
             ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -77,7 +77,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise SettingsError(
             f"The folder could not be written ({error.strerror}).",
             where=folder,
-            mend="free some space, or name another.",
+            hint="free some space, or name another.",
         ) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -94,7 +94,7 @@ def write_text(path: Path, text: str) -> None:
         raise SettingsError(
             f"The file could not be written ({error.strerror}); the one before it is kept.",
             where=path,
-            mend="free some space, or name a folder on another disk in VLSM_RUNS.",
+            hint="free some space, or name a folder on another disk in VLSM_RUNS.",
         ) from error
 
 

@@ -31,7 +31,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping) -
         raise TrainingError(
             f"The checkpoint could not be written ({error}); the one before it is kept.",
             where=path,
-            mend="free some space, or name a folder on another disk in VLSM_RUNS, and start the same again: it resumes.",
+            hint="free some space, or name a folder on another disk in VLSM_RUNS, and start the same again: it resumes.",
         ) from error
 
 
@@ -42,11 +42,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict]:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["facts"])  # noqa: SIM118
     except FileNotFoundError:
         raise TrainingError(
-            "The checkpoint is missing.", where=path, mend="train the run first (`vlsm train`)."
+            "The checkpoint is missing.", where=path, hint="train the run first (`vlsm train`)."
         ) from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
-            f"The checkpoint cannot be read ({error}).", where=path, mend="delete the run's folder and train it again."
+            f"The checkpoint cannot be read ({error}).", where=path, hint="delete the run's folder and train it again."
         ) from error
 
 

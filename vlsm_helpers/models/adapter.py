@@ -37,7 +37,7 @@ class Adapter(nn.Module):
 
     def forward(self, states: Sequence[Tensor], text: Tensor) -> Tensor:
         """A map (B, channels, h, w) from hidden states (B, 1 + h w, vision_dim), of which the first is read, and text."""
-        return as_map(self.film(self.reduce(states[0][:, 1:]), text))
+        return tokens_to_map(self.film(self.reduce(states[0][:, 1:]), text))
 
 
 class TransformerAdapter(nn.Module):
@@ -57,7 +57,7 @@ class TransformerAdapter(nn.Module):
         tokens = self.blocks[0](self.film(narrow[0], text))
         for block, more in zip(self.blocks[1:], narrow[1:], strict=True):
             tokens = block(tokens + more)
-        return as_map(tokens)
+        return tokens_to_map(tokens)
 
 
 class MaskHead(nn.Module):
@@ -79,7 +79,7 @@ class MaskHead(nn.Module):
         return self.draw(torch.relu(self.enlarge(torch.relu(self.convolve(maps)))))
 
 
-def as_map(tokens: Tensor) -> Tensor:
+def tokens_to_map(tokens: Tensor) -> Tensor:
     """Patch tokens (B, h w, C) of a square image, laid out as they lie in it: (B, C, h, w)."""
     side = math.isqrt(tokens.shape[1])
     if side**2 != tokens.shape[1]:

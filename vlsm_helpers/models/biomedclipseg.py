@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.models.biomedclip import tap
 from vlsm_helpers.models.clipseg import CLIPSeg
-from vlsm_helpers.models.pretrained import lasting_name, load_biomedclip
+from vlsm_helpers.models.pretrained import resolve_source, load_biomedclip
 from vlsm_helpers.models.segmenter import Features
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter, check_taps
 from vlsm_helpers.settings.profiles import BIOMEDCLIP_WEIGHTS
@@ -38,7 +38,7 @@ class BiomedCLIPSeg(VisionLanguageSegmenter):
         train: str = "decoder",
     ):
         if train not in TRAIN:
-            raise SettingsError(f"BiomedCLIPSeg cannot train {train!r}.", mend=f"train one of {', '.join(TRAIN)}.")
+            raise SettingsError(f"BiomedCLIPSeg cannot train {train!r}.", hint=f"train one of {', '.join(TRAIN)}.")
         clip, tokenizer, context_length, preprocessing = load_biomedclip(weights)
         depth = len(clip.visual.trunk.blocks)
         taps = check_taps(taps or [depth * quarter // 4 for quarter in (1, 2, 3)], depth)
@@ -46,7 +46,7 @@ class BiomedCLIPSeg(VisionLanguageSegmenter):
         super().__init__(clip, decoder, tokenizer, context_length, preprocessing)
         self.config = {
             "name": "biomedclipseg",
-            "weights": lasting_name(weights),
+            "weights": resolve_source(weights),
             "taps": list(taps),
             "reduce_dim": reduce_dim,
             "mlp_dim": mlp_dim,
@@ -82,7 +82,7 @@ def warm_start(segmenter: BiomedCLIPSeg, teacher: CLIPSeg) -> None:
     except RuntimeError as error:
         raise SettingsError(
             f"The decoders differ: {error}",
-            mend="make the BiomedCLIPSeg with the CLIPSeg's reduce_dim and decoder_intermediate_size (mlp_dim here), or "
+            hint="make the BiomedCLIPSeg with the CLIPSeg's reduce_dim and decoder_intermediate_size (mlp_dim here), or "
             "leave its decoder as it was drawn (--no-warm-start).",
         ) from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.models.pretrained import lasting_name, load_clipseg
+from vlsm_helpers.models.pretrained import resolve_source, load_clipseg
 from vlsm_helpers.models.segmenter import Features
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter, check_taps
 from vlsm_helpers.settings.profiles import CLIPSEG_WEIGHTS
@@ -30,12 +30,12 @@ class CLIPSeg(VisionLanguageSegmenter):
 
     def __init__(self, weights: str | Path = CLIPSEG_WEIGHTS, train: str = "decoder", image_size: int | None = None):
         if train not in TRAIN:
-            raise SettingsError(f"CLIPSeg cannot train {train!r}.", mend=f"train one of {', '.join(TRAIN)}.")
+            raise SettingsError(f"CLIPSeg cannot train {train!r}.", hint=f"train one of {', '.join(TRAIN)}.")
         model, tokenizer, preprocessing = load_clipseg(weights)
         preprocessing = preprocessing._replace(size=image_size or preprocessing.size)
         context_length = model.config.text_config.max_position_embeddings
         super().__init__(model.clip, model.decoder, tokenizer, context_length, preprocessing)
-        self.config = {"name": "clipseg", "weights": lasting_name(weights), "train": train, "image_size": image_size}
+        self.config = {"name": "clipseg", "weights": resolve_source(weights), "train": train, "image_size": image_size}
         self.taps = check_taps(list(model.extract_layers), model.config.vision_config.num_hidden_layers)
         self.clip.requires_grad_(False)
         self.decoder.requires_grad_(True)

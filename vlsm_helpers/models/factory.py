@@ -11,7 +11,7 @@ from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.hybrid import EnsembleA, EnsembleAWithoutCNN, EnsembleB, EnsembleC
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.smp_unet import SMPUNet
-from vlsm_helpers.models.state import frozen_hash, load_own_state
+from vlsm_helpers.models.state import encoder_hash, load_trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import Profile
 
@@ -35,10 +35,10 @@ def build(name: str, **options) -> Segmenter:
     if name not in MEMBERS:
         nearest = difflib.get_close_matches(name, MEMBERS, n=1, cutoff=0.3)
         meant = f"did you mean {nearest[0]}? " if nearest else ""
-        raise SettingsError(f"There is no member {name!r}.", mend=f"{meant}Members: {', '.join(MEMBERS)}.")
+        raise SettingsError(f"There is no member {name!r}.", hint=f"{meant}Members: {', '.join(MEMBERS)}.")
     known = list(inspect.signature(MEMBERS[name]).parameters)
     if unknown := [option for option in options if option not in known]:
-        raise SettingsError(f"The member {name} has no option {unknown[0]!r}.", mend=f"it has {', '.join(known)}.")
+        raise SettingsError(f"The member {name} has no option {unknown[0]!r}.", hint=f"it has {', '.join(known)}.")
     return MEMBERS[name](**options)
 
 
@@ -68,11 +68,11 @@ def load(checkpoint: Path) -> tuple[Segmenter, dict]:
     """
     tensors, facts = load_checkpoint(checkpoint)
     segmenter = build(**facts["member"])
-    if facts.get("frozen_weights") != frozen_hash(segmenter):
+    if facts.get("frozen_weights") != encoder_hash(segmenter):
         raise TrainingError(
             f"The pretrained weights are not those that this run was trained on. The member: {facts['member']}.",
             where=checkpoint,
-            mend="bring the weights of that time back, or train the run again under another name.",
+            hint="bring the weights of that time back, or train the run again under another name.",
         )
-    load_own_state(segmenter, tensors)
+    load_trainable_state_dict(segmenter, tensors)
     return segmenter.eval(), facts

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vlsm_helpers.models.adapter import ADAPTER_CHANNELS, HEADS, Adapter, MaskHead, TransformerAdapter
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
-from vlsm_helpers.models.segmenter import Features, Segmenter, resized
+from vlsm_helpers.models.segmenter import Features, Segmenter, resize
 from vlsm_helpers.models.unet_d import ConditionedUNetD, scaled
 from vlsm_helpers.settings.profiles import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS
 
@@ -80,7 +80,7 @@ class EnsembleAWithoutCNN(HybridEnsemble):
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, 1, *size); the pixels are not looked at."""
-        head = resized(self.head(self.adapter(features, text)), size)
+        head = resize(self.head(self.adapter(features, text)), size)
         return self.fuse(self.vlsm.decode(features, text, images, size), head)
 
 
@@ -101,7 +101,7 @@ class EnsembleA(EnsembleAWithoutCNN):
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, 1, *size) from hidden states, text embeddings and the pixels (B, 3, H, W) in [0, 1] of the same view."""
         maps = self.adapter(features, text)
-        cnn = self.fuse_cnn(resized(self.head(maps), size), resized(self.cnn.draw(images, maps), size))
+        cnn = self.fuse_cnn(resize(self.head(maps), size), resize(self.cnn.draw(images, maps), size))
         return self.fuse(self.vlsm.decode(features, text, images, size), cnn)
 
 
@@ -128,7 +128,7 @@ class EnsembleB(HybridEnsemble):
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, 1, *size) from hidden states, text embeddings and the pixels (B, 3, H, W) in [0, 1] of the same view."""
         vlsm = self.vlsm.decode(features, text, images, size)
-        cnn = resized(self.cnn.draw(images, self.adapter(features, text)), size)
+        cnn = resize(self.cnn.draw(images, self.adapter(features, text)), size)
         return self.fuse(vlsm, self.fuse_cnn(vlsm, cnn))
 
 

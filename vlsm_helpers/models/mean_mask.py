@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vlsm_helpers.models.segmenter import Features, Segmenter, no_text
+from vlsm_helpers.models.segmenter import Features, Segmenter, empty_text
 
 EPSILON = 1e-4  # probabilities are kept this far from 0 and 1, so that their logits are finite
 
@@ -31,7 +31,7 @@ class MeanMask(Segmenter):
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Embeddings (B, 0): it does not read."""
-        return no_text(prompts, self)
+        return empty_text(prompts, self)
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
         """The same logits (B, 1, *size) for every image."""

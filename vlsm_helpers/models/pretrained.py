@@ -76,7 +76,7 @@ def load_clipseg(source: str | Path):
         raise WeightsError(
             f"The weights lack {len(report['missing_keys'])} tensors, {min(report['missing_keys'])} among them.",
             where=folder,
-            mend="take weights of CLIPSegForImageSegmentation.",
+            hint="take weights of CLIPSegForImageSegmentation.",
         )
     return model, tokenizer, preprocessing
 
@@ -116,7 +116,7 @@ def find(source: str | Path, kind: Format) -> Path:
     return folder
 
 
-def lasting_name(source: str | Path) -> str:
+def resolve_source(source: str | Path) -> str:
     """`source` as a member's config keeps it: a folder with its whole path, for notebooks and commands differ in theirs."""
     folder = Path(str(source).removeprefix("local-dir:")).expanduser()
     return str(folder.absolute()) if folder.is_dir() and source != TINY_WEIGHTS else str(source)
@@ -130,11 +130,11 @@ def check(folder: Path, kind: Format) -> None:
         raise WeightsError(
             f"The weights are pickled ({pickled[0]}), and a pickle can run any code: they are not opened.",
             where=folder,
-            mend=f"get {kind.tensors} instead: {_remedy(folder, kind)}",
+            hint=f"get {kind.tensors} instead: {_remedy(folder, kind)}",
         )
     if missing:
         what = f"Files are missing: {', '.join(missing)}." if folder.is_dir() else "The folder is not there."
-        raise WeightsError(what, where=folder, mend=_remedy(folder, kind))
+        raise WeightsError(what, where=folder, hint=_remedy(folder, kind))
     try:
         # Opening reads the header and compares what it promises with the file's length.
         with safe_open(folder / kind.tensors, framework="pt"):
@@ -143,7 +143,7 @@ def check(folder: Path, kind: Format) -> None:
         raise WeightsError(
             f"The weights are broken or not all there ({_first_line(error)}).",
             where=folder / kind.tensors,
-            mend=f"delete the file; then, {_remedy(folder, kind)}",
+            hint=f"delete the file; then, {_remedy(folder, kind)}",
         ) from error
 
 
@@ -188,19 +188,19 @@ def _from_hub(hub_id: str, kind: Format) -> Path:
         cached = in_hub_cache(hub_id, kind)
     except HFValidationError:
         raise WeightsError(
-            "This is neither a folder that exists nor the id of weights on the hub.", where=hub_id, mend=_fetch(kind)
+            "This is neither a folder that exists nor the id of weights on the hub.", where=hub_id, hint=_fetch(kind)
         ) from None
     if cached and not missing_files(cached, kind):
         return cached
     try:
         return Path(snapshot_download(hub_id, allow_patterns=_patterns(kind)))
     except RepositoryNotFoundError as error:
-        raise WeightsError("The hub has no such weights.", where=hub_id, mend=f"try {kind.hub_id!r}.") from error
+        raise WeightsError("The hub has no such weights.", where=hub_id, hint=f"try {kind.hub_id!r}.") from error
     except Exception as error:  # the hub's client, and so its errors, changed with its major version
         raise WeightsError(
             f"The weights are not on this machine, and the hub cannot be reached ({_first_line(error)}).",
             where=hub_id,
-            mend=_fetch(kind) if hub_id == kind.hub_id else _fetch_other(hub_id),
+            hint=_fetch(kind) if hub_id == kind.hub_id else _fetch_other(hub_id),
         ) from error
 
 
@@ -242,7 +242,7 @@ def _explained(folder: Path) -> Iterator[None]:
         raise WeightsError(
             f"The weights do not fit their configuration, or a file is broken ({_first_line(error)}).",
             where=folder,
-            mend="restore the folder as it was published, or take another one.",
+            hint="restore the folder as it was published, or take another one.",
         ) from error
 
 

@@ -85,7 +85,7 @@ def as_prompts(prompts: str | Sequence[str], batch: int) -> list[str]:
     return list(prompts)
 
 
-def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps or logits (B, C, h, w) at another size (height, width), by bilinear interpolation; the same ones if they have it."""
     if maps.shape[-2:] == tuple(size):
         return maps
@@ -97,6 +97,6 @@ def trainable_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-def no_text(prompts: Sequence[str], like: nn.Module) -> Tensor:
+def empty_text(prompts: Sequence[str], like: nn.Module) -> Tensor:
     """The text embedding (B, 0) of a member that does not read, on the device of the module `like`."""
     return torch.empty(len(prompts), 0, device=next(like.parameters()).device)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vlsm_helpers.models.pretrained import lasting_name, load_encoder
-from vlsm_helpers.models.segmenter import Features, Segmenter, no_text, resized
+from vlsm_helpers.models.pretrained import resolve_source, load_encoder
+from vlsm_helpers.models.segmenter import Features, Segmenter, empty_text, resize
 
 STRIDE = 32  # every encoder of the library halves a side five times
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -29,7 +29,7 @@ class SMPUNet(Segmenter):
         self.network = smp.Unet(encoder, encoder_weights=None)
         if weights:
             load_encoder(self.network.encoder, weights)
-            self.started_from = lasting_name(weights)
+            self.started_from = resolve_source(weights)
         for name, values in {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}.items():
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
@@ -39,11 +39,11 @@ class SMPUNet(Segmenter):
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Embeddings (B, 0): a CNN does not read."""
-        return no_text(prompts, self)
+        return empty_text(prompts, self)
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, 1, *size) from images (B, 3, H, W) in [0, 1]; edges are repeated up to multiples of 32."""
         height, width = images.shape[-2:]
         pixels = (images - self.mean) / self.std
         padded = functional.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
-        return resized(self.network(padded)[..., :height, :width], size)
+        return resize(self.network(padded)[..., :height, :width], size)

@@ -16,15 +16,15 @@ def frozen_state(segmenter: Segmenter) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if id(value) in pretrained and not value.requires_grad}
 
 
-def own_state(segmenter: Segmenter) -> dict[str, Tensor]:
+def trainable_state_dict(segmenter: Segmenter) -> dict[str, Tensor]:
     """The rest of its state_dict: what trains, and every buffer. A checkpoint keeps this."""
     frozen = frozen_state(segmenter)
     return {name: value for name, value in segmenter.state_dict().items() if name not in frozen}
 
 
-def load_own_state(segmenter: Segmenter, tensors: Mapping[str, Tensor]) -> None:
+def load_trainable_state_dict(segmenter: Segmenter, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `own_state` gave. Raises TrainingError, naming some, unless all tensors and no others are there."""
-    own = {name: tuple(value.shape) for name, value in own_state(segmenter).items()}
+    own = {name: tuple(value.shape) for name, value in trainable_state_dict(segmenter).items()}
     given = {name: tuple(value.shape) for name, value in tensors.items()}
     different = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
     if different:
@@ -32,12 +32,12 @@ def load_own_state(segmenter: Segmenter, tensors: Mapping[str, Tensor]) -> None:
         raise TrainingError(
             f"The checkpoint is not one of this segmenter: {len(different)} tensors differ ({shown}).",
             where=segmenter.config["name"],
-            mend="make the segmenter with the options of the run's settings.json.",
+            hint="make the segmenter with the options of the run's settings.json.",
         )
     segmenter.load_state_dict(tensors, strict=False)  # names were compared above; the frozen ones are there already
 
 
-def frozen_hash(segmenter: Segmenter) -> str | None:
+def encoder_hash(segmenter: Segmenter) -> str | None:
     """The fingerprint of what is frozen; None where nothing is."""
     frozen = frozen_state(segmenter)
     return fingerprint(frozen) if frozen else None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlsm_helpers.models.segmenter import Features, Segmenter, no_text, resized
+from vlsm_helpers.models.segmenter import Features, Segmenter, empty_text, resize
 
 ENCODER_CHANNELS = (64, 128, 256, 512)
 BOTTLENECK_CHANNELS = 1240
@@ -52,11 +52,11 @@ class UNetD(Segmenter):
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Embeddings (B, 0): a CNN does not read."""
-        return no_text(prompts, self)
+        return empty_text(prompts, self)
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, 1, *size) from images (B, 3, H, W) in [0, 1]."""
-        return resized(self.draw(images), size)
+        return resize(self.draw(images), size)
 
     def draw(self, images: Tensor) -> Tensor:
         """Logits (B, 1, H, W) from images (B, 3, H, W) of any size."""
@@ -91,7 +91,7 @@ class ConditionedUNetD(UNetD):
     def draw(self, images: Tensor, condition: Tensor) -> Tensor:
         """Logits (B, 1, H, W) from images (B, 3, H, W) and the map (B, channels, h, w), brought to the bottleneck's size."""
         maps = self.down(images)
-        condition = resized(condition, maps[-1].shape[-2:])
+        condition = resize(condition, maps[-1].shape[-2:])
         return self.up(torch.cat([condition, maps[-1]], dim=1), maps, images.shape[-2:])
 
 

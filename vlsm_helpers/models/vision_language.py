@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.models.segmenter import Features, Segmenter, resized
+from vlsm_helpers.models.segmenter import Features, Segmenter, resize
 
 
 class Preprocessing(NamedTuple):
@@ -98,7 +98,7 @@ class VisionLanguageSegmenter(Segmenter):
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, 1, *size) from hidden states and text embeddings (B, D); the pixels are not looked at."""
-        return resized(self.decoder(features, text).logits.unsqueeze(1), size)
+        return resize(self.decoder(features, text).logits.unsqueeze(1), size)
 
     def _encoder_gradients(self) -> torch.set_grad_enabled:
         # Never inference_mode: a decoder that trains must be able to save frozen features for its backward pass.
@@ -131,6 +131,6 @@ def check_taps(taps: Sequence[int], depth: int) -> tuple[int, ...]:
     if not taps or list(taps) != sorted(set(taps)) or taps[0] < 0 or taps[-1] >= depth:
         raise SettingsError(
             f"The vision encoder cannot be tapped after blocks {tuple(taps)}.",
-            mend=f"name blocks from 0 to {depth - 1}, in ascending order.",
+            hint=f"name blocks from 0 to {depth - 1}, in ascending order.",
         )
     return tuple(taps)

@@ -30,7 +30,7 @@ def learning_curves(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def home_and_abroad(table: pd.DataFrame) -> Figure:
+def in_and_out_of_domain(table: pd.DataFrame) -> Figure:
     """For each dataset `trained_on` a panel: a line a `model` from its Dice at home to its Dice on the other `dataset`."""
     homes = list(dict.fromkeys(table["trained_on"]))
     with plt.rc_context(STYLE):

@@ -75,7 +75,7 @@ def writable(folder: Path) -> Path:
         raise SettingsError(
             f"The folder cannot be written to ({error.strerror}).",
             where=folder,
-            mend="free it, or name another one: VLSM_CACHE for caches, VLSM_RUNS for runs, VLSM_DATA for datasets.",
+            hint="free it, or name another one: VLSM_CACHE for caches, VLSM_RUNS for runs, VLSM_DATA for datasets.",
         ) from error
     return folder
 
@@ -158,12 +158,12 @@ def choose_profile(name: str | None = None) -> tuple[Profile, str]:
     if name == "auto":
         name, reason = auto_profile()
     if name not in PROFILES:
-        raise SettingsError(f"There is no profile {name!r}.", mend=f"use one of {', '.join([*PROFILES, 'auto'])}.")
+        raise SettingsError(f"There is no profile {name!r}.", hint=f"use one of {', '.join([*PROFILES, 'auto'])}.")
     epochs = os.environ.get("VLSM_EPOCHS")
     if not epochs:
         return PROFILES[name], reason
     if not epochs.isdecimal() or int(epochs) < 1:
-        raise SettingsError(f"VLSM_EPOCHS is {epochs!r}.", mend="set it to a number such as 6, or unset it.")
+        raise SettingsError(f"VLSM_EPOCHS is {epochs!r}.", hint="set it to a number such as 6, or unset it.")
     return replace(PROFILES[name], epochs=int(epochs)), f"{reason}; epochs as VLSM_EPOCHS says, {epochs}"
 
 
@@ -224,7 +224,7 @@ def _as_seed(value: int | str) -> int:
     if not 0 <= seed < 2**32:  # what NumPy takes
         raise SettingsError(
             f"The seed {value!r} is no integer from 0 to 4294967295.",
-            mend="set VLSM_SEED or SEED to a number such as 0.",
+            hint="set VLSM_SEED or SEED to a number such as 0.",
         )
     return seed
 

@@ -51,7 +51,7 @@ def has_frozen_encoders(segmenter: Segmenter) -> bool:
     return bool(segmenter.encoders()) and not segmenter.trains_encoders
 
 
-def cached(
+def cache_features(
     segmenter: Segmenter, dataset: SegmentationDataset, views: int = VIEWS
 ) -> "CachedDataset | SegmentationDataset":
     """`dataset` with the features that `segmenter` computes of it, read from disk, where they are put the first time.
@@ -131,7 +131,7 @@ class CachedDataset(data.Dataset):
             raise SettingsError(
                 "The cached features come from other weights, taps or sizes than this segmenter's.",
                 where=self.folder,
-                mend="make them with this segmenter: `cached(segmenter, dataset)`.",
+                hint="make them with this segmenter: `cached(segmenter, dataset)`.",
             )
 
 
@@ -193,7 +193,7 @@ def _require_frozen_encoders(segmenter: Segmenter) -> None:
         raise SettingsError(
             f"{what}, so there are no features to keep.",
             where=segmenter.config["name"],
-            mend="give `fit` the dataset itself.",
+            hint="give `fit` the dataset itself.",
         )
 
 
@@ -232,7 +232,7 @@ def _obstacle(gigabytes: float, root: Path) -> str:
         limit = float(os.environ.get(LIMIT) or DEFAULT_LIMIT)
     except ValueError:
         raise SettingsError(
-            f"{LIMIT} is no number.", where=os.environ[LIMIT], mend=f"{LIMIT}=8, for example."
+            f"{LIMIT} is no number.", where=os.environ[LIMIT], hint=f"{LIMIT}=8, for example."
         ) from None
     if not gigabytes <= limit:  # so put, a limit of nan allows nothing
         return f"more than the limit of {limit:g} GB (set {LIMIT}={math.ceil(gigabytes)} to allow it)"

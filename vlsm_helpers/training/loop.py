@@ -30,9 +30,9 @@ from vlsm_helpers.io.checkpoints import (
 )
 from vlsm_helpers.metrics import overlap
 from vlsm_helpers.models.segmenter import Segmenter, trainable_parameters
-from vlsm_helpers.models.state import frozen_hash, load_own_state, own_state
+from vlsm_helpers.models.state import encoder_hash, load_trainable_state_dict, trainable_state_dict
 from vlsm_helpers.training.feature_cache import CachedDataset, PromptEmbeddings, has_frozen_encoders
-from vlsm_helpers.training.recipes import OURS, Recipe
+from vlsm_helpers.training.recipes import CNN, Recipe
 
 FACTS = ("member", "frozen_weights", "dataset", "image_size", "prompt", "seed")  # what a checkpoint says of itself
 LAST, BEST, METRICS, SETTINGS = "last.safetensors", "best.safetensors", "metrics.csv", "settings.json"
@@ -53,7 +53,7 @@ def fit(
     train: SegmentationDataset | CachedDataset,
     validation: SegmentationDataset | CachedDataset,
     run: Path,
-    recipe: Recipe = OURS,
+    recipe: Recipe = CNN,
     *,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -132,7 +132,7 @@ class _Trainer:
         if not (self.run / LAST).exists():
             return
         tensors, facts = load_checkpoint(self.run / LAST)
-        load_own_state(self.segmenter, part(tensors, "model."))
+        load_trainable_state_dict(self.segmenter, part(tensors, "model."))
         restore_optimizer(self.optimizer, part(tensors, "optimizer."))
         self.progress = _Progress(**facts)
 
@@ -143,7 +143,7 @@ class _Trainer:
         return {
             "dataset": sorted({sample.dataset for sample in samples}),
             "member": self.segmenter.config,
-            "frozen_weights": frozen_hash(self.segmenter),
+            "frozen_weights": encoder_hash(self.segmenter),
             "started_from": self.segmenter.started_from,
             "recipe": asdict(self.recipe),
             "seed": self.seed,
@@ -172,7 +172,7 @@ class _Trainer:
                 bar.set_postfix_str(
                     f"epoch {self.progress.epoch}, val Dice {row['val_dice']:.3f}, best {self.progress.best:.3f}"
                 )
-        load_own_state(self.segmenter, load_checkpoint(self.run / BEST)[0])
+        load_trainable_state_dict(self.segmenter, load_checkpoint(self.run / BEST)[0])
         self.segmenter.eval()
 
     def finished(self) -> bool:
@@ -205,7 +205,7 @@ class _Trainer:
             raise TrainingError(
                 f"The loss became {value} in epoch {self.progress.epoch + 1}, on the images {', '.join(batch['id'])}.",
                 where=self.run,
-                mend="lower the learning rate, or look at those images; the checkpoints of the epochs before are kept.",
+                hint="lower the learning rate, or look at those images; the checkpoints of the epochs before are kept.",
             )
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
@@ -244,10 +244,10 @@ class _Trainer:
         if better:
             state.best, state.best_epoch = value, state.epoch
             facts = {key: self.settings[key] for key in FACTS}
-            self.save(BEST, own_state(self.segmenter), facts | row)
+            self.save(BEST, trainable_state_dict(self.segmenter), facts | row)
         elif self.recipe.return_to_best:
-            load_own_state(self.segmenter, load_checkpoint(self.run / BEST)[0])
-        tensors = prefixed("model.", own_state(self.segmenter))
+            load_trainable_state_dict(self.segmenter, load_checkpoint(self.run / BEST)[0])
+        tensors = prefixed("model.", trainable_state_dict(self.segmenter))
         tensors |= prefixed("optimizer.", flatten_optimizer(self.optimizer))
         self.save(LAST, tensors, asdict(state))
         if self.accelerator.is_main_process:
@@ -283,7 +283,7 @@ def _check_shares(recipe: Recipe, processes: int) -> None:
     if recipe.batch_size % processes:
         raise TrainingError(
             f"A batch of {recipe.batch_size} images cannot be shared by {processes} processes.",
-            mend=f"give a batch size that {processes} divides (`--batch-size`), or start another number of processes.",
+            hint=f"give a batch size that {processes} divides (`--batch-size`), or start another number of processes.",
         )
 
 
@@ -305,5 +305,5 @@ def _refuse_other_settings(run: Path, found: dict, wanted: dict) -> None:
         raise TrainingError(
             f"The folder holds a run with other settings ({detail}).",
             where=run,
-            mend="give this run another name, or delete the folder.",
+            hint="give this run another name, or delete the folder.",
         )

@@ -57,7 +57,7 @@ PUBLISHED = Recipe(
     return_to_best=True,
 )
 
-OURS = Recipe(
+CNN = Recipe(
     "ours",
     learning_rate=2e-3,
     weight_decay=1e-2,
@@ -71,12 +71,12 @@ OURS = Recipe(
 )
 
 # A CNN whose encoder knows ImageNet: gentler, in the range in which such encoders are usually finetuned. Not tuned here.
-OURS_GENTLY = replace(OURS, name="ours_gently", learning_rate=3e-4)
+CNN_PRETRAINED = replace(CNN, name="ours_gently", learning_rate=3e-4)
 
 # A decoder on cached features: an epoch is cheap, so there are many. A view costs once what an epoch without a cache costs;
 # where each is drawn six times, a training is four times as fast as without (benchmarks/bench.md, caches). Fewer views cost
 # CLIPSeg next to nothing on Kvasir-SEG and some points on the endoscopy phantoms: in ten epochs one reaches 55.2 %, four 58.3 %.
-FEATURES = Recipe(
+DECODER_ONLY = Recipe(
     "features",
     learning_rate=1e-3,
     weight_decay=1e-2,
@@ -92,9 +92,9 @@ FEATURES = Recipe(
 
 # Encoders that train, too, at the decoder's rate: the shipped miniatures have little to forget and much to learn, and
 # low-rank updates begin at nothing. Never stopped early: much of what they learn comes when the schedule has nearly ended.
-FINETUNE = replace(FEATURES, name="finetune", epochs=60, patience=1000)
+FULL = replace(DECODER_ONLY, name="finetune", epochs=60, patience=1000)
 
 # All of the published encoders: a hundred times slower than the decoder, so that they do not forget what they know.
-FINETUNE_GENTLY = replace(FINETUNE, name="finetune_gently", epochs=40, encoder_rate=0.01)
+FULL_LOW_LR = replace(FULL, name="finetune_gently", epochs=40, encoder_rate=0.01)
 
-RECIPES = {recipe.name: recipe for recipe in (OURS, OURS_GENTLY, PUBLISHED, FEATURES, FINETUNE, FINETUNE_GENTLY)}
+RECIPES = {recipe.name: recipe for recipe in (CNN, CNN_PRETRAINED, PUBLISHED, DECODER_ONLY, FULL, FULL_LOW_LR)}

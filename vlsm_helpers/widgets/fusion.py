@@ -12,7 +12,7 @@ import numpy as np
 from ipywidgets import HTML, HBox, Layout, VBox
 
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.evaluation.predictions import Store
+from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.fusion.interactive import FusionModel
 from vlsm_helpers.fusion.weighted import MEANS
 from vlsm_helpers.plots.base import PREDICTION, TRUTH, in_a_row
@@ -37,7 +37,7 @@ class FusionExplorer:
     As the last line of a cell it shows itself. Without a running kernel, a still picture stands in its place.
     """
 
-    def __init__(self, store: Store, path: Path | None = None):
+    def __init__(self, store: PredictionStore, path: Path | None = None):
         """`store`: predictions of a validation split. `path`: what "export" writes, by default fusion.json in VLSM_RUNS.
 
         Raises DataError as `FusionModel` does.

@@ -6,7 +6,7 @@ Each takes the reader's answer. On `...` it says that there is none yet; a wrong
 
 from vlsm_helpers.course.exercises.answers import WrongAnswer
 from vlsm_helpers.course.exercises.ensembles import (
-    check_as_map,
+    check_tokens_to_map,
     check_depends_on_neighbours,
     check_fusion_parameters,
     check_image_oracle,

@@ -21,7 +21,7 @@ def check_token_mixing(answer: object, *, strict: bool = False) -> None:
     check_number(answer, (tokens + 1) * tokens + tokens, why, strict)
 
 
-def check_as_map(answer: object, *, strict: bool = False) -> None:
+def check_tokens_to_map(answer: object, *, strict: bool = False) -> None:
     """Exercise 4.3: `as_map(states)` of hidden states (B, 1 + h h, C), the class token first: a map (B, C, h, h)."""
     if answer is ...:
         return report(answer, False, "", strict)

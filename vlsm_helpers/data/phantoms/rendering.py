@@ -40,11 +40,11 @@ def render(name: str, seed: int, difficulty: str = "medium", size: int = 128) ->
     Raises DataError for a name that is no phantom dataset, an unknown difficulty, a negative seed or a size below 32.
     """
     if name not in _MODALITIES:
-        raise DataError(f"There are no phantoms {name!r}.", mend=f"use one of {', '.join(_MODALITIES)}.")
+        raise DataError(f"There are no phantoms {name!r}.", hint=f"use one of {', '.join(_MODALITIES)}.")
     if difficulty not in DIFFICULTIES:
-        raise DataError(f"There is no difficulty {difficulty!r}.", mend=f"use one of {', '.join(DIFFICULTIES)}.")
+        raise DataError(f"There is no difficulty {difficulty!r}.", hint=f"use one of {', '.join(DIFFICULTIES)}.")
     if seed < 0 or size < 32:
-        raise DataError(f"Seed {seed} at {size} px cannot be drawn.", mend="use a seed from 0 and a size from 32 px.")
+        raise DataError(f"Seed {seed} at {size} px cannot be drawn.", hint="use a seed from 0 and a size from 32 px.")
     drawing = _MODALITIES[name](streams(name, seed), size, DIFFICULTIES[difficulty])
     image = np.floor(np.clip(drawing.image, 0, 1) * 255 + 0.5).astype(np.uint8)
     return Phantom(image, drawing.mask, drawing.noun, drawing.kind, difficulty)
@@ -57,8 +57,8 @@ def seeds(name: str, split: str, draw: int = 0) -> range:
     that were trained on. Raises DataError for an unknown dataset or split and for a draw there is not.
     """
     if split not in FIRST_SEEDS:
-        raise DataError(f"There is no split {split!r}.", mend=f"use one of {', '.join(FIRST_SEEDS)}.")
+        raise DataError(f"There is no split {split!r}.", hint=f"use one of {', '.join(FIRST_SEEDS)}.")
     if draw not in range(10):
-        raise DataError(f"There is no draw {draw} of the phantoms.", mend="use a number from 0 to 9.")
+        raise DataError(f"There is no draw {draw} of the phantoms.", hint="use a number from 0 to 9.")
     first = FIRST_SEEDS[split] + (0 if split == "test" else 1000 * draw)
     return range(first, first + registry.find(name).entries[split])

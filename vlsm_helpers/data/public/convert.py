@@ -37,7 +37,7 @@ def find(name: str, root: Path) -> Published:
     if not published.images or not published.masks:
         lacking = "images" if not published.images else "masks"
         raise DataError(
-            f"No {lacking} of {name} were found.", where=root, mend=f"it should hold {LAYOUTS[name]}, at any depth."
+            f"No {lacking} of {name} were found.", where=root, hint=f"it should hold {LAYOUTS[name]}, at any depth."
         )
     return published
 
@@ -65,7 +65,7 @@ def decode_rle(rle: dict, where: str | Path | None = None) -> np.ndarray:
         raise DataError(
             f"The run-length code gives {runs.sum()} pixels, its size says {height} x {width}.",
             where=where,
-            mend="fetch the annotations again.",
+            hint="fetch the annotations again.",
         )
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
@@ -166,7 +166,7 @@ def _folders(root: Path, *names: str) -> list[Path]:
     raise DataError(
         f"The folders {' and '.join(names)} were not found.",
         where=root,
-        mend="give the authors' archive, or the folder it unpacks to.",
+        hint="give the authors' archive, or the folder it unpacks to.",
     )
 
 

@@ -37,22 +37,22 @@ def fetch(url: str, folder: Path, sha256: str | None, otherwise: str) -> Path:
     try:
         answer = requests.head(url, allow_redirects=True, timeout=TIMEOUT)
         if answer.ok and "text/html" in answer.headers.get("Content-Type", ""):
-            raise _web_page(url, mend=otherwise)
+            raise _web_page(url, hint=otherwise)
         print(f"Downloading {url} ({_announced_size(answer)})")
         with tqdm(total=0, unit="B", unit_scale=True, desc=path.name, delay=BAR_AFTER) as bar:
             downloader = pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT)
             pooch.retrieve(url, sha256, fname=path.name, path=path.parent, downloader=downloader)
     except requests.RequestException as error:
-        raise DataError(f"The download failed: {_reason(error)}.", where=url, mend=otherwise) from error
+        raise DataError(f"The download failed: {_reason(error)}.", where=url, hint=otherwise) from error
     except ValueError as error:  # pooch's word for a wrong checksum
         raise DataError(
             "The downloaded file is not the expected one: its sha256 differs, so it was thrown away.",
             where=url,
-            mend=f"try again later; if that does not help, {otherwise}",
+            hint=f"try again later; if that does not help, {otherwise}",
         ) from error
     if _is_web_page(path):
         path.unlink()
-        raise _web_page(url, mend=otherwise)
+        raise _web_page(url, hint=otherwise)
     if sha256 is None:
         print(f"No checksum is published for {path.name}; its sha256 is {pooch.file_hash(str(path))}.")
     return path
@@ -85,7 +85,7 @@ def unpack(archive: Path, folder: Path) -> None:
         raise DataError(
             f"The archive cannot be unpacked ({error}).",
             where=archive,
-            mend="fetch it again, or unpack it by hand and give the folder.",
+            hint="fetch it again, or unpack it by hand and give the folder.",
         ) from error
 
 
@@ -111,27 +111,27 @@ def _is_web_page(path: Path) -> bool:
     return _first_bytes(path).lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
-def _web_page(where: str | Path, mend: str) -> DataError:
+def _web_page(where: str | Path, hint: str) -> DataError:
     what = "This is a web page, not the file: the server asks for a login, or the file has moved."
-    return DataError(what, where=where, mend=mend)
+    return DataError(what, where=where, hint=hint)
 
 
 def _no_archive(path: Path) -> DataError:
     """What is wrong with a file that is neither a zip nor a tar archive, judged by its first bytes."""
     start = _first_bytes(path)
     if _is_web_page(path):
-        return _web_page(path, mend="fetch the archive with a browser, signed in where the home page asks for it.")
+        return _web_page(path, hint="fetch the archive with a browser, signed in where the home page asks for it.")
     if start.startswith((b"Rar!", b"7z\xbc\xaf")):
         kind = "rar" if start.startswith(b"Rar!") else "7z"
         return DataError(
             f"{kind} archives cannot be unpacked here.",
             where=path,
-            mend="unpack it yourself (7-Zip, unar or The Unarchiver do) and give the folder instead.",
+            hint="unpack it yourself (7-Zip, unar or The Unarchiver do) and give the folder instead.",
         )
     if start.startswith(b"PK"):
-        return DataError("The zip archive is truncated.", where=path, mend="fetch it again.")
+        return DataError("The zip archive is truncated.", where=path, hint="fetch it again.")
     return DataError(
-        "The file is no zip or tar archive.", where=path, mend="give the authors' archive, or its unpacked folder."
+        "The file is no zip or tar archive.", where=path, hint="give the authors' archive, or its unpacked folder."
     )
 
 
@@ -148,7 +148,7 @@ def _refuse_unsafe(entry: str, is_link: bool, archive: Path) -> None:
         raise DataError(
             f"The archive holds {entry!r}, which {wrong}: nothing was unpacked.",
             where=archive,
-            mend="fetch the archive from its authors.",
+            hint="fetch the archive from its authors.",
         )
 
 

@@ -78,10 +78,10 @@ def _refuse_source(card: registry.Dataset, source: Path | None) -> None:
         raise DataError(
             f"{card.title} is only handed out to those who sign up.",
             where=card.home,
-            mend=f"{ERRANDS[card.name]}; then run {command} with the path of what you got.",
+            hint=f"{ERRANDS[card.name]}; then run {command} with the path of what you got.",
         )
     if source is not None and not source.exists():
-        raise DataError("There is no such file or folder.", where=source, mend=f"give the right path: {command}.")
+        raise DataError("There is no such file or folder.", where=source, hint=f"give the right path: {command}.")
 
 
 def _copy_annotations(name: str, splits: Path | None, folder: Path) -> list[dict]:
@@ -112,7 +112,7 @@ def _local_split(name: str, split: str, splits: Path) -> Path:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise DataError(
-            f"The split {split} is missing.", where=splits, mend=f"put it at {' or '.join(map(str, places))}."
+            f"The split {split} is missing.", where=splits, hint=f"put it at {' or '.join(map(str, places))}."
         )
     if pooch.file_hash(str(path)) != BENCHMARK["sha256"][name][split]:
         warnings.warn(
@@ -158,7 +158,7 @@ def _refuse_missing(entries: list[dict], published: convert.Published, source: P
         raise DataError(
             f"{len(missing)} of the {len(images) + len(masks)} files that the splits name are missing: {shown}.",
             where=source,
-            mend="fetch the whole archive again, or give splits that name only what is there.",
+            hint="fetch the whole archive again, or give splits that name only what is there.",
         )
 
 

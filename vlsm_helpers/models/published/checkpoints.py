@@ -49,7 +49,7 @@ def build(name: str) -> nn.Module:
     Raises SettingsError for a name there is not.
     """
     if name not in PUBLISHED:
-        raise SettingsError(f"There is no published network {name!r}.", mend=f"build one of {', '.join(PUBLISHED)}.")
+        raise SettingsError(f"There is no published network {name!r}.", hint=f"build one of {', '.join(PUBLISHED)}.")
     return PUBLISHED[name]()
 
 

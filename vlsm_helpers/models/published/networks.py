@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlsm_helpers.models import biomedclip, clipseg
-from vlsm_helpers.models.adapter import ADAPTER_CHANNELS, HEADS, Film, MaskHead, as_map
+from vlsm_helpers.models.adapter import ADAPTER_CHANNELS, HEADS, Film, MaskHead, tokens_to_map
 from vlsm_helpers.models.biomedclipseg import PUBLISHED_TAPS, reset_decoder
 from vlsm_helpers.models.unet_d import ConditionedUNetD, UNetD
 
@@ -74,7 +74,7 @@ class TokenMixingAdapter(nn.Module):
 
     def forward(self, state: Tensor, text: Tensor) -> Tensor:
         """A map (B, 128, h, w) from one hidden state (B, 1 + h w, 768)."""
-        return as_map(self.mix(self.film(self.reduce(state), text).transpose(1, 2)).transpose(1, 2))
+        return tokens_to_map(self.mix(self.film(self.reduce(state), text).transpose(1, 2)).transpose(1, 2))
 
 
 class NeighbourAdapter(nn.Module):
@@ -99,7 +99,7 @@ class NeighbourAdapter(nn.Module):
         for sample, reduce, block in zip(last, self.reduces, self.blocks, strict=False):  # stops at the batch's size
             narrow = reduce(sample).unsqueeze(0)
             tokens = block(self.film(narrow, text) if tokens is None else tokens + narrow)
-        return as_map(self.mix(tokens.transpose(1, 2)).transpose(1, 2))
+        return tokens_to_map(self.mix(tokens.transpose(1, 2)).transpose(1, 2))
 
 
 class DoublyConditionedUNetD(ConditionedUNetD):
