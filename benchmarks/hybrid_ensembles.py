@@ -18,7 +18,7 @@ from vlsm_helpers import settings
 from vlsm_helpers.course.results import MEASURED
 from vlsm_helpers.experiments.runs import evaluate_run, train_member
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.unet_d import width_for
 from vlsm_helpers.settings.profiles import Profile
@@ -42,7 +42,7 @@ def options(label: str, profile: Profile) -> dict:
     """The options that `train_member` takes beyond the profile's."""
     if label != "a CNN as large as A":
         return {}
-    ensemble = members.build("ensemble_a", **members.profile_options("ensemble_a", profile))
+    ensemble = factory.build("ensemble_a", **factory.profile_options("ensemble_a", profile))
     return {"width": width_for(trainable_parameters(ensemble))}
 
 

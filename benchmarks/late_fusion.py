@@ -25,15 +25,15 @@ from benchmarks.rows import DRAWN, SEEDS, draw_of, keep
 from vlsm_helpers.course.results import MEASURED
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.evaluation import predictions as store
+from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.evaluation.scoring import predict
 from vlsm_helpers.experiments.runs import predict_run
-from vlsm_helpers.fusion import RULES, BestSingle, MeanProbability, Rule, MemberLogits
+from vlsm_helpers.fusion import RULES, BestSingle, MeanProbability, MemberLogits, Rule
 from vlsm_helpers.fusion.diversity import Complementarity, from_scores, pixel_oracle
 from vlsm_helpers.fusion.rule import mask_dice
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.training.loop import BEST
 
 KEYS = ["dataset", "seed"]
@@ -57,12 +57,12 @@ class Mirrored(nn.Module):
 
 def predicted(run: Path, dataset: str, split: str, name: str) -> Prediction:
     """What a run says of a split, under the member name `name`."""
-    return _renamed(store.read(predict_run(run, split, dataset)), name)
+    return _renamed(predictions.read(predict_run(run, split, dataset)), name)
 
 
 def mirrorings(run: Path, prediction: Prediction) -> list[Prediction]:
     """The prediction, and what the same run says of the images mirrored."""
-    segmenter, facts = members.load(run / BEST)
+    segmenter, facts = factory.load(run / BEST)
     samples = load_split(prediction.index.dataset, prediction.index.split)
     images = SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"])
     views = [prediction]

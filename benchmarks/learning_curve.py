@@ -46,7 +46,8 @@ def measure(dataset: str, images: int, seed: int) -> pd.DataFrame:
     name = draw_of(dataset, seed)
     runs = {label: run_of(dataset, label, seed, images) for label in MEMBERS}
     seen, asked = (
-        PredictionStore([predicted(run, name, split, label) for label, run in runs.items()]) for split in ("val", "test")
+        PredictionStore([predicted(run, name, split, label) for label, run in runs.items()])
+        for split in ("val", "test")
     )
     rule = WeightedMean(of_logits=True)
     rules = {label: BestSingle(number) for number, label in enumerate(runs)}

@@ -19,7 +19,7 @@ from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation.prompting import dice_curve
 from vlsm_helpers.experiments.runs import train_member
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import Profile
 from vlsm_helpers.training.loop import BEST, segmentation_loss
@@ -75,7 +75,7 @@ def dice(dataset: str, images: int, epochs: int | None, rounds: int) -> Iterator
     masks = [read_mask(sample.mask) for sample in samples]
     for name in MEMBERS:
         with _runs_thrown_away():
-            model = members.load(train_member(name, dataset, epochs=epochs, limit=images) / BEST)[0]
+            model = factory.load(train_member(name, dataset, epochs=epochs, limit=images) / BEST)[0]
         ways, scores = calls(model.eval()), {}
         for way, call in ways.items():
             with torch.no_grad():

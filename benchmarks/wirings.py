@@ -21,7 +21,7 @@ from transformers import CLIPSegForImageSegmentation
 from benchmarks.timing import forget_peak, in_a_process, interleaved, peak_gigabytes
 from tools.random_checkpoints import write_biomedclip, write_clipseg
 from vlsm_helpers import settings
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.published import checkpoints as published
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training.loop import segmentation_loss
@@ -49,12 +49,12 @@ def network(
         ids = torch.randint(1, 1000, (batch, TOKENS))
         return _published(name, weights, images, ids)
     profile = PROFILES["tiny" if tiny else "full"]
-    options = members.profile_options(name, profile)
+    options = factory.profile_options(name, profile)
     if "weights" in options:
         options["weights"] = weights / ("clipseg" if name in ("clipseg", "ensemble_b") else "biomedclip")
     if "clipseg_weights" in options:
         options["clipseg_weights"] = weights / "clipseg"
-    model = members.build(name, **options).to(memory_format=torch.channels_last)  # as `fit` does
+    model = factory.build(name, **options).to(memory_format=torch.channels_last)  # as `fit` does
     images = images.contiguous(memory_format=torch.channels_last)
     if way == IMAGES:
         return model, partial(model, images, prompts)

@@ -24,7 +24,7 @@ from vlsm_helpers import __version__
 from vlsm_helpers.course import report
 from vlsm_helpers.course.runner import run_notebook
 from vlsm_helpers.errors import CourseError
-from vlsm_helpers.models import pretrained as weights
+from vlsm_helpers.models import pretrained
 
 PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = PROJECT / "notebooks"
@@ -109,8 +109,8 @@ def code_hash(notebook: NotebookNode) -> str:
 def weights_hashes(notebook: NotebookNode) -> dict[str, str]:
     """By name, the hash of each shipped miniature that the code cells use: whose `..._weights` of the profile they name."""
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    used = [kind for kind in (weights.CLIPSEG, weights.BIOMEDCLIP) if f".{kind.name}_weights" in code]
-    return {kind.name: weights.fingerprint(weights.SHIPPED / kind.name, kind) for kind in used}
+    used = [kind for kind in (pretrained.CLIPSEG, pretrained.BIOMEDCLIP) if f".{kind.name}_weights" in code]
+    return {kind.name: pretrained.fingerprint(pretrained.SHIPPED / kind.name, kind) for kind in used}
 
 
 def badges(path: Path) -> str:

@@ -18,20 +18,20 @@ from vlsm_helpers.course.report import Executed
 from vlsm_helpers.course.runner import run_course
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, load_split, read_entries
 from vlsm_helpers.errors import CourseError, DataError, WeightsError
-from vlsm_helpers.models import pretrained as weights
+from vlsm_helpers.models import pretrained
 
 NOTEBOOKS = ("*",)
 REAL, PHANTOMS = "kvasir_polyp", "phantom_endoscopy"
 IMAGES = 8  # of each split: fewer than a batch, so that an epoch is one step
 EPOCHS = 6  # chapter 3 gives the published recipe a sixth of them
-WRITERS = {weights.CLIPSEG: write_clipseg, weights.BIOMEDCLIP: write_biomedclip, weights.RESNET: write_resnet}
+WRITERS = {pretrained.CLIPSEG: write_clipseg, pretrained.BIOMEDCLIP: write_biomedclip, pretrained.RESNET: write_resnet}
 
 
 def random_weights(root: Path) -> None:
     """Write the folders of all pretrained weights to `root`, 1.5 GB in all, unless they are there and whole."""
     for kind, write in WRITERS.items():
         try:
-            weights.check(root / kind.name, kind)
+            pretrained.check(root / kind.name, kind)
         except WeightsError:
             shutil.rmtree(root / kind.name, ignore_errors=True)
             print(f"writing random weights: {root / kind.name} ({kind.megabytes} MB)")

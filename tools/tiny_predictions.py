@@ -18,8 +18,7 @@ import torch
 from benchmarks.hybrid_ensembles import MEMBERS, trained
 from vlsm_helpers import settings
 from vlsm_helpers.data.phantoms.rendering import GENERATOR_VERSION
-from vlsm_helpers.evaluation import predictions as store
-from vlsm_helpers.evaluation import shipped
+from vlsm_helpers.evaluation import predictions, shipped
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.experiments.runs import predict_run
 from vlsm_helpers.fusion import RULES, MemberLogits
@@ -38,7 +37,7 @@ def write(folder: Path, runs: dict[str, Path]) -> dict[str, list[Prediction]]:
     files, exact = {}, {split: [] for split in SPLITS}
     for run in runs.values():
         for split in SPLITS:
-            prediction = store.read(predict_run(run, split))
+            prediction = predictions.read(predict_run(run, split))
             exact[split].append(prediction)
             steps, name = shipped.steps_for(prediction.logits), f"{split}-{prediction.index.member}.png"
             content = shipped.encode(prediction.logits, steps)
@@ -96,7 +95,7 @@ def card(folder: Path, runs: dict[str, Path], exact: dict[str, list[Prediction]]
     return f"""# What three tiny members say of the endoscopy phantoms
 
 Logits of BiomedCLIPSeg, CLIPSeg and UNet-D on the images of val and test of {DATASET}, stored so that the course's chapters on
-fusing need no training. `vlsm_helpers.evaluation.shipped.tiny_store("val")` reads them. Made by `python -m tools.tiny_predictions`.
+fusing need no training. `vlsm_helpers.evaluation.shipped.tiny_store("val")` loads them. Made by `python -m tools.tiny_predictions`.
 
 **Not for clinical use.** The images are drawn, the networks are miniatures; it is for teaching how predictions are fused.
 

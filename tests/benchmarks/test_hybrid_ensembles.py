@@ -4,7 +4,7 @@ import pandas as pd
 from benchmarks import hybrid_ensembles
 from benchmarks.hybrid_ensembles import ENTRANTS, JOINED, MEMBERS, WITHOUT_CNN, table
 from vlsm_helpers import settings
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.unet_d import UNetD
 
 
@@ -27,7 +27,7 @@ def test_an_ensemble_is_compared_image_by_image_with_the_member_that_validation_
 
 
 def test_everything_that_is_measured_exists_and_the_large_cnn_is_as_large(monkeypatch):
-    assert set(ENTRANTS.values()) <= set(members.MEMBERS)
+    assert set(ENTRANTS.values()) <= set(factory.MEMBERS)
     assert all(set(parts) <= set(MEMBERS) for parts in JOINED.values())
     monkeypatch.setenv("VLSM_PROFILE", "tiny")
     profile, _ = settings.choose_profile()
@@ -39,5 +39,5 @@ def test_what_is_said_to_have_no_cnn_has_none(monkeypatch):
     monkeypatch.setenv("VLSM_PROFILE", "tiny")
     profile, _ = settings.choose_profile()
     for label, name in ENTRANTS.items():
-        network = members.build(name, **members.profile_options(name, profile))
+        network = factory.build(name, **factory.profile_options(name, profile))
         assert any(isinstance(module, UNetD) for module in network.modules()) == (label not in WITHOUT_CNN)

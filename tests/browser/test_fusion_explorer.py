@@ -10,7 +10,7 @@ from tests.browser.lab import changing, jupyter_lab, run_all_cells, screenshot, 
 from tests.conftest import write_toy
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.evaluation import predictions as store
+from vlsm_helpers.evaluation import predictions
 
 SOURCE = """
 from pathlib import Path
@@ -41,7 +41,11 @@ def lab(tmp_path, monkeypatch):
         logits = [8 * ndimage.gaussian_filter(np.roll(mask, shift, (0, 1)) - 0.5, width) for mask in masks]
         spots = [ndimage.gaussian_filter(rng.normal(size=mask.shape), 2) for mask in masks]
         noisy = [one + 8 * spot for one, spot in zip(logits, spots, strict=True)]
-        store.write(tmp_path / "predictions" / name, store.PredictionInfo(name, "toy", "val", ids, sizes, "by hand"), noisy)
+        predictions.write(
+            tmp_path / "predictions" / name,
+            predictions.PredictionInfo(name, "toy", "val", ids, sizes, "by hand"),
+            noisy,
+        )
     write_notebook(tmp_path / "lab", SOURCE)
     return tmp_path / "lab"
 

@@ -283,11 +283,11 @@ def test_data_list_shows_datasets_of_ones_own(vlsm, toy):
 
 
 def test_reproduce_hands_over_what_was_asked_for(vlsm, monkeypatch, tmp_path, toy):
-    from vlsm_helpers.experiments import grid as reproduce
+    from vlsm_helpers.experiments import grid
 
     monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     asked = []
-    monkeypatch.setattr(reproduce, "run", lambda plan, cells, tell: asked.append((plan, cells)) or {})
+    monkeypatch.setattr(grid, "run", lambda plan, cells, tell: asked.append((plan, cells)) or {})
     options = ["--member", "unet_d", "--member", "clipseg", "--seed", 1, "--seed", 2, "--prompt", "p0"]
     outcome = vlsm("reproduce", "toy", *options, "--also-test", "other", "--epochs", 2, "--limit", 9, "--shard", "2/3")
     assert outcome.exit_code == 0, outcome.output
@@ -306,10 +306,10 @@ def test_reproduce_hands_over_what_was_asked_for(vlsm, monkeypatch, tmp_path, to
 
 
 def test_reproduce_ends_with_status_1_where_a_cell_failed(vlsm, monkeypatch, tmp_path, toy):
-    from vlsm_helpers.experiments import grid as reproduce
+    from vlsm_helpers.experiments import grid
 
     monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(reproduce, "run", lambda plan, cells, tell: {cells[0]: DataError("broken")})
+    monkeypatch.setattr(grid, "run", lambda plan, cells, tell: {cells[0]: DataError("broken")})
     outcome = vlsm("reproduce", "toy", "--member", "unet_d")
     assert outcome.exit_code == 1
     assert "1 cells failed: toy/unet_d-p1-seed0." in outcome.output

@@ -5,17 +5,17 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import write_toy
-from tests.no_network import run_without_network
 from tests.models.test_pretrained import in_hub_cache
+from tests.no_network import run_without_network
 from vlsm_helpers.cli import doctor
 from vlsm_helpers.data.registry import DATASETS
-from vlsm_helpers.models import pretrained as weights
+from vlsm_helpers.models import pretrained
 
 
 @pytest.fixture(autouse=True)
 def places(tiny_weights, tmp_path, monkeypatch):
     """Nothing anywhere but what the package ships; an empty hub's cache."""
-    monkeypatch.setattr(weights, "SHIPPED", tiny_weights)
+    monkeypatch.setattr(pretrained, "SHIPPED", tiny_weights)
     monkeypatch.setenv("VLSM_WEIGHTS", "")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
@@ -59,11 +59,11 @@ def row(text, name):
 def test_weights_are_examined_in_every_place(tiny_weights, tmp_path, monkeypatch):
     brought = shutil.copytree(tiny_weights, tmp_path / "brought")
     shutil.rmtree(brought / "biomedclip")
-    in_hub_cache(tmp_path / "hub", weights.BIOMEDCLIP.hub_id, tiny_weights / "biomedclip")
+    in_hub_cache(tmp_path / "hub", pretrained.BIOMEDCLIP.hub_id, tiny_weights / "biomedclip")
     monkeypatch.setenv("VLSM_WEIGHTS", str(brought))
     text, problems = examined()
     assert problems == []
-    mark = weights.fingerprint(brought / "clipseg", weights.CLIPSEG)
+    mark = pretrained.fingerprint(brought / "clipseg", pretrained.CLIPSEG)
     megabytes = sum(file.stat().st_size for file in (brought / "clipseg").iterdir()) / 1e6
     for place, folder in {"shipped": tiny_weights, "VLSM_WEIGHTS": brought}.items():
         found = row(text, f"clipseg, {place}")
@@ -76,7 +76,7 @@ def test_weights_are_examined_in_every_place(tiny_weights, tmp_path, monkeypatch
 def test_a_download_that_stopped_half_way_is_no_problem(tiny_weights, tmp_path):
     partial = shutil.copytree(tiny_weights / "clipseg", tmp_path / "partial")
     (partial / "model.safetensors").unlink()
-    in_hub_cache(tmp_path / "hub", weights.CLIPSEG.hub_id, partial)
+    in_hub_cache(tmp_path / "hub", pretrained.CLIPSEG.hub_id, partial)
     text, problems = examined()
     assert problems == []
     assert row(text, "clipseg, hub's cache").startswith("clipseg, hub's cache (603 MB) none")
@@ -107,7 +107,7 @@ def pickle(folder):
 def test_what_is_wrong_with_weights_is_said_with_its_cure(tiny_weights, tmp_path, monkeypatch, spoil, what):
     shipped = shutil.copytree(tiny_weights, tmp_path / "shipped")
     spoil(shipped / "clipseg")
-    monkeypatch.setattr(weights, "SHIPPED", shipped)
+    monkeypatch.setattr(pretrained, "SHIPPED", shipped)
     text, problems = examined()
     assert what in row(text, "clipseg, shipped")
     assert len(problems) == 1
@@ -121,7 +121,7 @@ def test_brought_weights_that_are_broken_are_fetched_again(tiny_weights, tmp_pat
     monkeypatch.setenv("VLSM_WEIGHTS", str(brought))
     _, problems = examined()
     assert len(problems) == 1
-    assert f"run `hf download {weights.CLIPSEG.hub_id} --local-dir weights/clipseg`" in problems[0]
+    assert f"run `hf download {pretrained.CLIPSEG.hub_id} --local-dir weights/clipseg`" in problems[0]
 
 
 def test_a_folder_of_weights_that_is_not_there_is_a_problem(tmp_path, monkeypatch):

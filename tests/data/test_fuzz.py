@@ -20,7 +20,7 @@ from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.own import adopt
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import CourseError
-from vlsm_helpers.evaluation import predictions as store
+from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import Predictor, write_predictor
 from vlsm_helpers.io.checkpoints import load_checkpoint, save_checkpoint
@@ -142,18 +142,18 @@ def test_annotations_of_other_kinds(work, key, value):
     assert error or item["prompt"] in ("square", value.get("p1") if isinstance(value, dict) else None)
 
 
-@pytest.mark.parametrize("name", [store.INDEX, store.LOGITS, "stamp.json"])
+@pytest.mark.parametrize("name", [predictions.INDEX, predictions.LOGITS, "stamp.json"])
 @CASES
 @given(spoil=damages())
 def test_stored_logits(work, name, spoil):
     root = work()
     logits = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float16)
-    index = store.PredictionInfo("one", "toy", "val", ("a", "b", "c"), ((8, 8),) * 3, "made up")
-    store.write(root / "prediction", index, logits)
+    index = predictions.PredictionInfo("one", "toy", "val", ("a", "b", "c"), ((8, 8),) * 3, "made up")
+    predictions.write(root / "prediction", index, logits)
     file = root / "prediction" / name
     before = file.read_bytes()
     file.write_bytes(spoil(before))
-    found, error = outcome(lambda: store.PredictionStore.open([root / "prediction"]).logits(8))
+    found, error = outcome(lambda: predictions.PredictionStore.open([root / "prediction"]).logits(8))
     if not error:
         assert found.shape == (1, 3, 8, 8)
         if file.read_bytes() == before:

@@ -16,7 +16,7 @@ from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation import shipped
 from vlsm_helpers.experiments.runs import train_member
 from vlsm_helpers.fusion.rule import mask_dice
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.mean_mask import MeanMask
 from vlsm_helpers.models.state import encoder_hash
 from vlsm_helpers.settings import DEFAULT_DATASET
@@ -78,7 +78,7 @@ def test_they_are_small_and_have_a_card():
 def test_they_are_younger_than_the_phantoms_and_the_miniatures():
     """Who changes either makes the predictions anew: `python -m tools.tiny_predictions`."""
     assert index()["phantom_generator"] == GENERATOR_VERSION
-    frozen = {name: encoder_hash(members.build(name, **members.profile_options(name, TINY))) for name in NAMES}
+    frozen = {name: encoder_hash(factory.build(name, **factory.profile_options(name, TINY))) for name in NAMES}
     for name, facts in index()["files"].items():
         assert facts["frozen_weights"] == frozen[facts["index"]["member"]], name
 

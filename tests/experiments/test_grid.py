@@ -15,8 +15,7 @@ from filelock import FileLock
 from tests.conftest import write_toy
 from vlsm_helpers import settings
 from vlsm_helpers.errors import SettingsError, TrainingError
-from vlsm_helpers.experiments import grid as reproduce
-from vlsm_helpers.experiments import table as paper_table
+from vlsm_helpers.experiments import grid, table
 from vlsm_helpers.experiments.grid import FUSED, LATE_FUSION, LOCK, Cell, Plan, as_shard, paper_plan, run
 from vlsm_helpers.settings.profiles import PROFILES
 
@@ -103,7 +102,7 @@ def test_the_profile_decides_what_is_not_said(monkeypatch):
     assert paper_plan(seeds=(4,), limit=None).seeds == (4,)
     full = PROFILES["full"]
     monkeypatch.setattr(settings, "choose_profile", lambda: (full, "asked"))
-    assert (paper_plan().datasets, paper_plan().seeds, paper_plan().limit) == (reproduce.PAPER, (0, 1, 2), None)
+    assert (paper_plan().datasets, paper_plan().seeds, paper_plan().limit) == (grid.PAPER, (0, 1, 2), None)
 
 
 # Filling cells
@@ -147,18 +146,18 @@ def test_a_test_set_that_is_asked_for_later_is_scored_without_training(toy, monk
     wanted = plan(seeds=(0,), also_test=("other",))
     assert told(wanted)[0] == ["[1/1] toy/unet_d-p1-seed0: done"]
     assert wanted.cells[0].done["tests"] == ["toy", "other"]
-    assert paper_table.scores(wanted).groupby("dataset").size().to_dict() == {"toy": 5, "other": 3}
+    assert table.scores(wanted).groupby("dataset").size().to_dict() == {"toy": 5, "other": 3}
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(toy, monkeypatch):
-    real = reproduce.train_member
+    real = grid.train_member
 
     def fails_on_seed_0(*arguments, seed, **options):
         if seed == 0:
             raise TrainingError("The loss became nan.", hint="lower the learning rate.")
         return real(*arguments, seed=seed, **options)
 
-    monkeypatch.setattr(reproduce, "train_member", fails_on_seed_0)
+    monkeypatch.setattr(grid, "train_member", fails_on_seed_0)
     lines, failed = told(plan())
     assert "failed\nThe loss became nan." in lines[0]
     assert lines[1].endswith(": done")
@@ -171,7 +170,7 @@ def test_a_memory_that_is_too_small_fails_the_cell_alone(toy, monkeypatch):
     def out_of_memory(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(reproduce, "train_member", out_of_memory)
+    monkeypatch.setattr(grid, "train_member", out_of_memory)
     lines, failed = told(plan())
     assert len(failed) == 2
     assert "too little memory (CUDA out of memory)" in lines[0]
@@ -179,7 +178,7 @@ def test_a_memory_that_is_too_small_fails_the_cell_alone(toy, monkeypatch):
 
 
 def test_what_is_not_prepared_is_said_before_anything_is_trained(toy, monkeypatch):
-    monkeypatch.setattr(reproduce, "train_member", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr(grid, "train_member", lambda *_, **__: pytest.fail("it trained"))
     lines, failed = told(plan(seeds=(0,), also_test=("kvasir_polyp",)))
     assert "Kvasir-SEG is not prepared" in lines[0]
     assert len(failed) == 1
@@ -202,7 +201,7 @@ def test_pooled_training_is_scored_on_each_part(toy):
     facts = json.loads((pooled.cells[0].folder / "settings.json").read_text())
     assert facts["dataset"] == ["other", "toy"]
     assert facts["train_images"] == 12
-    counted = paper_table.scores(pooled).groupby("dataset").size().to_dict()
+    counted = table.scores(pooled).groupby("dataset").size().to_dict()
     assert counted == {"toy": 5, "other": 3}
 
 
@@ -240,7 +239,7 @@ def test_late_fusion_that_waited_is_filled_in_the_same_call_if_its_members_come(
     """The last member is finished by another process while this one waits."""
     wanted = plan(members=(*FUSED, LATE_FUSION), seeds=(0,))
     told(wanted, wanted.cells[:2])
-    real = reproduce._fill
+    real = grid._fill
 
     def late(plan, cell, failed, *begin):
         answer = real(plan, cell, failed)
@@ -248,7 +247,7 @@ def test_late_fusion_that_waited_is_filled_in_the_same_call_if_its_members_come(
             real(plan, wanted.cells[2], failed)
         return answer
 
-    monkeypatch.setattr(reproduce, "_fill", late)
+    monkeypatch.setattr(grid, "_fill", late)
     lines, _ = told(wanted, wanted.cells[3:])
     assert lines == ["[1/1] toy/late_fusion-p1-seed0: waits for unet_d", "toy/late_fusion-p1-seed0: done"]
 

@@ -14,7 +14,7 @@ from vlsm_helpers.data.images import read_image
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.evaluation.predictions import PredictionStore
-from vlsm_helpers.experiments import grid as reproduce
+from vlsm_helpers.experiments import grid
 from vlsm_helpers.experiments.late_ensemble import Ensemble, train_ensemble
 from vlsm_helpers.inference.predictor import Predictor
 
@@ -67,7 +67,7 @@ def test_the_table_has_every_member_and_their_fusion(trained):
 
 
 def test_asked_again_nothing_is_trained(trained, monkeypatch):
-    monkeypatch.setattr(reproduce, "train_member", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(grid, "train_member", lambda *_, **__: pytest.fail("trained again"))
     assert train_ensemble("toy", epochs=1).fusion == trained.fusion
 
 
@@ -93,7 +93,7 @@ def test_a_member_that_cannot_be_trained_is_told(folders, monkeypatch):
     def fails(*_, **__):
         raise TrainingError("The loss became nan.")
 
-    monkeypatch.setattr(reproduce, "train_member", fails)
+    monkeypatch.setattr(grid, "train_member", fails)
     with pytest.raises(TrainingError, match="The loss became nan"):
         train_ensemble("toy", seed=1)
 
@@ -113,7 +113,7 @@ def test_from_the_command_line_in_a_process_of_its_own(trained, folders):
 
 
 def test_a_folder_that_is_there_is_refused_before_anything_is_trained(folders, monkeypatch):
-    monkeypatch.setattr(reproduce, "train_member", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr(grid, "train_member", lambda *_, **__: pytest.fail("it trained"))
     outcome = CliRunner().invoke(app, ["ensemble", "toy", "--save", str(folders), "--seed", "7"])
     assert outcome.exit_code == 1
     assert "something here already" in outcome.output

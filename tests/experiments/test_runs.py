@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 from tests.conftest import write_toy
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.experiments.runs import evaluate_run, fitting_recipe, train_member
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.settings.profiles import PROFILES
-from vlsm_helpers.training.recipes import DECODER_ONLY, FULL, CNN
+from vlsm_helpers.training.recipes import CNN, DECODER_ONLY, FULL
 
 VLSM = {"size": 32, "epochs": 2, "batch_size": 4}
 OPTIONS = {"size": 32, "width": 1 / 32, "epochs": 2, "batch_size": 4}
@@ -99,9 +99,9 @@ def test_the_shipped_miniatures_need_not_be_gentle_with_their_encoders(train, re
 
 def test_an_ensemble_is_trained_as_the_cnn_in_it():
     options = {"weights": "tiny", "width": 1 / 16}
-    assert fitting_recipe(members.build("ensemble_b", **options)) is CNN
-    assert fitting_recipe(members.build("ensemble_b", train="encoders", **options)) is FULL
-    assert fitting_recipe(members.build("ensemble_a_no_cnn", **options)) is DECODER_ONLY
+    assert fitting_recipe(factory.build("ensemble_b", **options)) is CNN
+    assert fitting_recipe(factory.build("ensemble_b", train="encoders", **options)) is FULL
+    assert fitting_recipe(factory.build("ensemble_a_no_cnn", **options)) is DECODER_ONLY
 
 
 @pytest.mark.parametrize(("train", "recipe"), [("encoders", "finetune_gently"), ("lora", "finetune")])

@@ -5,7 +5,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from tests.fusion.test_rule import cases
-from vlsm_helpers.fusion import PixelGate, Stacking, TemperatureMean, MemberLogits
+from vlsm_helpers.fusion import MemberLogits, PixelGate, Stacking, TemperatureMean
 from vlsm_helpers.fusion.learned import temperature
 from vlsm_helpers.fusion.rule import mask_dice
 

@@ -2,14 +2,14 @@
 
 import torch
 
-from vlsm_helpers.fusion import simplex as triangle
+from vlsm_helpers.fusion import simplex
 
 
 def counted(values, truth, thresholds=(3,), steps=2):
-    found = triangle.crossings(
+    found = simplex.crossings(
         torch.tensor(values, dtype=torch.int32), torch.tensor(truth), torch.tensor(thresholds, dtype=torch.int32), steps
     )
-    return dict(triangle.above(found))
+    return dict(simplex.above(found))
 
 
 def test_a_pixel_is_above_where_the_weights_lift_it():
@@ -30,8 +30,8 @@ def test_on_the_threshold_is_not_above():
 def test_parts_of_the_images_are_joined():
     values, truth = torch.randint(0, 9, (3, 5, 7), dtype=torch.int32), torch.rand(5, 7) > 0.5
     cuts = torch.tensor([3, 9], dtype=torch.int32)
-    whole = triangle.crossings(values, truth, cuts, 2)
-    parts = [triangle.crossings(values[:, part], truth[part], cuts, 2) for part in (slice(0, 2), slice(2, 5))]
-    for one, other in zip(triangle.above(whole), triangle.above(triangle.joined(parts)), strict=True):
+    whole = simplex.crossings(values, truth, cuts, 2)
+    parts = [simplex.crossings(values[:, part], truth[part], cuts, 2) for part in (slice(0, 2), slice(2, 5))]
+    for one, other in zip(simplex.above(whole), simplex.above(simplex.joined(parts)), strict=True):
         assert one[0] == other[0]
         assert torch.equal(one[1], other[1])

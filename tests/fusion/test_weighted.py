@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.evaluation.test_predictions import index
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import DataError, SettingsError
-from vlsm_helpers.evaluation import predictions as store
+from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.evaluation.scoring import score_image
 from vlsm_helpers.fusion.weighted import WeightedFusion
@@ -128,7 +128,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 
 def test_a_store_without_its_images_cannot_be_scored(toy):
     other = PredictionStore(
-        [store.Prediction(index("unet_d", ["lost"]), np.zeros((1, 4, 4), np.float16))], load_split("toy", "val")
+        [predictions.Prediction(index("unet_d", ["lost"]), np.zeros((1, 4, 4), np.float16))], load_split("toy", "val")
     )
     with pytest.raises(DataError, match="no image 'lost' any more"):
         WeightedFusion({"unet_d": 1.0}).score(other)

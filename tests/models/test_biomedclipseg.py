@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import PUBLISHED_TAPS, BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.segmenter import trainable_parameters
@@ -128,7 +128,7 @@ def test_the_decoder_may_start_from_a_clipsegs(tiny_weights, folder):
 
 def test_a_member_is_made_again_from_its_configuration(folder):
     first = BiomedCLIPSeg(folder, taps=[2, 4], reduce_dim=16, mlp_dim=64).eval()
-    again = members.build(**first.config)
+    again = factory.build(**first.config)
     again.load_state_dict(first.state_dict())
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():

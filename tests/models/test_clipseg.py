@@ -4,7 +4,7 @@ from torch.nn import functional
 from transformers import CLIPSegForImageSegmentation
 
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.vision_language import average_prompts
@@ -166,7 +166,7 @@ def test_frozen_encoders_stay_in_evaluation_mode_and_their_features_may_be_train
 @pytest.mark.parametrize("train", MODES)
 def test_a_member_is_made_again_from_its_configuration(folder, train):
     first = CLIPSeg(folder, train=train).eval()
-    again = members.build(**first.config)
+    again = factory.build(**first.config)
     again.load_state_dict(first.state_dict())
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():

@@ -8,17 +8,17 @@ from safetensors.torch import load_file, save_file
 
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.io.checkpoints import load_checkpoint, save_checkpoint
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
 from vlsm_helpers.settings.profiles import CLIPSEG_WEIGHTS, PROFILES
 
 
 def test_a_member_is_made_again_from_its_configuration(tmp_path):
     torch.manual_seed(0)
-    member = members.build("unet_d", width=1 / 32).eval()
+    member = factory.build("unet_d", width=1 / 32).eval()
     path = tmp_path / "best.safetensors"
     save_checkpoint(path, member.state_dict(), {"member": member.config, "image_size": 32})
-    loaded, facts = members.load(path)
+    loaded, facts = factory.load(path)
     images = torch.rand(2, 3, 32, 32)
     assert facts["image_size"] == 32
     assert not loaded.training
@@ -29,9 +29,11 @@ def test_a_member_is_made_again_from_its_configuration(tmp_path):
 def clipseg_run(tiny_weights, tmp_path):
     """A CLIPSeg on a copy of the weights, and a checkpoint of it."""
     weights = shutil.copytree(tiny_weights / "clipseg", tmp_path / "weights")
-    member = members.build("clipseg", weights=weights).eval()
+    member = factory.build("clipseg", weights=weights).eval()
     path = tmp_path / "best.safetensors"
-    save_checkpoint(path, trainable_state_dict(member), {"member": member.config, "frozen_weights": encoder_hash(member)})
+    save_checkpoint(
+        path, trainable_state_dict(member), {"member": member.config, "frozen_weights": encoder_hash(member)}
+    )
     return member, path
 
 
@@ -40,7 +42,7 @@ def test_frozen_weights_are_taken_from_where_they_were_taken_before(clipseg_run)
     assert not any(name.startswith("clip.") for name in load_checkpoint(path)[0])
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        assert torch.equal(members.load(path)[0](images, "polyp"), member(images, "polyp"))
+        assert torch.equal(factory.load(path)[0](images, "polyp"), member(images, "polyp"))
 
 
 def test_other_weights_in_that_place_are_refused(clipseg_run, tmp_path):
@@ -49,7 +51,7 @@ def test_other_weights_in_that_place_are_refused(clipseg_run, tmp_path):
     tensors["clip.text_model.final_layer_norm.bias"][0] += 1e-3
     save_file(tensors, tmp_path / "weights" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(TrainingError, match="not those that this run was trained on"):
-        members.load(path)
+        factory.load(path)
 
 
 def test_a_checkpoint_that_does_not_hold_the_whole_decoder_is_refused(clipseg_run, tmp_path):
@@ -58,25 +60,25 @@ def test_a_checkpoint_that_does_not_hold_the_whole_decoder_is_refused(clipseg_ru
     own.pop("decoder.film_mul.bias")
     save_checkpoint(tmp_path / "b.safetensors", own, {"member": member.config, "frozen_weights": encoder_hash(member)})
     with pytest.raises(TrainingError, match="decoder.film_mul.bias"):
-        members.load(tmp_path / "b.safetensors")
+        factory.load(tmp_path / "b.safetensors")
 
 
 def test_an_unknown_member_is_told_the_nearest():
     with pytest.raises(SettingsError, match="did you mean unet_d"):
-        members.build("unet-d")
+        factory.build("unet-d")
 
 
 def test_an_option_that_a_member_does_not_have_is_refused():
     with pytest.raises(SettingsError, match="clipseg has no option 'width'") as failure:
-        members.build("clipseg", width=0.5)
+        factory.build("clipseg", width=0.5)
     assert failure.value.hint == "it has weights, train, image_size."
 
 
 def test_profile_options_are_options_of_that_member_and_no_others(tiny_weights):
-    assert members.profile_options("unet_d", PROFILES["tiny"]) == {"width": 0.125}
-    assert members.profile_options("clipseg", PROFILES["full"]) == {"weights": CLIPSEG_WEIGHTS}
-    assert members.profile_options("mine", PROFILES["full"]) == {}
-    for name, profile in itertools.product(members.MEMBERS, PROFILES.values()):
+    assert factory.profile_options("unet_d", PROFILES["tiny"]) == {"width": 0.125}
+    assert factory.profile_options("clipseg", PROFILES["full"]) == {"weights": CLIPSEG_WEIGHTS}
+    assert factory.profile_options("mine", PROFILES["full"]) == {}
+    for name, profile in itertools.product(factory.MEMBERS, PROFILES.values()):
         assert (
-            members.profile_options(name, profile).keys() <= inspect.signature(members.MEMBERS[name]).parameters.keys()
+            factory.profile_options(name, profile).keys() <= inspect.signature(factory.MEMBERS[name]).parameters.keys()
         )

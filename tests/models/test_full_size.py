@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from tools.random_checkpoints import write_biomedclip, write_clipseg, write_resnet
-from vlsm_helpers.models import pretrained as weights
+from vlsm_helpers.models import pretrained
 
 PARAMETERS = json.loads((Path(__file__).parents[1] / "golden" / "biomedclipseg.params.json").read_text())
 # In a process of its own, for the peak is a process's; /proc has it, the libraries' mapped files included.
 USE = """
 import json, re, sys, torch
-from vlsm_helpers.models import members
+from vlsm_helpers.models import factory
 
-member = members.build(sys.argv[1], weights=sys.argv[2]).eval()
+member = factory.build(sys.argv[1], weights=sys.argv[2]).eval()
 found = {"sizes": [], "parameters": sum(parameter.numel() for parameter in member.parameters())}
 found["decoder"] = sum(parameter.numel() for parameter in member.decoder.parameters())
 for size in (224, 352):
@@ -52,9 +52,11 @@ def use(member, folder):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("kind", [weights.CLIPSEG, weights.BIOMEDCLIP, weights.RESNET], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind", [pretrained.CLIPSEG, pretrained.BIOMEDCLIP, pretrained.RESNET], ids=lambda kind: kind.name
+)
 def test_the_files_are_as_large_as_those_published(folder, kind):
-    weights.check(folder / kind.name, kind)
+    pretrained.check(folder / kind.name, kind)
     assert round((folder / kind.name / kind.tensors).stat().st_size / 1e6) == kind.megabytes
 
 

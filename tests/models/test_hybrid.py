@@ -6,7 +6,7 @@ import torch
 
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.hybrid import EnsembleB, Fusion, adapter_channels
 from vlsm_helpers.models.segmenter import trainable_parameters
@@ -23,7 +23,7 @@ PROMPTS = ["polyp", "a large dark lesion on the left", "", "bump"]
 def ensemble(request):
     """At the tiny profile, with the shipped miniatures."""
     torch.manual_seed(0)
-    return members.build(request.param, **members.profile_options(request.param, PROFILES["tiny"])).eval()
+    return factory.build(request.param, **factory.profile_options(request.param, PROFILES["tiny"])).eval()
 
 
 def other_fusions(ensemble):
@@ -92,15 +92,15 @@ def test_gradients_reach_all_that_trains_and_nothing_of_the_encoders(ensemble):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_encoders_may_train_too(name):
-    options = members.profile_options(name, PROFILES["tiny"])
-    ensemble = members.build(name, **options, train="encoders").train()
+    options = factory.profile_options(name, PROFILES["tiny"])
+    ensemble = factory.build(name, **options, train="encoders").train()
     ensemble(torch.rand(2, 3, 128, 128), ["polyp", "lesion"]).square().mean().backward()
     assert trainable_parameters(ensemble) == sum(p.numel() for p in ensemble.parameters() if p.grad is not None)
     assert any(p.grad is not None for encoder in ensemble.encoders() for p in encoder.parameters())
 
 
 def test_a_member_is_made_again_from_its_configuration(ensemble):
-    again = members.build(**ensemble.config).eval()
+    again = factory.build(**ensemble.config).eval()
     again.load_state_dict(ensemble.state_dict())
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
@@ -122,10 +122,14 @@ def test_it_trains_from_cached_features_and_comes_back_from_its_checkpoint(ensem
             ensemble(row["image"][None], row["prompt"], features=features), expected, atol=1e-4, rtol=0
         )
     history = fit(
-        ensemble, cache_features(ensemble, training), view, tmp_path / "run", replace(DECODER_ONLY, epochs=2, batch_size=4)
+        ensemble,
+        cache_features(ensemble, training),
+        view,
+        tmp_path / "run",
+        replace(DECODER_ONLY, epochs=2, batch_size=4),
     )
     assert len(history) == 2
-    loaded, _ = members.load(tmp_path / "run" / "best.safetensors")
+    loaded, _ = factory.load(tmp_path / "run" / "best.safetensors")
     assert loaded.config == ensemble.config
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.no_network import run_without_network
 from vlsm_helpers.errors import WeightsError
-from vlsm_helpers.models import pretrained as weights
+from vlsm_helpers.models import pretrained
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.pretrained import BIOMEDCLIP, CLIPSEG, find, fingerprint, load_biomedclip, load_clipseg
@@ -76,12 +76,12 @@ def test_a_relative_vlsm_weights_means_one_folder_wherever_a_kernel_starts(tiny_
 
 def test_tiny_is_what_the_package_ships_and_never_the_hubs(tiny_weights, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **options: pytest.fail("the hub was asked"))
-    monkeypatch.setattr(weights, "SHIPPED", tiny_weights)
+    monkeypatch.setattr(pretrained, "SHIPPED", tiny_weights)
     (tmp_path / "tiny").mkdir()
     monkeypatch.chdir(tmp_path)  # a folder of that name stands in for nothing
     assert find("tiny", BIOMEDCLIP) == tiny_weights / "biomedclip"
     assert CLIPSeg("tiny").config["weights"] == "tiny"
-    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    monkeypatch.setattr(pretrained, "SHIPPED", tmp_path)
     with pytest.raises(
         WeightsError, match="folder is not there[\\s\\S]*restore clipseg/ in a checkout with git"
     ) as failure:

@@ -9,8 +9,7 @@ from tools.random_checkpoints import write_resnet
 from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.experiments.runs import fitting_recipe
 from vlsm_helpers.io.checkpoints import save_checkpoint
-from vlsm_helpers.models import factory as members
-from vlsm_helpers.models import pretrained as weights
+from vlsm_helpers.models import factory, pretrained
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.smp_unet import IMAGENET_MEAN, IMAGENET_STD, SMPUNet
 from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
@@ -91,7 +90,7 @@ def test_a_checkpoint_needs_no_pretrained_weights_any_more(resnet, tmp_path):
     shutil.rmtree(resnet)
     images = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
-        assert torch.equal(members.load(tmp_path / "best.safetensors")[0](images), segmenter(images))
+        assert torch.equal(factory.load(tmp_path / "best.safetensors")[0](images), segmenter(images))
 
 
 def test_weights_of_another_network_are_refused(resnet):
@@ -108,7 +107,7 @@ def test_weights_that_lack_a_tensor_or_a_file_are_refused(resnet):
         SMPUNet("resnet18", resnet)
     (resnet / "config.json").unlink()
     with pytest.raises(WeightsError, match=r"missing: config.json"):
-        weights.find(resnet, weights.RESNET)
+        pretrained.find(resnet, pretrained.RESNET)
 
 
 def test_one_that_knows_imagenet_is_trained_more_gently(small, resnet):

@@ -4,7 +4,13 @@ import torch
 from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
-from vlsm_helpers.models.state import fingerprint, encoder_hash, frozen_state, load_trainable_state_dict, trainable_state_dict
+from vlsm_helpers.models.state import (
+    encoder_hash,
+    fingerprint,
+    frozen_state,
+    load_trainable_state_dict,
+    trainable_state_dict,
+)
 from vlsm_helpers.models.unet_d import UNetD
 
 
@@ -80,4 +86,6 @@ def test_a_state_that_does_not_fit_is_refused(tiny_weights, spoil, message):
     own = {name.removeprefix("decoder."): value for name, value in trainable_state_dict(segmenter).items()}
     spoil(own)
     with pytest.raises(TrainingError, match=f"1 tensors differ .*{message}"):
-        load_trainable_state_dict(segmenter, {name if name == "more" else f"decoder.{name}": value for name, value in own.items()})
+        load_trainable_state_dict(
+            segmenter, {name if name == "more" else f"decoder.{name}": value for name, value in own.items()}
+        )

@@ -8,14 +8,14 @@ from safetensors import safe_open
 from torch import nn
 
 from tests.no_network import run_without_network
-from vlsm_helpers.models import pretrained as weights
+from vlsm_helpers.models import pretrained
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import PROFILES
 
 TINY = PROFILES["tiny"]
-KINDS = [weights.CLIPSEG, weights.BIOMEDCLIP]
+KINDS = [pretrained.CLIPSEG, pretrained.BIOMEDCLIP]
 LOGITS = f"""
 import torch
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
@@ -37,7 +37,7 @@ def biomedclipseg():
 def place(request, tiny_weights, monkeypatch):
     """The miniatures, and before them random ones of the same geometry: it had to fit before any was trained."""
     if request.param == "untrained":
-        monkeypatch.setattr(weights, "SHIPPED", tiny_weights)
+        monkeypatch.setattr(pretrained, "SHIPPED", tiny_weights)
 
 
 @pytest.mark.parametrize("make", [clipseg, biomedclipseg])
@@ -62,7 +62,7 @@ def test_token_grid_bottleneck_mask_head_and_decoder_agree(place, make):
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_miniature_is_small_in_half_precision_and_without_pickles(kind):
-    folder = weights.find("tiny", kind)
+    folder = pretrained.find("tiny", kind)
     files = list(folder.iterdir())
     assert sum(file.stat().st_size for file in files) < 8e6
     assert {file.suffix for file in files} <= {".json", ".txt", ".safetensors", ".md"}
@@ -73,7 +73,7 @@ def test_a_miniature_is_small_in_half_precision_and_without_pickles(kind):
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_miniature_has_a_card(kind):
-    card = (weights.find("tiny", kind) / "README.md").read_text(encoding="utf-8").lower()
+    card = (pretrained.find("tiny", kind) / "README.md").read_text(encoding="utf-8").lower()
     for word in ("not for clinical use", "data", "seed", "minutes", "hardware", "scores", "apache-2.0"):
         assert word in card, f"the card does not say: {word}"
 

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from tools import notebooks as stamping
 from vlsm_helpers import __version__
-from vlsm_helpers.models import pretrained as weights
+from vlsm_helpers.models import pretrained
 
 LESSONS = sorted(stamping.NOTEBOOKS.glob("*.ipynb"))
 SOLUTIONS = sorted(stamping.NOTEBOOKS.glob("solutions/*.ipynb"))
@@ -325,14 +325,14 @@ def test_an_older_version_only_warns():
 
 def test_a_notebook_wants_a_new_stamp_when_the_weights_that_it_uses_change(tiny_weights, tmp_path, monkeypatch):
     shipped = shutil.copytree(tiny_weights, tmp_path / "shipped")
-    monkeypatch.setattr(weights, "SHIPPED", shipped)
+    monkeypatch.setattr(pretrained, "SHIPPED", shipped)
     notebook = model()
     notebook.cells[7].source = "CLIPSeg(settings.profile.clipseg_weights)"
     notebook = stamping.cleaned(notebook, PLACE, {})
     assert list(notebook.metadata["vlsm"]["weights"]) == ["clipseg"]
-    others = shipped / "biomedclip" / weights.BIOMEDCLIP.tensors
+    others = shipped / "biomedclip" / pretrained.BIOMEDCLIP.tensors
     others.write_bytes(b"others")
     the_stamp_fits_the_weights(notebook, PLACE)
-    (shipped / "clipseg" / weights.CLIPSEG.tensors).write_bytes(b"others")
+    (shipped / "clipseg" / pretrained.CLIPSEG.tensors).write_bytes(b"others")
     with pytest.raises(AssertionError, match="weights that it uses changed.*run `make notebooks`"):
         the_stamp_fits_the_weights(notebook, PLACE)

@@ -12,7 +12,7 @@ from tests.models.test_published import published_state_dict
 from vlsm_helpers.course.results import measured
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.evaluation import predictions as store
+from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.fusion import RULES
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import write_predictor
@@ -37,9 +37,9 @@ def test_fusing_in_a_few_lines(toy, tmp_path, monkeypatch, capsys):
             samples = load_split("toy", split)
             masks = [read_mask(sample.mask) for sample in samples]
             ids = tuple(sample.id for sample in samples)
-            index = store.PredictionInfo(run, "toy", split, ids, tuple(mask.shape for mask in masks), "made up")
+            index = predictions.PredictionInfo(run, "toy", split, ids, tuple(mask.shape for mask in masks), "made up")
             logits = [6.0 * mask[:32, :32] - 3 + rng.normal(size=(32, 32)) for mask in masks]
-            store.write(tmp_path / "runs" / run / "logits" / f"toy-{split}", index, logits)
+            predictions.write(tmp_path / "runs" / run / "logits" / f"toy-{split}", index, logits)
     monkeypatch.chdir(tmp_path)
     exec(python_with("Store.open").replace("kvasir_polyp", "toy"), {})
     lines = capsys.readouterr().out.splitlines()

@@ -3,7 +3,7 @@ from dataclasses import fields
 import pytest
 import timm
 
-from vlsm_helpers.models import pretrained as weights
+from vlsm_helpers.models import pretrained
 from vlsm_helpers.settings.profiles import PROFILES, PUBLISHED_WEIGHTS, TINY_WEIGHTS
 
 
@@ -19,7 +19,7 @@ def test_tiny_downloads_nothing_and_full_takes_what_is_published():
     assert {tiny.clipseg_weights, tiny.biomedclip_weights} == {TINY_WEIGHTS}
     assert tiny.smp_weights is None
     assert [full.clipseg_weights, full.biomedclip_weights] == list(PUBLISHED_WEIGHTS)
-    assert full.smp_weights == weights.RESNET.hub_id
+    assert full.smp_weights == pretrained.RESNET.hub_id
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))

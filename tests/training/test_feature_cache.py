@@ -13,12 +13,12 @@ from vlsm_helpers.data.prompts import names_side
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import CourseError, SettingsError
 from vlsm_helpers.evaluation.scoring import score_split
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import PROFILES
-from vlsm_helpers.training import feature_cache as caching
+from vlsm_helpers.training import feature_cache
 from vlsm_helpers.training.feature_cache import LIMIT, PromptEmbeddings, cache_features
 from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit
 from vlsm_helpers.training.recipes import CNN
@@ -139,12 +139,12 @@ def test_a_cache_is_read_again_without_the_encoder(toy, clipseg, monkeypatch, ca
 
 def test_an_ensemble_reads_the_cache_of_the_segmenter_that_it_is_built_around(toy, monkeypatch):
     torch.manual_seed(0)
-    options = {name: members.profile_options(name, PROFILES["tiny"]) for name in ("biomedclipseg", "ensemble_a")}
-    alone, ensemble = (members.build(name, **given).eval() for name, given in options.items())
+    options = {name: factory.profile_options(name, PROFILES["tiny"]) for name in ("biomedclipseg", "ensemble_a")}
+    alone, ensemble = (factory.build(name, **given).eval() for name, given in options.items())
     first = cache_features(alone, dataset(), views=2)
     counts = watch(ensemble, monkeypatch, "encode_images")
     assert (cache_features(ensemble, dataset(), views=2).folder, counts) == (first.folder, [])
-    both = members.build("ensemble_c", **members.profile_options("ensemble_c", PROFILES["tiny"])).eval()
+    both = factory.build("ensemble_c", **factory.profile_options("ensemble_c", PROFILES["tiny"])).eval()
     assert cache_features(both, dataset(), views=2).folder != first.folder
 
 
@@ -180,7 +180,7 @@ def test_the_key_changes_with_taps_and_sizes(toy, tiny_weights, clipseg, monkeyp
     samples = load_split("toy", "train")
     folders = [cache_features(segmenter, dataset()).folder for segmenter in segmenters]
     folders.append(cache_features(clipseg, SegmentationDataset(samples, 48, prompt="p2", augment=True)).folder)
-    monkeypatch.setattr(caching, "FORMAT", caching.FORMAT + 1)
+    monkeypatch.setattr(feature_cache, "FORMAT", feature_cache.FORMAT + 1)
     folders.append(cache_features(clipseg, dataset()).folder)
     assert len(set(folders)) == len(segmenters) + 2
 
@@ -275,7 +275,9 @@ def test_a_prompt_is_embedded_once_and_whatever_stands_beside_it(clipseg, monkey
 
 
 def pair(segmenter, augment=True):
-    return cache_features(segmenter, dataset(augment=augment), views=3), cache_features(segmenter, dataset("val", augment=False))
+    return cache_features(segmenter, dataset(augment=augment), views=3), cache_features(
+        segmenter, dataset("val", augment=False)
+    )
 
 
 def test_a_decoder_trained_from_the_cache_learns_what_it_would_learn_without(toy, tiny_weights, tmp_path, monkeypatch):
@@ -341,7 +343,7 @@ def test_a_run_keeps_the_decoder_and_not_the_frozen_encoders(toy, clipseg, tmp_p
         names = [key.removeprefix("model.") for key in load_file(tmp_path / "run" / name)]
         assert any(key.startswith("decoder.") for key in names)
         assert not any(key.startswith("clip.") for key in names)
-    loaded, facts = members.load(tmp_path / "run" / BEST)
+    loaded, facts = factory.load(tmp_path / "run" / BEST)
     image = dataset("test", augment=False)[0]["image"][None]
     with torch.no_grad():
         torch.testing.assert_close(loaded(image, "square"), clipseg(image, "square"), atol=1e-5, rtol=0)

@@ -17,7 +17,7 @@ from tests.conftest import write_toy
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import TrainingError
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit, segmentation_loss
 from vlsm_helpers.training.recipes import CNN, PUBLISHED
@@ -240,8 +240,8 @@ def test_as_many_parameters_get_a_gradient_as_fit_says(toy, tiny_weights, tmp_pa
         pytest.importorskip("peft")
     if member != "unet_d":
         options = options | {"weights": tiny_weights / {"clipseg": "clipseg", "biomedclipseg": "biomedclip"}[member]}
-    fit(members.build(member, **options), *datasets(), tmp_path / "run", replace(SHORT, epochs=1))
-    segmenter = members.build(member, **options)
+    fit(factory.build(member, **options), *datasets(), tmp_path / "run", replace(SHORT, epochs=1))
+    segmenter = factory.build(member, **options)
     segmenter(torch.rand(2, 3, 32, 32), ["square", "bright square"]).square().mean().backward()
     reached = sum(parameter.numel() for parameter in segmenter.parameters() if parameter.grad is not None)
     everything = sum(parameter.numel() for parameter in segmenter.parameters())
@@ -251,7 +251,7 @@ def test_as_many_parameters_get_a_gradient_as_fit_says(toy, tiny_weights, tmp_pa
 def test_encoders_learn_at_their_own_rate(toy, tiny_weights, tmp_path):
     """AdamW's first step moves every weight by about its learning rate, whatever the gradient."""
     recipe = replace(SHORT, epochs=1, batch_size=12, schedule="constant", learning_rate=1e-3, encoder_rate=0.01)
-    segmenter = members.build("clipseg", weights=tiny_weights / "clipseg", train="encoders")
+    segmenter = factory.build("clipseg", weights=tiny_weights / "clipseg", train="encoders")
     before = {name: parameter.detach().clone() for name, parameter in segmenter.named_parameters()}
     fit(segmenter, *datasets(), tmp_path / "run", replace(recipe, weight_decay=0.0))
     moved = {name: (parameter - before[name]).abs().max().item() for name, parameter in segmenter.named_parameters()}
@@ -266,7 +266,7 @@ def test_a_run_with_two_rates_that_died_ends_with_the_same_numbers(toy, tiny_wei
 
     def run(folder, before=lambda segmenter: None):
         torch.manual_seed(0)
-        segmenter = members.build("clipseg", weights=tiny_weights / "clipseg", train="encoders")
+        segmenter = factory.build("clipseg", weights=tiny_weights / "clipseg", train="encoders")
         before(segmenter)
         return fit(segmenter, *datasets(), tmp_path / folder, recipe)
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from vlsm_helpers.training.recipes import DECODER_ONLY, FULL, FULL_LOW_LR, CNN, PUBLISHED, RECIPES
+from vlsm_helpers.training.recipes import CNN, DECODER_ONLY, FULL, FULL_LOW_LR, PUBLISHED, RECIPES
 
 
 def test_the_published_recipe_is_what_the_authors_code_does():

@@ -16,8 +16,7 @@ matplotlib.use("Agg")
 from vlsm_helpers import plots
 from vlsm_helpers.evaluation.prompting import PromptedImages
 from vlsm_helpers.models.clipseg import CLIPSeg
-from vlsm_helpers.widgets import PromptExplorer, PromptModel
-from vlsm_helpers.widgets import display as shown
+from vlsm_helpers.widgets import PromptExplorer, PromptModel, display
 from vlsm_helpers.widgets.prompt import SIDE
 
 COLAB_IPYWIDGETS = "7.7.1"
@@ -150,11 +149,11 @@ def test_pictures_have_names(model):
 
 def test_it_displays_the_widget_and_a_sentence_for_pages_without_a_kernel(explorer, monkeypatch):
     displayed = []
-    monkeypatch.setattr(shown, "display", lambda bundle, metadata, raw: displayed.append((bundle, raw)))
+    monkeypatch.setattr(display, "display", lambda bundle, metadata, raw: displayed.append((bundle, raw)))
     explorer._ipython_display_()
     [(bundle, raw)] = displayed
     assert raw
-    assert bundle[shown.WIDGET_VIEW]["model_id"] == explorer.box.model_id
+    assert bundle[display.WIDGET_VIEW]["model_id"] == explorer.box.model_id
     assert "kernel" in bundle["text/plain"]
 
 

@@ -10,15 +10,14 @@ from PIL import Image
 
 matplotlib.use("Agg")
 
-from tests.fusion.test_interactive import blurred
-from tests.fusion.test_weighted import toy_store
 from tests.data.phantoms.test_phantoms import YARDSTICK, fixed_work, least_time
 from tests.evaluation.test_predictions import index
+from tests.fusion.test_interactive import blurred
+from tests.fusion.test_weighted import toy_store
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.fusion.weighted import WeightedFusion
-from vlsm_helpers.widgets import FusionExplorer
-from vlsm_helpers.widgets import display as shown
+from vlsm_helpers.widgets import FusionExplorer, display
 from vlsm_helpers.widgets.fusion import MAP, SIDE, SMALL
 
 
@@ -157,10 +156,10 @@ def test_names_are_shown_as_they_are(toy):
 
 def test_it_displays_the_widget_and_a_still_for_pages_without_a_kernel(explorer, monkeypatch):
     displayed = []
-    monkeypatch.setattr(shown, "display", lambda bundle, metadata, raw: displayed.append((bundle, metadata)))
+    monkeypatch.setattr(display, "display", lambda bundle, metadata, raw: displayed.append((bundle, metadata)))
     explorer._ipython_display_()
     [(bundle, metadata)] = displayed
-    assert bundle[shown.WIDGET_VIEW]["model_id"] == explorer.box.model_id
+    assert bundle[display.WIDGET_VIEW]["model_id"] == explorer.box.model_id
     assert bundle["image/png"].startswith("iVBOR")
     assert metadata == {"image/png": {"alt": repr(explorer)}}
     assert f"[Dice {explorer.model.dice().mean():.3f} of 0.33 unet_d, 0.33 clipseg" in repr(explorer)

@@ -20,7 +20,7 @@ from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.prompts import ladder
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.errors import DataError, SettingsError
-from vlsm_helpers.io import atomic as stamped
+from vlsm_helpers.io import atomic
 from vlsm_helpers.settings import data_folder, writable
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # of the images, of those with a lesion and of those without
@@ -100,7 +100,7 @@ def adopt(
     lesions = _read_all(samples)
     numbers, joined = _together(samples, named, alike)
     splits = split_groups(numbers, lesions, seed)
-    with stamped.new_folder(target) as fresh:
+    with atomic.new_folder(target) as fresh:
         _write(fresh, samples, named, splits, noun, modality)
     passed_over = [told for folder in dict.fromkeys((Path(images), Path(masks))) if (told := _passed_over(folder))]
     return Adopted(target, sorted(Counter(numbers).values()), joined, passed_over, check(name, folder=target.parent))

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.errors import DataError
-from vlsm_helpers.io import atomic as stamped
+from vlsm_helpers.io import atomic
 from vlsm_helpers.settings import cache_folder, writable
 
 FORMAT = 2  # counts up when the way pixels are made square changes, so that older files are not read
@@ -27,8 +27,8 @@ def squares(samples: Sequence[Sample], size: int) -> tuple[np.ndarray, np.ndarra
     """
     key = _key(samples, size)
     folder = writable(cache_folder() / "pixels") / key[:20]
-    if not stamped.is_complete(folder, key):
-        stamped.write(folder, key, partial(_fill, samples, size))
+    if not atomic.is_complete(folder, key):
+        atomic.write(folder, key, partial(_fill, samples, size))
     return np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "masks.npy", mmap_mode="r")
 
 
@@ -55,8 +55,8 @@ def _key(samples: Sequence[Sample], size: int) -> str:
 def _fill(samples: Sequence[Sample], size: int, folder: Path) -> None:
     pixels, shape, broken = np.dtype(np.uint8), (len(samples), size, size), []
     with (
-        stamped.array_file(folder / "images.npy", pixels, (*shape, 3)) as images,
-        stamped.array_file(folder / "masks.npy", pixels, shape) as masks,
+        atomic.array_file(folder / "images.npy", pixels, (*shape, 3)) as images,
+        atomic.array_file(folder / "masks.npy", pixels, shape) as masks,
     ):
         for sample in tqdm(samples, desc=f"decoding to {size} px", unit="image", delay=2):
             try:

@@ -21,7 +21,7 @@ from torch import Tensor
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample, load_split
 from vlsm_helpers.errors import DataError
-from vlsm_helpers.io import atomic as stamped
+from vlsm_helpers.io import atomic
 from vlsm_helpers.models.segmenter import resize
 
 LOGITS, INDEX = "logits.npy", "index.json"
@@ -55,7 +55,7 @@ def write(folder: Path, index: PredictionInfo, logits: Iterable[np.ndarray]) -> 
     a NaN or an infinite logit, naming the image, and for another number of images, and SettingsError where it cannot be
     written; what was there before is then kept.
     """
-    stamped.write(Path(folder), _key(index), partial(_fill, index, iter(logits)))
+    atomic.write(Path(folder), _key(index), partial(_fill, index, iter(logits)))
 
 
 def read(folder: Path) -> Prediction:
@@ -64,7 +64,7 @@ def read(folder: Path) -> Prediction:
     try:
         facts = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         index = PredictionInfo(**facts | {"ids": tuple(facts["ids"]), "sizes": tuple(map(tuple, facts["sizes"]))})
-        if not stamped.is_complete(folder, _key(index)):
+        if not atomic.is_complete(folder, _key(index)):
             raise ValueError("its files are not as long as their stamp says")
         logits = np.load(folder / LOGITS, mmap_mode="r")
         if logits.ndim != 3 or len(logits) != len(index.ids) or logits.dtype != np.float16:
@@ -103,7 +103,7 @@ class PredictionStore:
         self._predictions, self._samples = list(predictions), samples
 
     @classmethod
-    def open(cls, folders: Iterable[Path], samples: Sequence[Sample] | None = None) -> "Store":
+    def open(cls, folders: Iterable[Path], samples: Sequence[Sample] | None = None) -> "PredictionStore":
         """The store of the predictions in `folders`."""
         return cls([read(folder) for folder in folders], samples)
 
@@ -115,7 +115,7 @@ class PredictionStore:
         """Pixels a side of the largest member's logits."""
         return max(one.logits.shape[-1] for one in self._predictions)
 
-    def of(self, names: Sequence[str]) -> "Store":
+    def of(self, names: Sequence[str]) -> "PredictionStore":
         """The store of some of its members, in this order. Raises DataError, with the nearest name, for one there is not."""
         by_name = dict(zip(self.names, self._predictions, strict=True))
         if unknown := [name for name in names if name not in by_name]:
@@ -165,7 +165,7 @@ def _fill(index: PredictionInfo, logits: Iterator[np.ndarray], folder: Path) -> 
     if first is None or np.ndim(first) != 2:
         raise DataError("There are no logits (S, S).", where=index.member, hint="give one array an image.")
     shape, given = (len(index.ids), *np.shape(first)), 0
-    with stamped.array_file(folder / LOGITS, np.dtype(np.float16), shape) as file:
+    with atomic.array_file(folder / LOGITS, np.dtype(np.float16), shape) as file:
         for given, one in enumerate(itertools.chain([first], logits), start=1):
             if given > len(index.ids):
                 break

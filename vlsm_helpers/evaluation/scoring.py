@@ -13,7 +13,7 @@ from tqdm import tqdm
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample
-from vlsm_helpers.io import atomic as stamped
+from vlsm_helpers.io import atomic
 from vlsm_helpers.metrics.overlap import score
 from vlsm_helpers.metrics.statistics import bootstrap_mean
 from vlsm_helpers.models.segmenter import Segmenter
@@ -109,7 +109,7 @@ def keep(path: Path, rows: pd.DataFrame) -> None:
         older = pd.read_csv(path, dtype={"id": str})
         same = (older["dataset"] == rows["dataset"].iloc[0]) & (older["split"] == rows["split"].iloc[0])
         rows = pd.concat([older[~same], rows])
-    stamped.write_text(path, rows.to_csv(index=False))
+    atomic.write_text(path, rows.to_csv(index=False))
 
 
 def worst_and_best(per_image: pd.DataFrame, count: int = 3) -> pd.DataFrame:

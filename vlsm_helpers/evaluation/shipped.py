@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from vlsm_helpers.errors import DataError
-from vlsm_helpers.evaluation.predictions import PredictionInfo, Prediction, PredictionStore
+from vlsm_helpers.evaluation.predictions import Prediction, PredictionInfo, PredictionStore
 
 FOLDER = Path(str(resources.files("vlsm_helpers").joinpath("tiny_predictions")))
 INDEX = "index.json"

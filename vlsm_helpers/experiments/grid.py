@@ -24,7 +24,7 @@ from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS, PER_IMAGE, evaluate_run, predict_run, train_member
 from vlsm_helpers.fusion import MemberLogits, WeightedMean
 from vlsm_helpers.fusion.weighted import WeightedFusion, evaluate_fusion
-from vlsm_helpers.io import atomic as stamped
+from vlsm_helpers.io import atomic
 
 FOLDER = "reproduce"  # within the runs folder
 DONE, LOCK, FUSION, FUSION_SCORES = "done.json", ".lock", "fusion.json", "fusion.csv"
@@ -242,7 +242,7 @@ def _do(plan: Plan, cell: Cell) -> None:
         "hardware": settings.hardware(),
         "versions": settings.versions(),
     }
-    stamped.write_text(cell.folder / DONE, json.dumps(mark, indent=1))
+    atomic.write_text(cell.folder / DONE, json.dumps(mark, indent=1))
 
 
 def _train(plan: Plan, cell: Cell, tests: Sequence[str]) -> None:

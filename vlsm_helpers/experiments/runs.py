@@ -12,9 +12,9 @@ from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample, load_split
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.evaluation import predictions as store
+from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.evaluation.scoring import keep, predict, score_split, summarise
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.segmenter import Segmenter
@@ -24,7 +24,7 @@ from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import TINY_WEIGHTS, Profile
 from vlsm_helpers.training.feature_cache import VIEWS, cache_features, has_frozen_encoders
 from vlsm_helpers.training.loop import BEST, fit
-from vlsm_helpers.training.recipes import DECODER_ONLY, FULL, FULL_LOW_LR, CNN, CNN_PRETRAINED, RECIPES, Recipe
+from vlsm_helpers.training.recipes import CNN, CNN_PRETRAINED, DECODER_ONLY, FULL, FULL_LOW_LR, RECIPES, Recipe
 
 PER_IMAGE = "per_image.csv"
 LOGITS = "logits"  # the folder of the run's predictions
@@ -61,7 +61,7 @@ def train_member(
     profile, _ = settings.choose_profile()
     size = size or profile.image_size
     settings.seed_everything(seed)
-    segmenter = members.build(member, **(members.profile_options(member, profile) | options))
+    segmenter = factory.build(member, **(factory.profile_options(member, profile) | options))
     _start(segmenter, warm_start, profile)
     changes = {key: value for key, value in {"epochs": epochs, "batch_size": batch_size}.items() if value is not None}
     chosen = replace(RECIPES[recipe] if recipe else fitting_recipe(segmenter), **changes)
@@ -119,7 +119,7 @@ def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> 
     The rows of each image go to the run's per_image.csv (with the columns dataset and split), in place of older ones.
     """
     run = Path(run)
-    segmenter, facts = members.load(run / BEST)
+    segmenter, facts = factory.load(run / BEST)
     names = [dataset] if dataset else facts["dataset"]
     samples = _samples(names, split)
     segmenter.to(settings.device(), memory_format=torch.channels_last)
@@ -137,13 +137,13 @@ def predict_run(run: Path, split: str, dataset: str | None = None, name: str | N
     a run of several datasets, unless one is named.
     """
     run = Path(run)
-    segmenter, facts = members.load(run / BEST)
+    segmenter, facts = factory.load(run / BEST)
     if dataset is None and len(facts["dataset"]) > 1:
         raise SettingsError("The run was trained on several datasets.", where=run, hint="name one of them.")
     dataset = dataset or facts["dataset"][0]
     samples = load_split(dataset, split)
     segmenter.to(settings.device(), memory_format=torch.channels_last)
-    index = store.PredictionInfo(
+    index = predictions.PredictionInfo(
         member=name or facts["member"]["name"],
         dataset=dataset,
         split=split,
@@ -153,5 +153,5 @@ def predict_run(run: Path, split: str, dataset: str | None = None, name: str | N
     )
     images = SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"])
     folder = settings.writable(run / LOGITS) / f"{dataset}-{split}"
-    store.write(folder, index, (logits.numpy() for _, logits in predict(segmenter, images)))
+    predictions.write(folder, index, (logits.numpy() for _, logits in predict(segmenter, images)))
     return folder

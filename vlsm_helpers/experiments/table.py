@@ -10,7 +10,7 @@ from vlsm_helpers import settings
 from vlsm_helpers.evaluation.scoring import LESION_ONLY
 from vlsm_helpers.experiments.grid import FOLDER, Cell, Plan
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT
-from vlsm_helpers.io import atomic as stamped
+from vlsm_helpers.io import atomic
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
 
 COLUMNS = (
@@ -125,8 +125,8 @@ def write(plan: Plan) -> pd.DataFrame:
     """Write the table of what is done by now, table.csv and table.md, to runs/reproduce/; the table."""
     found = table(plan)
     folder = settings.writable(settings.runs_folder() / FOLDER)
-    stamped.write_text(folder / f"{TABLE}.csv", found.to_csv(index=False))
-    stamped.write_text(folder / f"{TABLE}.md", markdown(readable(found)))
+    atomic.write_text(folder / f"{TABLE}.csv", found.to_csv(index=False))
+    atomic.write_text(folder / f"{TABLE}.md", markdown(readable(found)))
     return found
 
 

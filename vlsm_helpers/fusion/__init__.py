@@ -1,7 +1,7 @@
 """Late fusion: members trained apart, their logits brought together by a rule that is fit on validation and judged on test."""
 
 from vlsm_helpers.fusion.learned import PixelGate, Stacking, TemperatureMean
-from vlsm_helpers.fusion.rule import Rule, MemberLogits
+from vlsm_helpers.fusion.rule import MemberLogits, Rule
 from vlsm_helpers.fusion.search import WeightedMean
 from vlsm_helpers.fusion.simple import And, BestSingle, EntropyWeighted, MajorityVote, MeanLogit, MeanProbability, Or
 
@@ -28,7 +28,7 @@ __all__ = [
     "MajorityVote",
     "MeanLogit",
     "MeanProbability",
+    "MemberLogits",
     "Rule",
-    "Validation",
 ]
 __all__ += ["Or", "PixelGate", "Stacking", "TemperatureMean", "WeightedMean"]

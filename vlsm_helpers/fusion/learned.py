@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlsm_helpers.fusion.rule import Rule, MemberLogits, best_threshold, check, mask_dice
+from vlsm_helpers.fusion.rule import MemberLogits, Rule, best_threshold, check, mask_dice
 from vlsm_helpers.fusion.simple import MeanProbability, entropy
 
 COOLEST, HOTTEST = 0.05, 20.0  # temperatures that are tried

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlsm_helpers.fusion import simplex as triangle
-from vlsm_helpers.fusion.rule import THRESHOLDS, Rule, MemberLogits, check, dice_of
+from vlsm_helpers.fusion.rule import THRESHOLDS, MemberLogits, Rule, check, dice_of
+from vlsm_helpers.fusion.simplex import above, crossings, joined
 
 STEPS = 20  # of the simplex: weights are multiples of 1/20
 EXACT = 3  # members up to which every point of the simplex is tried
@@ -114,8 +114,8 @@ def _everywhere(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, T
     for start in range(0, len(truth), some):
         part = slice(start, start + some)
         values, boundaries = _in_integers(logits[:, part].flatten(2), of_logits)
-        parts.append(triangle.crossings(values, truth[part], boundaries, STEPS))
-    true, counted = truth.sum(1, keepdim=True), triangle.above(triangle.joined(parts))
+        parts.append(crossings(values, truth[part], boundaries, STEPS))
+    true, counted = truth.sum(1, keepdim=True), above(joined(parts))
     return {point: dice_of(true, above.sum(1), above[:, 1].double()).mean(0) for point, above in counted}
 
 

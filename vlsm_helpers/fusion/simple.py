@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vlsm_helpers.fusion.rule import Rule, MemberLogits, best_threshold, check
+from vlsm_helpers.fusion.rule import MemberLogits, Rule, best_threshold, check
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,9 @@ class WeightedFusion:
         rule = WeightedMean(self.mean_of == "logits", tuple(self.weights.values()))
         return rule(logits / self.temperature)
 
-    def probabilities(self, store: PredictionStore, size: int | tuple[int, int], images: Sequence[int] | None = None) -> Tensor:
+    def probabilities(
+        self, store: PredictionStore, size: int | tuple[int, int], images: Sequence[int] | None = None
+    ) -> Tensor:
         """Probabilities float32 (n, *size) of the images `images` of a store, all by default.
 
         Raises DataError, with the nearest name, where a weight belongs to no member of the store; members without a weight

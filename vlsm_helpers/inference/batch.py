@@ -17,7 +17,7 @@ from vlsm_helpers import settings
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.errors import DataError, SettingsError
 from vlsm_helpers.inference.predictor import Predictor, Segmentation
-from vlsm_helpers.io import atomic as stamped
+from vlsm_helpers.io import atomic
 from vlsm_helpers.models.state import fingerprint
 from vlsm_helpers.plots.overlays import overlay
 
@@ -77,8 +77,8 @@ def _begin(output: Path, images: Sequence[Path], asked: dict) -> pd.DataFrame:
             what = f"{len(there)} files are there already, such as {there[0].name}."
             raise SettingsError(what, where=output, hint="name another folder.")
         rows = pd.DataFrame(columns=list(COLUMNS))
-        stamped.write_text(output / ASKED, json.dumps(asked, indent=1))
-    stamped.write_text(output / TABLE, rows.to_csv(index=False))
+        atomic.write_text(output / ASKED, json.dumps(asked, indent=1))
+    atomic.write_text(output / TABLE, rows.to_csv(index=False))
     return rows
 
 

@@ -22,9 +22,9 @@ from vlsm_helpers.data.pixel_cache import square_image
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.fusion.simple import entropy
 from vlsm_helpers.fusion.weighted import WeightedFusion
-from vlsm_helpers.io import atomic as stamped
+from vlsm_helpers.io import atomic
 from vlsm_helpers.metrics.calibration import disagreement
-from vlsm_helpers.models import factory as members
+from vlsm_helpers.models import factory
 from vlsm_helpers.models.segmenter import resize
 
 FACTS, FUSION, CARD = "predictor.json", "fusion.json", "README.md"
@@ -106,9 +106,9 @@ class Predictor:
 
     @classmethod
     def of_checkpoints(cls, checkpoints: Mapping[str, Path], fusion: WeightedFusion, prompt: str) -> "Predictor":
-        """The predictor of trained members, by name their best.safetensors. Raises CourseErrors as `members.load` does, and
+        """The predictor of trained members, by name their best.safetensors. Raises CourseErrors as `factory.load` does, and
         SettingsError for members that were trained at different sizes."""
-        loaded = {name: members.load(path) for name, path in checkpoints.items()}
+        loaded = {name: factory.load(path) for name, path in checkpoints.items()}
         sizes = {facts["image_size"] for _, facts in loaded.values()}
         if len(sizes) > 1:
             raise SettingsError(
@@ -132,7 +132,7 @@ def write_predictor(
         if not Path(path).is_file():
             raise SettingsError(f"The checkpoint of {name} is missing.", where=path, hint="train it first.")
     settings.writable(folder.absolute().parent)
-    with stamped.new_folder(folder) as fresh:
+    with atomic.new_folder(folder) as fresh:
         for name, path in checkpoints.items():
             shutil.copyfile(path, fresh / f"{name}.safetensors")
         fusion.save(fresh / FUSION)

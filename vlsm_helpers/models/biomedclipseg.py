@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.models.biomedclip import tap
 from vlsm_helpers.models.clipseg import CLIPSeg
-from vlsm_helpers.models.pretrained import resolve_source, load_biomedclip
+from vlsm_helpers.models.pretrained import load_biomedclip, resolve_source
 from vlsm_helpers.models.segmenter import Features
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter, check_taps
 from vlsm_helpers.settings.profiles import BIOMEDCLIP_WEIGHTS

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.models.pretrained import resolve_source, load_clipseg
+from vlsm_helpers.models.pretrained import load_clipseg, resolve_source
 from vlsm_helpers.models.segmenter import Features
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter, check_taps
 from vlsm_helpers.settings.profiles import CLIPSEG_WEIGHTS

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vlsm_helpers.models.pretrained import resolve_source, load_encoder
+from vlsm_helpers.models.pretrained import load_encoder, resolve_source
 from vlsm_helpers.models.segmenter import Features, Segmenter, empty_text, resize
 
 STRIDE = 32  # every encoder of the library halves a side five times

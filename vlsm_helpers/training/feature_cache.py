@@ -29,7 +29,7 @@ from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.prompts import names_side
 from vlsm_helpers.data.transforms import build_transforms
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.io import atomic as stamped
+from vlsm_helpers.io import atomic
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.state import fingerprint, frozen_state
 
@@ -71,7 +71,7 @@ def cache_features(
     identity = _identity(segmenter)
     key = _key(identity, store)
     folder = root / key[:20]
-    if not stamped.is_complete(folder, key):
+    if not atomic.is_complete(folder, key):
         layout = _layout(segmenter, dataset.size)
         gigabytes = len(store) * sum(math.prod(shape) * dtype.itemsize for dtype, shape in layout.values()) / 1e9
         views_of_images = f"{len(store):,} views of {len(dataset):,} images"
@@ -83,7 +83,7 @@ def cache_features(
             )
             return dataset
         print(f"caching the features of {views_of_images}: {gigabytes * 1000:,.1f} MB")
-        stamped.write(folder, key, partial(_fill, segmenter, store, layout))
+        atomic.write(folder, key, partial(_fill, segmenter, store, layout))
     return CachedDataset(store, folder, identity)
 
 
@@ -246,7 +246,7 @@ def _fill(segmenter: Segmenter, store: _Views, layout: dict[str, Entry], folder:
     lead = (len(store.source), store.views)
     with ExitStack() as stack, tqdm(total=len(store), desc="features", unit="image", delay=2) as bar:
         files = [
-            stack.enter_context(stamped.array_file(folder / f"{name}.npy", dtype, lead + shape))
+            stack.enter_context(atomic.array_file(folder / f"{name}.npy", dtype, lead + shape))
             for name, (dtype, shape) in layout.items()
         ]
         for batch in data.DataLoader(store, BATCH):

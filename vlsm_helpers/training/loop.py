@@ -19,7 +19,7 @@ from tqdm import tqdm
 from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.errors import TrainingError
-from vlsm_helpers.io import atomic as stamped
+from vlsm_helpers.io import atomic
 from vlsm_helpers.io.checkpoints import (
     flatten_optimizer,
     load_checkpoint,
@@ -128,7 +128,7 @@ class _Trainer:
             if (self.run / SETTINGS).exists():
                 _refuse_other_settings(self.run, json.loads((self.run / SETTINGS).read_text()), self.settings)
             else:
-                stamped.write_text(self.run / SETTINGS, json.dumps(self.settings, indent=1))
+                atomic.write_text(self.run / SETTINGS, json.dumps(self.settings, indent=1))
         if not (self.run / LAST).exists():
             return
         tensors, facts = load_checkpoint(self.run / LAST)
@@ -251,7 +251,7 @@ class _Trainer:
         tensors |= prefixed("optimizer.", flatten_optimizer(self.optimizer))
         self.save(LAST, tensors, asdict(state))
         if self.accelerator.is_main_process:
-            stamped.write_text(self.run / METRICS, self.history().to_csv(index=False))
+            atomic.write_text(self.run / METRICS, self.history().to_csv(index=False))
 
     def save(self, name: str, tensors: dict[str, Tensor], facts: dict) -> None:
         if self.accelerator.is_main_process:

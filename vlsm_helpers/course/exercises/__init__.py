@@ -6,13 +6,13 @@ Each takes the reader's answer. On `...` it says that there is none yet; a wrong
 
 from vlsm_helpers.course.exercises.answers import WrongAnswer
 from vlsm_helpers.course.exercises.ensembles import (
-    check_tokens_to_map,
     check_depends_on_neighbours,
     check_fusion_parameters,
     check_image_oracle,
     check_majority_vote,
     check_simplex_points,
     check_token_mixing,
+    check_tokens_to_map,
     check_weighted_probability,
 )
 from vlsm_helpers.course.exercises.members import (
@@ -41,7 +41,6 @@ from vlsm_helpers.course.exercises.own_data import (
 
 __all__ = [
     "WrongAnswer",
-    "check_as_map",
     "check_best_threshold",
     "check_cached_megabytes",
     "check_coin_bits",
@@ -67,5 +66,6 @@ __all__ = [
     "check_soft_dice",
     "check_token_count",
     "check_token_mixing",
+    "check_tokens_to_map",
     "check_weighted_probability",
 ]
