@@ -168,8 +168,8 @@ def caches(given: Given) -> list[dict]:
         images = 8 if given.tiny else 96
         measured = features.seconds(Path(folder) / "biomedclip", given.dataset, images, given.rounds)
     wanted = {features.CACHED: "10 times as fast"}
-    found = rows(f"an epoch, seconds an image, {images} images", measured.taken, wanted)
-    anew, kept = (np.median(measured.taken[way]) for way in (features.ANEW, features.CACHED))
+    found = rows(f"an epoch, seconds an image, {images} images", measured.epochs, wanted)
+    anew, kept = (np.median(measured.epochs[way]) for way in (features.COMPUTED, features.CACHED))
     for epochs in (10, 24, DECODER_ONLY.epochs):
         views = replace(DECODER_ONLY, epochs=epochs).views(VIEWS)
         taken = {"anew": [epochs * anew], FILLED: [views * measured.making + epochs * kept]}

@@ -123,16 +123,16 @@ def control(stores: Mapping[str, PredictionStore]) -> pd.Series:
 
 
 def table(rows: pd.DataFrame) -> str:
-    """Markdown: whether fusing can work, then the rules."""
+    """Markdown: complementarity of the members, then the rules."""
     scores = {
         dataset: {rule: group.pivot(index="seed", columns="id", values="dice") for rule, group in part.groupby("rule")}
         for dataset, part in rows.groupby("dataset", sort=False)
     }
-    return "\n".join([*_potentials(scores), "", *_rules(scores)])
+    return "\n".join([*_complementarity(scores), "", *_rules(scores)])
 
 
-def _potentials(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[str]:
-    """Lines of a table: members alone, and what one could gain who knew which of them to trust; seeds pooled."""
+def _complementarity(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[str]:
+    """Lines of a table: each member, and oracles that choose between them; seeds pooled."""
     columns = [*MEMBERS, "per-image oracle", PIXEL_ORACLE, "correlations", *(f"won by {label}" for label in MEMBERS)]
     lines = [f"| dataset | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for dataset, dice in scores.items():
@@ -141,32 +141,32 @@ def _potentials(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[str]:
         percent = [*found.members.values(), found.image_oracle, found.pixel_oracle]
         correlations = ", ".join(f"{one:.2f}" for one in found.correlations.values())
         cells = [*(f"{100 * one:.1f}" for one in percent), correlations]
-        cells += [f"{100 * one:.0f} %" for one in found.won.values()]
+        cells += [f"{100 * one:.0f} %" for one in found.best_on.values()]
         lines.append(f"| {dataset} | {' | '.join(cells)} |")
     return lines
 
 
 def _rules(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[str]:
-    """Lines of a table: a rule's Dice, and its differences to the best single member and to both controls."""
-    rivals = (BEST_SINGLE, MIRRORED, AVERAGED)
-    lines = [f"| dataset | rule | Dice on test, % | seeds | {' | '.join(f'against {rival}' for rival in rivals)} |"]
-    lines.append("|---" * (4 + len(rivals)) + "|")
+    """Lines of a table: a rule's Dice, and its differences to the three baselines."""
+    baselines = (BEST_SINGLE, MIRRORED, AVERAGED)
+    lines = [f"| dataset | rule | Dice on test, % | seeds | {' | '.join(f'against {one}' for one in baselines)} |"]
+    lines.append("|---" * (4 + len(baselines)) + "|")
     for dataset, dice in scores.items():
         for rule in [name for name in (*(rule.name for rule in RULES), MIRRORED, AVERAGED) if name in dice]:
             by_seed = 100 * dice[rule].mean(axis=1)
             spread = f" ± {by_seed.std():.1f}" if len(by_seed) > 1 else ""
-            cells = [_difference(dice, rule, rival) for rival in rivals]
+            cells = [_difference(dice, rule, one) for one in baselines]
             lines.append(
                 f"| {dataset} | {rule} | {by_seed.mean():.1f}{spread} | {len(by_seed)} | {' | '.join(cells)} |"
             )
     return lines
 
 
-def _difference(dice: Mapping[str, pd.DataFrame], rule: str, rival: str) -> str:
-    """The mean difference on the same images and seeds, in points, with a 95 % interval; empty where one was not measured."""
-    if rule == rival or rival not in dice:
+def _difference(dice: Mapping[str, pd.DataFrame], rule: str, baseline: str) -> str:
+    """The mean difference on the same images and seeds, in percentage points, with a 95 % interval; empty without both."""
+    if rule == baseline or baseline not in dice:
         return ""
-    difference = (dice[rule] - dice[rival]).dropna()
+    difference = (dice[rule] - dice[baseline]).dropna()
     mean, low, high, _ = bootstrap_seeds(100 * difference.to_numpy(), resamples=2000)
     return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
@@ -176,7 +176,7 @@ def _renamed(prediction: Prediction, name: str) -> Prediction:
 
 
 def main() -> None:
-    """Measure what is asked for; both files are written after every seed, and rows of others in them are kept."""
+    """Measure the given datasets; both files are written after every seed and keep the rows of other datasets."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("datasets", nargs="*", default=DRAWN)
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
