@@ -87,7 +87,7 @@ class PromptedImages:
         return (torch.sigmoid(logits) > threshold).float().mean(dim=(1, 2)).numpy()
 
     def score(self, logits: Tensor, threshold: float = 0.5) -> pd.DataFrame:
-        """The table, a row an image, that `evaluation.score_split` gives, from logits (N, S, S)."""
+        """The table, a row an image, that `evaluation.evaluate` gives, from logits (N, S, S)."""
         triples = zip(self.ids, logits, self.masks, strict=True)
         return pd.DataFrame([{"id": name} | score_image(one, mask, threshold) for name, one, mask in triples])
 

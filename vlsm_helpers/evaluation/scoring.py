@@ -51,13 +51,20 @@ def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(logits[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
-def score_split(
+def evaluate(
     segmenter: Segmenter, dataset: SegmentationDataset | CachedDataset, *, threshold: float = 0.5
 ) -> pd.DataFrame:
     """A row an image: id, dice, iou, hd95, hd95_relative, nsd (see `metrics.score`), and the shares of foreground
     pixels, in [0, 1], of the true mask (`foreground`) and of the prediction (`predicted`).
 
-    Logits are resized to the true mask's original size and cut at the probability `threshold`.
+    Logits are resized to the true mask's original size; a probability above `threshold` is foreground. `summarise` makes
+    means with intervals of it. Raises SettingsError and DataError as `predict` does, and DataError for an unreadable mask.
+
+    >>> import vlsm_helpers as vlsm
+    >>> test = vlsm.SegmentationDataset(vlsm.load_split("phantom_skin", "test")[:4], size=64)
+    >>> scores = vlsm.evaluate(vlsm.build("unet_d", "tiny"), test)
+    >>> len(scores), float(scores["dice"].mean()) <= 1
+    (4, True)
     """
     rows = [
         {"id": sample.id} | score_image(logits, read_mask(sample.mask), threshold)
@@ -67,12 +74,12 @@ def score_split(
 
 
 def score_image(logits: Tensor, mask: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
-    """One row of `score_split` but for its id, from logits (S, S) and the true mask, bool (H, W), at its original size."""
+    """One row of `evaluate` but for its id, from logits (S, S) and the true mask, bool (H, W), at its original size."""
     return score_mask((torch.sigmoid(at_size(logits, mask.shape)) > threshold).numpy(), mask)
 
 
 def score_mask(prediction: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """One row of `score_split` but for its id, from a predicted mask and the true one, both bool (H, W)."""
+    """One row of `evaluate` but for its id, from a predicted mask and the true one, both bool (H, W)."""
     return score(prediction, mask) | {"foreground": mask.mean(), "predicted": prediction.mean()}
 
 

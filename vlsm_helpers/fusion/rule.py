@@ -1,22 +1,14 @@
 """A fusion rule: logits of M members in, one probability map out; what it has to learn, it learns on validation."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.evaluation.predictions import MemberLogits
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
-
-
-class MemberLogits(NamedTuple):
-    """What rules are fit on."""
-
-    logits: Tensor  # float (M, N, S, S), finite
-    masks: Tensor  # bool (N, S, S)
-    names: tuple[str, ...]  # of the M members
 
 
 class Rule(ABC):
@@ -36,6 +28,17 @@ class Rule(ABC):
     @abstractmethod
     def __call__(self, logits: Tensor) -> Tensor:
         """Probabilities (B, S, S) from logits (M, B, S, S)."""
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Masks, bool (B, S, S), from logits (M, B, S, S): foreground where the probability is above `threshold`.
+
+        >>> import vlsm_helpers as vlsm
+        >>> val, test = vlsm.tiny_store("val"), vlsm.tiny_store("test")
+        >>> rule = vlsm.WeightedMean(of_logits=True).fit(val.validation(128))
+        >>> rule.predict(test.logits(128)).shape
+        torch.Size([100, 128, 128])
+        """
+        return self(logits) > self.threshold
 
 
 def check(validation: MemberLogits) -> None:
