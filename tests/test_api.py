@@ -1,6 +1,7 @@
 """The public API: every name resolves and shows an example that runs; importing it costs nothing."""
 
 import doctest
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 import vlsm_helpers as vlsm
+from tests.conftest import write_toy
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
 
 CALLABLE = sorted(name for name in vlsm.__all__ if callable(getattr(vlsm, name)) and name != "CourseError")
@@ -32,7 +34,9 @@ def test_every_name_resolves_and_the_module_docstring_or_its_own_explains_it(nam
 
 @pytest.mark.parametrize("name", CALLABLE)
 def test_every_public_function_and_class_has_an_example_that_gives_what_it_shows(name, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)  # where the examples find `image.png` and a dataset `mine`
+    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
+    shutil.copy(write_toy(tmp_path / "data", "mine") / "images" / "test_0.png", "image.png")
     tests = doctest.DocTestFinder(recurse=True).find(getattr(vlsm, name), name)
     examples = [test for test in tests if test.examples]
     assert examples, f"{name} shows no example"
@@ -61,10 +65,13 @@ def test_ten_lines_of_somebody_who_has_read_only_the_help(tmp_path):
     assert dice.mean() > min(alone)
 
 
-@pytest.mark.parametrize(("benchmark", "by", "first", "second"), [
-    ("hybrid_ensembles", "model", "A", "UNet-D"),
-    ("late_fusion", "rule", "weighted mean of logits", "best single member"),
-])
+@pytest.mark.parametrize(
+    ("benchmark", "by", "first", "second"),
+    [
+        ("hybrid_ensembles", "model", "A", "UNet-D"),
+        ("late_fusion", "rule", "weighted mean of logits", "best single member"),
+    ],
+)
 def test_a_paired_gain_is_the_bootstrap_of_the_differences_of_a_pivot(benchmark, by, first, second):
     rows = vlsm.measured(benchmark)
     rows = rows[rows["dataset"] == "busi"]

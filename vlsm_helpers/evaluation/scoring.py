@@ -29,6 +29,13 @@ def predict(
     """Each sample with its logits, float32 (S, S) at network size, in the dataset's order.
 
     Raises SettingsError for cached features that another segmenter computed.
+
+    >>> import vlsm_helpers as vlsm
+    >>> test = vlsm.SegmentationDataset(vlsm.load_split("phantom_endoscopy", "test")[:4], size=64)
+    >>> for sample, logits in vlsm.predict(vlsm.build("unet_d", "tiny"), test):
+    ...     mask = logits > 0
+    >>> mask.shape
+    torch.Size([64, 64])
     """
     if isinstance(dataset, CachedDataset):
         dataset.check(segmenter)
@@ -61,7 +68,7 @@ def evaluate(
     means with intervals of it. Raises SettingsError and DataError as `predict` does, and DataError for an unreadable mask.
 
     >>> import vlsm_helpers as vlsm
-    >>> test = vlsm.SegmentationDataset(vlsm.load_split("phantom_skin", "test")[:4], size=64)
+    >>> test = vlsm.SegmentationDataset(vlsm.load_split("phantom_endoscopy", "test")[:4], size=64)
     >>> scores = vlsm.evaluate(vlsm.build("unet_d", "tiny"), test)
     >>> len(scores), float(scores["dice"].mean()) <= 1
     (4, True)
@@ -88,6 +95,14 @@ def summarise(per_image: pd.DataFrame, *, model: str, split: str, seed: int = 0)
 
     A split with empty masks has each row twice, over all images and over those with a lesion. `n` counts the images on
     which the metric is defined.
+
+    >>> import pandas as pd
+    >>> import vlsm_helpers as vlsm
+    >>> scores = {"dice": [0.6, 0.8], "iou": [0.43, 0.67], "nsd": [0.2, 0.4], "hd95_relative": [0.2, 0.1]}
+    >>> per_image = pd.DataFrame(scores | {"foreground": [0.1, 0.2]})
+    >>> vlsm.summarise(per_image, model="mine", split="test")[["metric", "value", "n"]].head(1)
+      metric  value  n
+    0   dice    0.7  2
     """
     subsets = {"": per_image}
     if (per_image["foreground"] == 0).any():

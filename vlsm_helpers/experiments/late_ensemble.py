@@ -183,14 +183,15 @@ def train_ensemble(
     datasets, the CourseError of the first member that could not be trained, and TrainingError where another process is
     training one.
 
-    >>> import tempfile
+    With a dataset `mine` that `vlsm data adopt` made:
+
     >>> import vlsm_helpers as vlsm
-    >>> ensemble = vlsm.train_ensemble("phantom_skin", epochs=1, limit=8)  # doctest: +ELLIPSIS
+    >>> ensemble = vlsm.train_ensemble("mine", epochs=1)
     [1/4] ...
-    >>> saved = ensemble.save(tempfile.mkdtemp() + "/ensemble")
-    >>> image = vlsm.load_split("phantom_skin", "test")[0].image
-    >>> vlsm.Predictor.load(saved)(image).mask.shape
-    SHAPE
+    >>> folder = ensemble.save("my_ensemble")
+    >>> segmentation = vlsm.Predictor.load("my_ensemble")("image.png")
+    >>> segmentation.mask.shape, segmentation.mask.dtype
+    ((32, 32), dtype('bool'))
     """
     if "+" in dataset:
         raise SettingsError("An ensemble is of one dataset.", hint="adopt all images as one dataset first.")

@@ -100,11 +100,11 @@ def train(
     >>> import tempfile
     >>> import vlsm_helpers as vlsm
     >>> training, validation = (
-    ...     vlsm.SegmentationDataset(vlsm.load_split("phantom_skin", split)[:8], size=64, augment=split == "train")
+    ...     vlsm.SegmentationDataset(vlsm.load_split("phantom_endoscopy", split)[:8], 64, augment=split == "train")
     ...     for split in ("train", "val")
     ... )
     >>> history = vlsm.train(vlsm.build("unet_d", "tiny"), training, validation, tempfile.mkdtemp(), epochs=1)
-    training 124,545 of 124,545 parameters
+    training 185,689 of 185,689 parameters
     >>> list(history.columns)
     ['epoch', 'train_loss', 'learning_rate', 'val_dice', 'val_bce']
     """

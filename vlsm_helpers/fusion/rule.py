@@ -30,14 +30,7 @@ class Rule(ABC):
         """Probabilities (B, S, S) from logits (M, B, S, S)."""
 
     def predict(self, logits: Tensor) -> Tensor:
-        """Masks, bool (B, S, S), from logits (M, B, S, S): foreground where the probability is above `threshold`.
-
-        >>> import vlsm_helpers as vlsm
-        >>> val, test = vlsm.tiny_store("val"), vlsm.tiny_store("test")
-        >>> rule = vlsm.WeightedMean(of_logits=True).fit(val.validation(128))
-        >>> rule.predict(test.logits(128)).shape
-        torch.Size([100, 128, 128])
-        """
+        """Masks, bool (B, S, S), from logits (M, B, S, S): foreground where the probability is above `threshold`."""
         return self(logits) > self.threshold
 
 
@@ -67,7 +60,13 @@ def dice_by_threshold(probabilities: Tensor, masks: Tensor) -> Tensor:
 
 
 def mask_dice(marked: Tensor, masks: Tensor) -> Tensor:
-    """Dice (N,) of masks bool (N, S, S)."""
+    """Dice (N,) in [0, 1] of predicted and true masks, bool (N, S, S); two empty masks count 1.
+
+    >>> import torch
+    >>> import vlsm_helpers as vlsm
+    >>> vlsm.mask_dice(torch.tensor([[[True, True]]]), torch.tensor([[[True, False]]])).item()
+    0.6666666666666666
+    """
     counts = (part.flatten(1).sum(1).double() for part in (masks, marked, marked & masks))
     return dice_of(*counts)
 

@@ -120,7 +120,7 @@ def paired_gain(
     >>> rows = vlsm.measured("hybrid_ensembles")
     >>> gain = vlsm.paired_gain(rows[rows["dataset"] == "busi"], "A", "UNet-D")
     >>> print(f"{gain['value']:+.1f} points [{gain['low']:+.1f}, {gain['high']:+.1f}]")
-    GAIN
+    -0.1 points [-7.5, +7.7]
     """
     one, other = (_by_seed(rows, side if isinstance(side, Mapping) else {by: side}, metric) for side in (first, second))
     if not (one.index.equals(other.index) and one.columns.equals(other.columns)):

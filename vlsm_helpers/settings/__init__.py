@@ -100,6 +100,15 @@ def start(profile: str | None = None, dataset: str | None = None, seed: int | No
     A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0. What
     was decided on the profile goes to VLSM_PROFILE.
     Raises SettingsError for an unknown profile, a seed that is no integer, and epochs that are none.
+
+    >>> import vlsm_helpers as vlsm
+    >>> settings = vlsm.start("tiny", seed=1)
+    versions   Python ...
+    profile    tiny: ...; 128 px
+    dataset    phantom_endoscopy, seed 1
+    device     ...
+    >>> settings.profile.image_size, settings.seed
+    (128, 1)
     """
     chosen, reason = choose_profile(profile)
     os.environ["VLSM_PROFILE"] = (
