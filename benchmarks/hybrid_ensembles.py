@@ -43,7 +43,7 @@ def options(label: str, profile: Profile) -> dict:
     """Options of `train_member` beyond those of the profile."""
     if label != "a CNN as large as A":
         return {}
-    ensemble = factory.build("ensemble_a", **factory.profile_options("ensemble_a", profile))
+    ensemble = factory.build("ensemble_a", profile)
     return {"width": width_for(trainable_parameters(ensemble))}
 
 

@@ -21,7 +21,7 @@ NAMES = ("ensemble_a", "ensemble_a_no_cnn", "ensemble_b", "ensemble_c")
 def ensemble(request):
     """At the tiny profile, with the shipped miniatures."""
     torch.manual_seed(0)
-    return factory.build(request.param, **factory.profile_options(request.param, PROFILES["tiny"])).eval()
+    return factory.build(request.param, "tiny").eval()
 
 
 def test_fusion_begins_with_the_mean():

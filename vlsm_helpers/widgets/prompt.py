@@ -73,6 +73,14 @@ class PromptExplorer:
     """A text box for the prompt, a menu of images, a threshold slider, and the overlay of the prediction, which follows them.
 
     In the last line of a cell the explorer displays itself; pages without a running kernel show a sentence.
+
+    >>> import vlsm_helpers as vlsm
+    >>> from vlsm_helpers.widgets import PromptModel
+    >>> images = vlsm.SegmentationDataset(vlsm.load_split("phantom_endoscopy", "val")[:3], size=128)
+    >>> prompted = vlsm.PromptedImages.of(vlsm.build("clipseg", "tiny"), images)
+    >>> explorer = vlsm.PromptExplorer(PromptModel(prompted), prompt="polyp")
+    >>> explorer.prompt.value
+    'polyp'
     """
 
     def __init__(self, model: PromptModel, prompt: str = "", *, names: Sequence[str] = (), threshold: float = 0.5):
