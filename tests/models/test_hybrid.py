@@ -9,7 +9,6 @@ from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.hybrid import EnsembleB, Fusion, adapter_channels
-from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training.feature_cache import cache_features
 from vlsm_helpers.training.loop import fit
 from vlsm_helpers.training.recipes import DECODER_ONLY
