@@ -54,13 +54,13 @@ class FusedDice:
         """Dice (P, N), in [0, 1], of P points of M weights each, which sum to one."""
         settled, edges, values, cut = self._open(scale)
         weights = np.asarray(points, np.float32)
-        marked = np.empty((len(weights), len(settled)), np.int64)
+        predicted = np.empty((len(weights), len(settled)), np.int64)
         for number, (start, stop) in enumerate(itertools.pairwise(edges)):
             above = weights @ values[:, start:stop] > cut
             bits = np.packbits(above, axis=1)  # counting bits is much faster than summing bool
-            marked[:, number] = np.bitwise_count(bits).sum(axis=1)
-        marked += settled
-        wrong, shared = marked[:, ::2], marked[:, 1::2]
+            predicted[:, number] = np.bitwise_count(bits).sum(axis=1)
+        predicted += settled
+        wrong, shared = predicted[:, ::2], predicted[:, 1::2]
         return dice_of(*(torch.from_numpy(counts).double() for counts in (self._true, wrong + shared, shared))).numpy()
 
     def _settle(self, scale: Scale) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
@@ -142,7 +142,7 @@ class FusionModel:
         return np.argsort(self.single - fused, kind="stable").tolist()
 
     def pixels(self) -> np.ndarray:
-        """The chosen image, uint8 (H, W, 3). Raises DataError where it cannot be read."""
+        """The chosen image, uint8 (H, W, 3). Raises DataError if it cannot be read."""
         return self._pixels(self.image)
 
     def ground_truth(self) -> np.ndarray:

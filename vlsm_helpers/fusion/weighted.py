@@ -93,24 +93,24 @@ class WeightedFusion:
         return self(store.of(list(self.weights)).logits(size, images))
 
     def score(self, store: PredictionStore) -> pd.DataFrame:
-        """A row an image, as `evaluation.evaluate` gives: members are resized to the true mask's original size, then fused.
+        """One row per image, as from `evaluation.evaluate`: members are resized to the original size of the mask, then fused.
 
         Raises DataError as `probabilities` does, and for an image that is missing from the dataset.
         """
         members = store.of(list(self.weights))
         rows = []
         for number, mask in enumerate(store.true_masks()):
-            marked = self.probabilities(members, mask.shape, [number])[0] > self.threshold
-            rows.append({"id": store.ids[number]} | score_mask(marked.numpy(), mask))
+            prediction = self.probabilities(members, mask.shape, [number])[0] > self.threshold
+            rows.append({"id": store.ids[number]} | score_mask(prediction.numpy(), mask))
         return pd.DataFrame(rows)
 
 
 def evaluate_fusion(weights: Path, predictions: Sequence[Path]) -> pd.DataFrame:
     """Score the fusion in the file `weights` on the members' predictions in these folders; the table of `evaluation.summarise`.
 
-    The rows of each image go to a table beside the file, with its name and the ending .csv, in place of older ones of the same
-    dataset and split. Raises SettingsError for a file of something else, and DataError for predictions that do not belong
-    together or lack a member.
+    The rows of each image are written next to the file, with the suffix .csv, in place of older ones of the same dataset
+    and split. Raises SettingsError for a file without a fusion, and DataError for predictions that do not belong together or
+    lack a member.
     """
     weights = Path(weights)
     fusion = WeightedFusion.load(weights)
