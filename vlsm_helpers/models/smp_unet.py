@@ -65,7 +65,7 @@ class SMPUNet(SMPSegmenter):
 
 
 class ImageNetUNet(SMPSegmenter):
-    """A light CNN for CPUs: EfficientNet-Lite0 pretrained on ImageNet, and a narrow decoder; 3.1 million parameters.
+    """A light CNN for CPUs: EfficientNet-Lite0 pretrained on ImageNet, and a narrow decoder; 3.4 million parameters.
 
     The decoder is semantic FPN (Kirillov et al., CVPR 2019): like a U-Net's it goes from coarse to fine over the encoder's
     stages, but adds them at `pyramid` channels where a U-Net concatenates, and ends at a quarter of the image's resolution
@@ -76,7 +76,7 @@ class ImageNetUNet(SMPSegmenter):
     attribution = imagenet.ATTRIBUTION
     smallest = 2 * STRIDE  # the decoder's group norms need more than one value of a channel at the coarsest stage
 
-    def __init__(self, weights: str | Path = imagenet.HUB_ID, pyramid: int = 64, head: int = 32):
+    def __init__(self, weights: str | Path = imagenet.HUB_ID, pyramid: int = 128, head: int = 64):
         network = smp.FPN(
             f"tu-{imagenet.ARCHITECTURE}",
             encoder_weights=None,
