@@ -19,6 +19,7 @@ class Segmenter(nn.Module):
 
     config: dict
     started_from: str | None = None  # whose weights what trains began with, where `config` does not say it
+    weights_revision: str | None = None  # the hub's commit of its pretrained weights, where that is known
 
     def forward(
         self,

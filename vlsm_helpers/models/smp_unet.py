@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vlsm_helpers.models.pretrained import load_encoder, resolve_source
+from vlsm_helpers.models.pretrained import load_encoder, resolve_source, revision_of
 from vlsm_helpers.models.segmenter import Features, Segmenter, empty_text, resize
+from vlsm_helpers.settings.published import RESNET
 
 STRIDE = 32  # every encoder of the library halves a side five times
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -30,6 +31,7 @@ class SMPUNet(Segmenter):
         if weights:
             load_encoder(self.network.encoder, weights)
             self.started_from = resolve_source(weights)
+            self.weights_revision = revision_of(weights, RESNET)
         for name, values in {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}.items():
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
