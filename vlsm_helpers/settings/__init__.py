@@ -23,7 +23,7 @@ import platformdirs
 
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.io.hub import cached_folder
-from vlsm_helpers.settings.profiles import PROFILES, Profile
+from vlsm_helpers.settings.profiles import FULL_WITHOUT_GPU, PROFILES, Profile
 from vlsm_helpers.settings.published import PRETRAINED
 
 DEFAULT_DATASET = "phantom_endoscopy"
@@ -94,11 +94,12 @@ def writable(folder: Path) -> Path:
 def start(profile: str | None = None, dataset: str | None = None, seed: int | None = None) -> Settings:
     """Open a notebook: decide profile, dataset and seed, seed the generators, print what was decided and why.
 
-    A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0. The
-    environment is left with the profile's name in VLSM_PROFILE, and with absolute folders.
+    A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0. Without
+    a GPU the profile `full` keeps its sizes and weights, but trains on fewer images and in fewer epochs; VLSM_EPOCHS still
+    holds. The environment is left with the profile's name in VLSM_PROFILE, and with absolute folders.
     Raises SettingsError for an unknown profile, a seed that is no integer, and epochs that are none.
     """
-    chosen, reason = choose_profile(profile)
+    chosen, reason = _within_reach(*choose_profile(profile))
     os.environ["VLSM_PROFILE"] = chosen.name  # for functions that choose it themselves, and for child processes
     absolute_folders()
     settings = Settings(
@@ -117,8 +118,22 @@ def start(profile: str | None = None, dataset: str | None = None, seed: int | No
     return settings
 
 
+def _within_reach(profile: Profile, reason: str) -> tuple[Profile, str]:
+    """The profile with budgets that a machine without a GPU can afford, and why."""
+    if profile.name != "full" or device() != "cpu":
+        return profile, reason
+    budget = {
+        name: value for name, value in FULL_WITHOUT_GPU.items() if name != "epochs" or not os.environ.get("VLSM_EPOCHS")
+    }
+    profile = replace(profile, **budget)
+    return (
+        profile,
+        f"{reason}; no GPU, so {profile.max_train_images} training images and {profile.epochs} epochs at most",
+    )
+
+
 def versions() -> str:
-    """The versions a bug report needs, in a line."""
+    """The versions that a bug report needs, on one line."""
     names = ("vlsm-helpers", "torch", "transformers", "open_clip_torch", "monai", "numpy")
     return ", ".join([f"Python {platform.python_version()}"] + [f"{name} {version(name)}" for name in names])
 

@@ -22,6 +22,9 @@ class Profile:
     max_train_images: int | None  # a notebook takes at most so many real training images
 
 
+# What a notebook trains at `full` on a machine without a GPU: about what two cores do in an hour.
+FULL_WITHOUT_GPU = {"epochs": 24, "max_train_images": 60}
+
 PROFILES = {
     "tiny": Profile(
         "tiny",
