@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlsm_helpers.models import imagenet
-from vlsm_helpers.models.pretrained import load_encoder, resolve_source
+from vlsm_helpers.models.pretrained import load_encoder, resolve_source, revision_of
 from vlsm_helpers.models.segmenter import Features, Segmenter, empty_text, resize
+from vlsm_helpers.settings.published import EFFICIENTNET, RESNET
 
 STRIDE = 32  # every encoder of the library halves a side five times
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -62,6 +63,7 @@ class SMPUNet(SMPSegmenter):
         if weights:
             load_encoder(self.network.encoder, weights)
             self.started_from = resolve_source(weights)
+            self.weights_revision = revision_of(weights, RESNET)
 
 
 class ImageNetUNet(SMPSegmenter):
@@ -88,3 +90,4 @@ class ImageNetUNet(SMPSegmenter):
         if weights != NO_WEIGHTS:
             imagenet.load_encoder(network.encoder.model, weights)
             self.started_from = imagenet.origin(weights)
+            self.weights_revision = revision_of(weights, EFFICIENTNET)

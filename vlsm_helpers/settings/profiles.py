@@ -1,27 +1,8 @@
 """Profiles: the sizes, weights and budgets in which `tiny` and `full` differ, as data."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-CLIPSEG_WEIGHTS = "CIDAS/clipseg-rd64-refined"
-BIOMEDCLIP_WEIGHTS = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
-RESNET_WEIGHTS = "smp-hub/resnet50.imagenet"
-EFFICIENTNET_WEIGHTS = "timm/tf_efficientnet_lite0.in1k"
-
-
-class Published(NamedTuple):
-    """Where published weights are kept and what their download takes."""
-
-    folder: str  # within VLSM_WEIGHTS
-    tensors: str  # the file with the weights
-    megabytes: int
-
-
-PUBLISHED_WEIGHTS = {
-    CLIPSEG_WEIGHTS: Published("clipseg", "model.safetensors", 603),
-    BIOMEDCLIP_WEIGHTS: Published("biomedclip", "open_clip_model.safetensors", 784),
-}
-TINY_WEIGHTS = "tiny"  # the miniatures of both that the package ships
+from vlsm_helpers.settings.published import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, RESNET_WEIGHTS, TINY_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -41,6 +22,9 @@ class Profile:
     epochs: int  # of a notebook's training; early stopping may end it sooner
     max_train_images: int | None  # a notebook takes at most so many real training images
 
+
+# What a notebook trains at `full` on a machine without a GPU: about what two cores do in an hour.
+FULL_WITHOUT_GPU = {"epochs": 24, "max_train_images": 60}
 
 PROFILES = {
     "tiny": Profile(
