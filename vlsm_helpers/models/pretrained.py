@@ -1,9 +1,9 @@
 """Pretrained weights: found in a folder, in VLSM_WEIGHTS or on the hub, checked, and loaded into their models.
 
-VLSM_WEIGHTS names a folder that holds `clipseg/`, `biomedclip/` and, for the U-Net of segmentation_models_pytorch,
-`resnet50/`, each as published on the hub; they stand in for the published ids. "tiny" means the miniatures that this
-package ships, folders of the same formats. Once weights are on this machine no request is made. The table of all kinds is
-`vlsm_helpers.settings.published`.
+VLSM_WEIGHTS names a folder that holds `clipseg/`, `biomedclip/` and, for the U-Net of segmentation_models_pytorch and the
+light CNN, `resnet50/` and `efficientnet_lite0/`, each as published on the hub; they stand in for the published ids. "tiny"
+means the miniatures that this package ships, folders of the same formats. Once weights are on this machine no request is
+made. The table of all kinds is `vlsm_helpers.settings.published`.
 """
 
 import hashlib
