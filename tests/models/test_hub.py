@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,18 @@ from huggingface_hub import constants, snapshot_download
 from safetensors.torch import save_file
 
 from tests.hub_server import Fault, serve_hub
+from vlsm_helpers.data.dataset import SegmentationDataset
+from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import WeightsError
+from vlsm_helpers.experiments import late_ensemble
 from vlsm_helpers.io import hub as hub_files
 from vlsm_helpers.models import pretrained
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.pretrained import find, revision_of
 from vlsm_helpers.settings.published import BIOMEDCLIP, BIOMEDCLIP_WEIGHTS, CLIPSEG, CLIPSEG_WEIGHTS
+from vlsm_helpers.training.loop import SETTINGS, fit
+from vlsm_helpers.training.recipes import DECODER_ONLY
 
 BIN = "open_clip_pytorch_model.bin"
 BESIDE = {"README.md": b"a card", "biomed_clip_example.ipynb": b"{}", "example_data/a.txt": b"not asked for"}
@@ -174,6 +180,16 @@ def test_the_revision_is_known_to_whoever_loads(hub):
     pinned = BiomedCLIPSeg(f"{BIOMEDCLIP_WEIGHTS}@{commit}", mlp_dim=64, reduce_dim=16)
     assert pinned.config["weights"] == f"{BIOMEDCLIP_WEIGHTS}@{commit}"
     assert BiomedCLIPSeg("tiny").weights_revision is None
+
+
+def test_the_revision_stands_in_a_runs_settings_and_in_the_model_card(hub, toy, tmp_path):
+    member = CLIPSeg()
+    train, val = (SegmentationDataset(load_split("toy", split), 32, prompt="p1") for split in ("train", "val"))
+    fit(member, train, val, tmp_path / "run", replace(DECODER_ONLY, epochs=1))
+    commit = hub.resolve(CLIPSEG_WEIGHTS, "main")
+    written = json.loads((tmp_path / "run" / SETTINGS).read_text())
+    assert written["weights_revisions"] == {CLIPSEG_WEIGHTS: commit}
+    assert commit in late_ensemble._pretrained(member)
 
 
 def test_a_folder_of_hf_download_stands_in_and_tells_its_revision(hub, tmp_path, monkeypatch):

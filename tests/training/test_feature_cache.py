@@ -259,7 +259,7 @@ def test_size_and_time_are_printed_before_the_features_are_computed(toy, clipseg
     printed = []
     monkeypatch.setattr(feature_cache, "_seconds_per_image", lambda *_: 100)
     monkeypatch.setattr(feature_cache, "_fill", lambda *_: printed.append(capsys.readouterr().out))
-    with pytest.raises(ValueError):  # nothing was filled in
+    with pytest.raises(KeyError, match="images"):  # nothing was written
         cache_features(clipseg, dataset(), views=1)
     assert "about 20 minutes" in printed[0]  # 12 images, 100 s each
 
