@@ -6,6 +6,7 @@ package ships, folders of the same formats. Once weights are on this machine no 
 `vlsm_helpers.settings.published`.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator
@@ -202,7 +203,7 @@ def _explain_download(error: Exception, hub_id: str, revision: str, kind: Pretra
         getattr(one, "response", None) for one in (error, error.__cause__)
     )  # the client wraps some of its errors
     status = next((answer.status_code for answer in answers if answer is not None), None)
-    full = isinstance(error, OSError) and error.errno in (27, 28, 122)  # file too large, no space left, quota
+    full = isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
     by_hand = fetch_by_hand(kind, hub_id)
     if isinstance(error, RevisionNotFoundError):
         return WeightsError(
