@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants, snapshot_download
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.hub_server import Fault, serve_hub
+from tools.random_checkpoints import write_resnet
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import WeightsError
@@ -25,7 +26,8 @@ from vlsm_helpers.models import pretrained
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.pretrained import find, revision_of
-from vlsm_helpers.settings.published import BIOMEDCLIP, BIOMEDCLIP_WEIGHTS, CLIPSEG, CLIPSEG_WEIGHTS
+from vlsm_helpers.models.smp_unet import SMPUNet
+from vlsm_helpers.settings.published import BIOMEDCLIP, BIOMEDCLIP_WEIGHTS, CLIPSEG, CLIPSEG_WEIGHTS, RESNET_WEIGHTS
 from vlsm_helpers.training.loop import SETTINGS, fit
 from vlsm_helpers.training.recipes import DECODER_ONLY
 
@@ -216,6 +218,15 @@ def test_a_repository_without_safetensors_is_read_from_its_pickle(hub, tiny_weig
     hub.commit("someone/clipseg", files)
     loaded = pretrained.load_clipseg("someone/clipseg")[0].state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_encoder_of_the_baseline_comes_from_the_hub_too(hub, tmp_path):
+    write_resnet(tmp_path / "resnet50", tiny=True)  # a ResNet-18
+    commit = hub.commit(RESNET_WEIGHTS, published(tmp_path / "resnet50"))
+    member = SMPUNet("resnet18", RESNET_WEIGHTS)
+    assert member.weights_revision == commit
+    tensors = load_file(tmp_path / "resnet50" / "model.safetensors")
+    assert torch.equal(member.network.encoder.conv1.weight, tensors["conv1.weight"])
 
 
 def test_of_a_repository_with_both_the_safetensors_alone_are_fetched(hub, tiny_weights, tmp_path):

@@ -113,7 +113,7 @@ def locate(source: str | Path, kind: Pretrained) -> Path | None:
 
 
 def resolve_source(source: str | Path) -> str:
-    """`source` as a member's config keeps it: a folder with its whole path, for notebooks and commands differ in theirs."""
+    """`source` as a member's config keeps it: a folder as an absolute path, because working folders differ."""
     folder = Path(str(source).removeprefix("local-dir:")).expanduser()
     return str(folder.absolute()) if folder.is_dir() and source != TINY_WEIGHTS else str(source)
 

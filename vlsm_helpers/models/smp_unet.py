@@ -20,7 +20,7 @@ class SMPUNet(Segmenter):
     """A U-Net (Ronneberger et al., MICCAI 2015) around `encoder`, any name that the library knows; all of it trains.
 
     With resnet50 it is the U-Net of MedVLSM's table, 32,521,105 parameters. `weights`: where the encoder's pretrained weights
-    come from, a folder or a hub id (see `weights.find`); without any it begins with random ones. They are no part of `config`:
+    come from, a folder or a hub id (see `pretrained.find`); without any it begins with random ones. They are no part of `config`:
     a checkpoint holds the whole network. Raises WeightsError.
     """
 
