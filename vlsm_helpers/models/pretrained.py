@@ -6,6 +6,7 @@ means the miniatures that this package ships, folders of the same formats. Once 
 made. The table of all kinds is `vlsm_helpers.settings.published`.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator
@@ -112,7 +113,7 @@ def locate(source: str | Path, kind: Pretrained) -> Path | None:
 
 
 def resolve_source(source: str | Path) -> str:
-    """`source` as a member's config keeps it: a folder with its whole path, for notebooks and commands differ in theirs."""
+    """`source` as a member's config keeps it: a folder as an absolute path, because working folders differ."""
     folder = Path(str(source).removeprefix("local-dir:")).expanduser()
     return str(folder.absolute()) if folder.is_dir() and source != TINY_WEIGHTS else str(source)
 
@@ -202,7 +203,7 @@ def _explain_download(error: Exception, hub_id: str, revision: str, kind: Pretra
         getattr(one, "response", None) for one in (error, error.__cause__)
     )  # the client wraps some of its errors
     status = next((answer.status_code for answer in answers if answer is not None), None)
-    full = isinstance(error, OSError) and error.errno in (27, 28, 122)  # file too large, no space left, quota
+    full = isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
     by_hand = fetch_by_hand(kind, hub_id)
     if isinstance(error, RevisionNotFoundError):
         return WeightsError(

@@ -14,7 +14,7 @@ class Segmenter(nn.Module):
 
     `encode_images` and `encode_text` are what a frozen encoder computes once and a cache keeps; `decode` is what trains.
     Resizing, normalising and tokenising belong to the member. A member defines the three parts, never the call, and
-    `config`: the JSON-able arguments from which `members.build` makes the same network again, its `name` among them.
+    `config`: the JSON-able arguments from which `factory.build` makes the same network again, its `name` among them.
     """
 
     config: dict
