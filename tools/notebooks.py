@@ -21,7 +21,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from vlsm_helpers import __version__
-from vlsm_helpers.course import report
+from vlsm_helpers.course.executed import read
 from vlsm_helpers.course.runner import run_notebook
 from vlsm_helpers.errors import CourseError
 from vlsm_helpers.models import pretrained
@@ -47,7 +47,7 @@ def restamp(path: Path) -> None:
         executed, runs, cache = Path(work, path.name), Path(work, "runs"), Path(work, "cache")
         os.environ |= {"VLSM_RUNS": str(runs), "VLSM_CACHE": str(cache)}
         run_notebook(path, executed, {}, label=path.stem)
-        failure = report.read(executed).failure
+        failure = read(executed).failure
         notebook = nbformat.read(executed, as_version=4)
     if failure is not None:
         raise CourseError(

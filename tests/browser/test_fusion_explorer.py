@@ -14,10 +14,9 @@ from vlsm_helpers.evaluation import predictions
 
 SOURCE = """
 from pathlib import Path
-from vlsm_helpers.store import Store
-from vlsm_helpers.widgets import FusionExplorer
+import vlsm_helpers as vlsm
 
-FusionExplorer(Store.open(sorted(Path("../predictions").iterdir())), Path("../fusion.json"))
+vlsm.FusionExplorer(vlsm.PredictionStore.open(sorted(Path("../predictions").iterdir())), Path("../fusion.json"))
 """
 MEMBERS = {
     "biomedclipseg": ((0, -5), 4),

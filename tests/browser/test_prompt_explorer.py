@@ -7,9 +7,9 @@ from tests.browser.lab import changing, jupyter_lab, run_all_cells, screenshot, 
 SOURCE = """
 import numpy as np
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.data.segmentation import SegmentationDataset
+from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.models.clipseg import CLIPSeg
-from vlsm_helpers.prompting import PromptedImages
+from vlsm_helpers.evaluation.prompting import PromptedImages
 from vlsm_helpers.widgets import PromptExplorer, PromptModel
 
 images = PromptedImages.of(CLIPSeg(), SegmentationDataset(load_split("toy", "test"), 64))

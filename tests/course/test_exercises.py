@@ -22,7 +22,7 @@ RIGHT = {
     "check_soft_dice": lambda p, m: (2 * (p * m).sum() + 1e-6) / (p.sum() + m.sum() + 1e-6),
     "check_fusion_parameters": 4,
     "check_token_mixing": 485 * 484 + 484,
-    "check_as_map": lambda s: s[:, 1:].transpose(1, 2).unflatten(2, (4, 4)),
+    "check_tokens_to_map": lambda s: s[:, 1:].transpose(1, 2).unflatten(2, (4, 4)),
     "check_depends_on_neighbours": lambda m, i, c: (
         ((m(torch.cat([i[None], c]))[:1] > 0) != (m(i[None]) > 0)).float().mean()
     ),
@@ -53,7 +53,7 @@ WRONG = {
     "check_soft_dice": lambda p, m: 2 * ((p > 0.5) * m).sum() / ((p > 0.5).sum() + m.sum()),
     "check_fusion_parameters": 3,
     "check_token_mixing": 485 * 484,
-    "check_as_map": lambda s: s[:, 1:].reshape(2, 3, 4, 4),
+    "check_tokens_to_map": lambda s: s[:, 1:].reshape(2, 3, 4, 4),
     "check_depends_on_neighbours": lambda m, i, c: (m(torch.cat([i[None], c]))[:1] != m(i[None])).float().mean(),
     "check_weighted_probability": 0.55,
     "check_simplex_points": 121,

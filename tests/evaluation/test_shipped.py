@@ -26,7 +26,7 @@ TINY = PROFILES["tiny"]
 NAMES = ["biomedclipseg", "clipseg", "unet_d"]
 READ = """
 import sys
-from vlsm_helpers.shipped import tiny_store
+from vlsm_helpers.evaluation.shipped import tiny_store
 print(len(tiny_store("val")), len(requests), "requests")
 """
 

@@ -3,15 +3,12 @@
 import base64
 from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from vlsm_helpers import __version__
 from vlsm_helpers.course import results
-
-if TYPE_CHECKING:
-    from vlsm_helpers.course.report import Executed
+from vlsm_helpers.course.executed import Executed
 
 ROWS_ON_A_CARD = 4
 
@@ -70,7 +67,7 @@ footer { margin-top: 40px; font-size: .85rem; }
 """
 
 
-def index_page(executed: "list[Executed]") -> str:
+def index_page(executed: list[Executed]) -> str:
     """The whole page. Pictures are embedded; each card links to NAME.html beside the page."""
     cards = "\n".join(_card(notebook) for notebook in executed)
     return f"""<!DOCTYPE html>
@@ -98,7 +95,7 @@ For teaching and research, not for clinical use.</footer>
 """
 
 
-def _facts(executed: "list[Executed]") -> Iterable[str]:
+def _facts(executed: list[Executed]) -> Iterable[str]:
     done = sum(notebook.failure is None for notebook in executed)
     yield f"{done} of {len(executed)} notebooks done"
     yield f"{_duration(sum(notebook.seconds for notebook in executed))} in all"
@@ -110,7 +107,7 @@ def _facts(executed: "list[Executed]") -> Iterable[str]:
             yield title.format(value)
 
 
-def _card(notebook: "Executed") -> str:
+def _card(notebook: Executed) -> str:
     status = (
         '<span class="pill">✓ done</span>' if notebook.failure is None else '<span class="pill failed">✗ failed</span>'
     )
@@ -128,7 +125,7 @@ def _card(notebook: "Executed") -> str:
 </article>"""
 
 
-def _picture(notebook: "Executed", number: str) -> str:
+def _picture(notebook: Executed, number: str) -> str:
     if notebook.headline is None:
         return f'<div class="picture none" aria-hidden="true">{escape(number)}</div>'
     data = base64.b64encode(notebook.headline.png).decode()
@@ -136,7 +133,7 @@ def _picture(notebook: "Executed", number: str) -> str:
     return f'<div class="picture"><img alt="{alt}" src="data:image/png;base64,{data}"></div>'
 
 
-def _error(notebook: "Executed") -> str:
+def _error(notebook: Executed) -> str:
     if notebook.failure is None:
         return ""
     failure = notebook.failure
@@ -158,7 +155,7 @@ def _scores(table: pd.DataFrame) -> str:
     return f"<table><tbody>{rows}</tbody></table>{rest}"
 
 
-def _all_results(executed: "list[Executed]") -> str:
+def _all_results(executed: list[Executed]) -> str:
     tables = [notebook.results for notebook in executed if len(notebook.results)]
     if not tables:
         return ""
