@@ -131,9 +131,9 @@ def test_film_is_told_what_it_does_wrong(film, why, capsys):
     assert why in capsys.readouterr().out
 
 
-def test_a_place_in_the_list_is_no_threshold(capsys):
+def test_a_index_in_the_list_is_no_threshold(capsys):
     exercises.check_best_threshold(lambda thresholds, dice: dice.mean(axis=1).argmax())
-    assert "not its place in the list" in capsys.readouterr().out
+    assert "not its index in the list" in capsys.readouterr().out
 
 
 def test_an_answer_that_looks_beyond_the_list_is_a_wrong_one(capsys):

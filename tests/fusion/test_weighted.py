@@ -50,9 +50,7 @@ def test_names_decide_whose_weight_it_is_and_a_wrong_one_is_told_the_nearest():
     fused = fusion.probabilities(members, 32)
     torch.testing.assert_close(fused, 0.2 * probabilities[0] + 0.8 * probabilities[1])
     torch.testing.assert_close(fusion.probabilities(members, (32, 32), images=[2, 1]), fused[[2, 1]])
-    with pytest.raises(
-        DataError, match=r"no member 'clip_seg'.*\n.*did you mean clipseg\? Members: unet_d, clipseg, bio"
-    ):
+    with pytest.raises(DataError, match="did you mean clipseg"):
         WeightedFusion({"clip_seg": 0.8, "unet_d": 0.2}).probabilities(members, 32)
 
 
