@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from tests.browser.lab import changing, jupyter_lab, run_all_cells, screenshot, voila, write_notebook
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation import predictions

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.cli import app, doctor
 from vlsm_helpers.data.registry import DATASETS
 from vlsm_helpers.errors import DataError

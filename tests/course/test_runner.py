@@ -7,7 +7,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.cli import app
 from vlsm_helpers.course import runner
 from vlsm_helpers.course.executed import read

@@ -11,9 +11,8 @@ from PIL import Image
 matplotlib.use("Agg")
 
 from tests.data.phantoms.test_phantoms import YARDSTICK, fixed_work, least_time
-from tests.evaluation.test_predictions import index
 from tests.fusion.test_interactive import blurred
-from tests.fusion.test_weighted import toy_store
+from tests.helpers import index, toy_store
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.fusion.weighted import WeightedFusion
