@@ -144,7 +144,7 @@ def test_a_function_that_fails_is_a_wrong_answer(capsys):
         ("check_cosine_matrix", lambda i, c: i @ c, r"give a tensor \(2, 3\).*not None"),
         ("check_cosine_matrix", lambda i, c: i @ c.T, "lies between -1 and 1, yours go to 6"),
         ("check_cosine_matrix", lambda i, c: torch.softmax(i @ c.T, -1), "have the cosine 0.6"),
-        ("check_neighbour_effect", lambda m, i: (m(i) - i).abs().max(), "separately must give 0"),
+        ("check_neighbour_effect", lambda m, i: (m(i) - i).abs().max(), "alone must give 0"),
         ("check_neighbour_effect", lambda m, i: (m(i)[0] - m(i[:1])[0]).abs().max(), "not the first alone"),
         ("check_neighbour_effect", lambda m, i: (m(i) - torch.cat([m(x[None]) for x in i])).max(), "down, too"),
         ("check_neighbour_effect", lambda m: 0, "yours gives None"),
