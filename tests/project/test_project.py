@@ -122,7 +122,7 @@ def test_make_alone_explains_itself():
 def test_targets_install_first_at_the_locked_versions(fresh, target):
     steps = commands(fresh, target)
     assert "-m venv .venv" in steps
-    assert re.search(r"pip .*install -c constraints.txt -e '\.\[test\]'", steps)
+    assert re.search(r"pip .*install -c constraints.txt -e '\.\[test,imagenet\]'", steps)
     assert TORCH_INDEX not in steps
 
 
@@ -140,7 +140,7 @@ def test_installation_is_not_repeated_until_versions_change(fresh):
 def test_cpu_torch_comes_from_pytorchs_index_at_the_locked_versions(fresh):
     steps = commands(fresh, "run", "TORCH=cpu").splitlines()
     first = next(line for line in steps if TORCH_INDEX in line)
-    assert steps.index(first) < next(n for n, line in enumerate(steps) if "-e '.[test]'" in line)
+    assert steps.index(first) < next(n for n, line in enumerate(steps) if "-e '.[test,imagenet]'" in line)
     expression = re.search(r"\$\((.+)\)$", first)[1]
     packages = subprocess.run(["sh", "-c", expression], cwd=fresh, capture_output=True, text=True).stdout.split()
     assert packages == [f"torch=={locked()['torch']}", f"torchvision=={locked()['torchvision']}"]
@@ -166,7 +166,7 @@ def test_the_lock_is_made_by_uv_for_every_platform(fresh):
         "uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-emit-index-url "
         '--no-annotate --custom-compile-command "make lock" -o constraints.txt'
     ) in steps
-    assert "'.[test,dev]'" in steps
+    assert "'.[test,imagenet,dev]'" in steps
 
 
 def test_formatting_covers_the_notebooks_too(fresh):
@@ -216,7 +216,7 @@ def conda(name):
 def test_conda_installs_what_make_installs():
     packages, lines = conda("environment.yml")
     assert packages == ["python=3.11", "pip"]
-    assert lines == ["-c constraints.txt", "-e .[test]"]
+    assert lines == ["-c constraints.txt", "-e .[test,imagenet]"]
 
 
 def test_binder_has_every_requirement_at_its_locked_version():
@@ -224,7 +224,7 @@ def test_binder_has_every_requirement_at_its_locked_version():
     assert "python=3.11" in packages
     expected = [
         f"{requirement.name}=={locked()[name]}"
-        for name, requirement in requirements().items()
+        for name, requirement in requirements("imagenet").items()
         if name not in BRINGS_CUDA
     ]
     assert sorted(lines) == sorted(expected), "write these lines to binder/environment.yml:\n" + "\n".join(expected)
@@ -289,7 +289,7 @@ def test_the_weekly_workflow_tries_newest_and_colab():
     colab = steps_of(loaded["jobs"]["colab"])
     assert "googlecolab/backend-info" in colab
     assert "tools/colab_constraints.py" in colab
-    assert "--constraint colab.txt -e '.[test]'" in colab
+    assert "--constraint colab.txt -e '.[test,imagenet]'" in colab
 
 
 def test_the_weekly_workflow_rehearses_the_full_profile():
