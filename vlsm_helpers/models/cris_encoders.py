@@ -4,18 +4,14 @@
 encoder of the shipped miniature CLIPSeg in their place.
 """
 
-from typing import Any
+from pathlib import Path
 
+import timm
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vlsm_helpers.models import imagenet
 from vlsm_helpers.models.cris_parts import Geometry, PooledResidual
-
-RN50 = {  # open_clip's "RN50-quickgelu"; what it calls "RN50" has plain GELU, which OpenAI's weights were not trained with
-    "embed_dim": 1024,
-    "vision_cfg": {"image_size": 224, "layers": [3, 4, 6, 3], "width": 64, "patch_size": None},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12},
-}
 
 
 class CLIPEncoders(nn.Module):
@@ -59,14 +55,11 @@ class CLIPEncoders(nn.Module):
 class MiniatureEncoders(nn.Module):
     """EfficientNet-Lite0 (2.96 million parameters in its stages) and a CLIPSeg's text encoder."""
 
-    def __init__(self, clip: nn.Module, state_dict: dict[str, Tensor] | None = None):
-        import timm
-
+    def __init__(self, clip: nn.Module, image_weights: str | Path | None):
         super().__init__()
-        self.visual = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3, 4))
-        if state_dict is not None:
-            own = self.visual.state_dict()
-            self.visual.load_state_dict({name: state_dict.get(name, value) for name, value in own.items()})
+        self.visual = timm.create_model(imagenet.ARCHITECTURE, features_only=True, out_indices=(2, 3, 4))
+        if image_weights is not None:
+            imagenet.load_encoder(self.visual, image_weights)
         self.text_model, self.text_projection = clip.text_model, clip.text_projection
 
     def pyramid(self, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -84,20 +77,12 @@ class MiniatureEncoders(nn.Module):
     def geometry(self) -> Geometry:
         """The wiring's widths at this size."""
         width, joint = self.text_projection.in_features, self.text_projection.out_features
-        channels: Any = tuple(self.visual.feature_info.channels())
+        channels = tuple(self.visual.feature_info.channels())
         return Geometry(channels, width, joint, (width // 2, width, width), layers=2, heads=4, feedforward=2 * width)
 
     def deepest(self) -> nn.Module:
         """v5 is the last of the pyramid."""
         return nn.Identity()
-
-
-def build_clip(config: dict | None = None) -> nn.Module:
-    """open_clip's CLIP with random weights and QuickGELU, of `config`'s sizes (see RN50, the default)."""
-    import open_clip
-
-    sizes = config or RN50
-    return open_clip.CLIP(sizes["embed_dim"], sizes["vision_cfg"], sizes["text_cfg"], quick_gelu=True)
 
 
 def attend(pool: nn.Module, maps: Tensor) -> Tensor:

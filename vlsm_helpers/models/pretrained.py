@@ -20,10 +20,12 @@ from torch import nn
 
 from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.models.biomedclip import build_biomedclip
+from vlsm_helpers.models.open_clip_resnet import build_clip
 from vlsm_helpers.models.vision_language import Preprocessing
 from vlsm_helpers.settings import weights_folder
 from vlsm_helpers.settings.profiles import (
     BIOMEDCLIP_WEIGHTS,
+    CLIP_RN50_WEIGHTS,
     CLIPSEG_WEIGHTS,
     PUBLISHED_WEIGHTS,
     RESNET_WEIGHTS,
@@ -53,6 +55,11 @@ BIOMEDCLIP = Format(
     BIOMEDCLIP_WEIGHTS,
     *PUBLISHED_WEIGHTS[BIOMEDCLIP_WEIGHTS],
     (("open_clip_config.json",), ("tokenizer.json", "vocab.txt")),
+)
+CLIP_RN50 = Format(
+    CLIP_RN50_WEIGHTS,
+    *PUBLISHED_WEIGHTS[CLIP_RN50_WEIGHTS],
+    (("open_clip_config.json",), ("tokenizer.json", "vocab.json")),
 )
 # The encoder of the U-Net that is compared with; the course needs it in its table only.
 RESNET = Format(RESNET_WEIGHTS, "resnet50", "model.safetensors", 102, (("config.json",),))
@@ -89,6 +96,23 @@ def load_biomedclip(source: str | Path):
     folder = find(source, BIOMEDCLIP)
     with _explained(folder):
         return build_biomedclip(folder, load_weights=True)
+
+
+def load_clip_rn50(source: str | Path):
+    """open_clip's CLIP with a ResNet in float32, its tokenizer, its context length and its Preprocessing, from a folder or a
+    hub id. Raises WeightsError.
+    """
+    from transformers import AutoTokenizer
+
+    folder = find(source, CLIP_RN50)
+    with _explained(folder):
+        published = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
+        sizes, view = published["model_cfg"], published["preprocess_cfg"]
+        clip = build_clip(sizes)
+        clip.load_state_dict({name: value.float() for name, value in load_file(folder / CLIP_RN50.tensors).items()})
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        preprocessing = Preprocessing(sizes["vision_cfg"]["image_size"], tuple(view["mean"]), tuple(view["std"]))
+    return clip, tokenizer, sizes["text_cfg"]["context_length"], preprocessing
 
 
 def load_encoder(encoder: nn.Module, source: str | Path) -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 CLIPSEG_WEIGHTS = "CIDAS/clipseg-rd64-refined"
 BIOMEDCLIP_WEIGHTS = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+CLIP_RN50_WEIGHTS = "timm/resnet50_clip.openai"
 RESNET_WEIGHTS = "smp-hub/resnet50.imagenet"
 
 
@@ -19,6 +20,7 @@ class Published(NamedTuple):
 PUBLISHED_WEIGHTS = {
     CLIPSEG_WEIGHTS: Published("clipseg", "model.safetensors", 603),
     BIOMEDCLIP_WEIGHTS: Published("biomedclip", "open_clip_model.safetensors", 784),
+    CLIP_RN50_WEIGHTS: Published("clip_rn50", "open_clip_model.safetensors", 408),
 }
 TINY_WEIGHTS = "tiny"  # the miniatures of both that the package ships
 
@@ -32,6 +34,8 @@ class Profile:
     unet_width: float  # UNet-D's channel counts are multiplied by this
     clipseg_weights: str  # a hub id, or the shipped miniature
     biomedclip_weights: str
+    cris_weights: str
+    cris_image_encoder: str
     decoder_mlp_dim: int  # width of the MLPs in BiomedCLIPSeg's decoder, as in the CLIPSeg of the same profile
     smp_encoder: str  # of the U-Net of segmentation_models_pytorch, by the library's name for it
     smp_weights: str | None  # a hub id; None: random ones, for nothing pretrained so small may be shipped
@@ -47,6 +51,8 @@ PROFILES = {
         unet_width=0.125,
         clipseg_weights=TINY_WEIGHTS,
         biomedclip_weights=TINY_WEIGHTS,
+        cris_weights=TINY_WEIGHTS,
+        cris_image_encoder="efficientnet_lite0",
         decoder_mlp_dim=256,
         smp_encoder="tu-mobilenetv3_small_050",
         smp_weights=None,
@@ -60,6 +66,8 @@ PROFILES = {
         unet_width=1.0,
         clipseg_weights=CLIPSEG_WEIGHTS,
         biomedclip_weights=BIOMEDCLIP_WEIGHTS,
+        cris_weights=CLIP_RN50_WEIGHTS,
+        cris_image_encoder="clip_rn50",
         decoder_mlp_dim=2048,
         smp_encoder="resnet50",
         smp_weights=RESNET_WEIGHTS,

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlsm_helpers.models.cris_encoders import CLIPEncoders, build_clip
+from vlsm_helpers.models.cris_encoders import CLIPEncoders
 from vlsm_helpers.models.cris_parts import Head
+from vlsm_helpers.models.open_clip_resnet import build_clip
 
 
 class PublishedCRIS(nn.Module):
