@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tools.random_checkpoints import write_biomedclip, write_clipseg, write_resnet
+from tools.random_checkpoints import write_biomedclip, write_clip_rn50, write_clipseg, write_resnet
 from vlsm_helpers import settings
 from vlsm_helpers.course.report import Executed
 from vlsm_helpers.course.runner import run_course
@@ -24,7 +24,12 @@ NOTEBOOKS = ("*",)
 REAL, PHANTOMS = "kvasir_polyp", "phantom_endoscopy"
 IMAGES = 8  # of each split: fewer than a batch, so that an epoch is one step
 EPOCHS = 6  # chapter 3 gives the published recipe a sixth of them
-WRITERS = {pretrained.CLIPSEG: write_clipseg, pretrained.BIOMEDCLIP: write_biomedclip, pretrained.RESNET: write_resnet}
+WRITERS = {
+    pretrained.CLIPSEG: write_clipseg,
+    pretrained.BIOMEDCLIP: write_biomedclip,
+    pretrained.CLIP_RN50: write_clip_rn50,
+    pretrained.RESNET: write_resnet,
+}
 
 
 def random_weights(root: Path) -> None:
