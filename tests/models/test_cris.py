@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vlsm_helpers.errors import SettingsError, WeightsError
+from vlsm_helpers.errors import SettingsError, TrainingError, WeightsError
 from vlsm_helpers.io.checkpoints import save_checkpoint
 from vlsm_helpers.models import factory, imagenet
 from vlsm_helpers.models.cris import CRIS
@@ -123,9 +123,9 @@ def test_one_prompt_for_all_images_leaves_something_of_the_sentence(make):
 
 def test_padding_follows_from_the_mask_alone(cris):
     """Trap 3: neither the id of the padding, nor how much of it there is, nor the true token 0 changes anything."""
-    tokens = cris.tokenizer(["!polyp", "a large dark lesion"], padding=True, return_tensors="pt")
+    tokens = cris.tokenizer(["polyp !; red", "a large dark round lesion"], padding=True, return_tensors="pt")
     ids, mask = tokens["input_ids"], tokens["attention_mask"]
-    assert 0 in ids[0]  # "!" is the token 0
+    assert 0 in ids[0]  # "!" before other punctuation is the token 0
     with torch.no_grad():
         text = cris.embed(ids, mask)
         assert text[0].any(-1).sum() == mask[0].sum() < ids.shape[1]
@@ -182,17 +182,22 @@ def test_the_encoders_learning_rate_is_a_share_of_the_others(make):
     assert len(shared) == len(list(segmenter.clip.parameters()))
 
 
-@pytest.mark.parametrize("train", MODES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "train"), [(KINDS[0], "decoder"), (KINDS[0], "encoders"), (KINDS[1], "encoders")])
 def test_a_checkpoint_gives_the_same_logits(make, tmp_path, kind, train):
     segmenter = make(kind, train).eval()
     facts = {"member": segmenter.config, "frozen_weights": encoder_hash(segmenter)}
-    if kind == "efficientnet_lite0" and train == "decoder":
-        pytest.skip("random weights of a frozen encoder cannot come back")
     save_checkpoint(tmp_path / "best.safetensors", trainable_state_dict(segmenter), facts)
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(factory.load(tmp_path / "best.safetensors")[0](images, "polyp"), segmenter(images, "polyp"))
+
+
+def test_frozen_random_weights_are_not_replaced_by_others(make, tmp_path):
+    segmenter = make("efficientnet_lite0")
+    facts = {"member": segmenter.config, "frozen_weights": encoder_hash(segmenter)}
+    save_checkpoint(tmp_path / "best.safetensors", trainable_state_dict(segmenter), facts)
+    with pytest.raises(TrainingError, match="not those that this run was trained on"):
+        factory.load(tmp_path / "best.safetensors")
 
 
 def test_the_tiny_profiles_cris_starts_from_imagenet(tmp_path):

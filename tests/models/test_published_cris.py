@@ -4,9 +4,12 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from tests.models.test_published import golden_inputs, published_state_dict
+from vlsm_helpers.models.cris_parts import Geometry, Neck
+from vlsm_helpers.models.open_clip_resnet import RN50
 from vlsm_helpers.models.published import checkpoints as published
 from vlsm_helpers.models.published.checkpoints import load_published_state_dict
 from vlsm_helpers.models.published.cris import PublishedCRIS
@@ -141,7 +144,6 @@ def test_trap_3_padding_is_the_id_0_and_the_attention_mask_is_ignored(tiny):
     torch.testing.assert_close(shorter, logits, atol=1e-4, rtol=0)
     ends, mask = tokens([5, 6], padding=END)  # MedVLSM's own tokenizer pads so: nothing is masked
     assert not torch.allclose(forward(tiny, ends, mask, images=images), logits, atol=1e-2)
-    assert forward(tiny, torch.zeros_like(ids), mask, images=images).isnan().all()
 
 
 def test_trap_3_a_true_token_0_is_masked(tiny):
