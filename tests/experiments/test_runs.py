@@ -55,7 +55,9 @@ def test_a_limit_takes_the_first_images(toy):
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones(toy):
-    with pytest.raises(SettingsError, match="ours, ours_gently, published, features, finetune, finetune_gently"):
+    with pytest.raises(
+        SettingsError, match="ours, ours_gently, ours_imagenet, published, features, finetune, finetune_gently"
+    ):
         train_member("unet_d", "toy", recipe="theirs")
 
 

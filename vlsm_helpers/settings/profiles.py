@@ -7,6 +7,7 @@ CLIPSEG_WEIGHTS = "CIDAS/clipseg-rd64-refined"
 BIOMEDCLIP_WEIGHTS = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
 CLIP_RN50_WEIGHTS = "timm/resnet50_clip.openai"
 RESNET_WEIGHTS = "smp-hub/resnet50.imagenet"
+EFFICIENTNET_WEIGHTS = "timm/tf_efficientnet_lite0.in1k"
 
 
 class Published(NamedTuple):
@@ -39,6 +40,7 @@ class Profile:
     decoder_mlp_dim: int  # width of the MLPs in BiomedCLIPSeg's decoder, as in the CLIPSeg of the same profile
     smp_encoder: str  # of the U-Net of segmentation_models_pytorch, by the library's name for it
     smp_weights: str | None  # a hub id; None: random ones, for nothing pretrained so small may be shipped
+    fpn_channels: tuple[int, int]  # of unet_imagenet's decoder: of the pyramid, and of its head
     batch_size: int
     epochs: int  # of a notebook's training; early stopping may end it sooner
     max_train_images: int | None  # a notebook takes at most so many real training images
@@ -56,6 +58,7 @@ PROFILES = {
         decoder_mlp_dim=256,
         smp_encoder="tu-mobilenetv3_small_050",
         smp_weights=None,
+        fpn_channels=(64, 32),
         batch_size=8,
         epochs=20,
         max_train_images=200,
@@ -71,6 +74,7 @@ PROFILES = {
         decoder_mlp_dim=2048,
         smp_encoder="resnet50",
         smp_weights=RESNET_WEIGHTS,
+        fpn_channels=(256, 128),
         batch_size=10,
         epochs=100,
         max_train_images=None,
