@@ -26,7 +26,7 @@ def make(tiny_weights):
     def make(kind="clip_rn50", train="decoder", image_size=64):
         torch.manual_seed(0)
         folder = tiny_weights / ("clip_rn50" if kind == "clip_rn50" else "clipseg")
-        return CRIS(folder, image_encoder=kind, image_weights=None, train=train, image_size=image_size)
+        return CRIS(folder, image_encoder=kind, image_weights="none", train=train, image_size=image_size)
 
     return make
 

@@ -26,6 +26,7 @@ from vlsm_helpers.models.cris_encoders import CLIPEncoders, MiniatureEncoders
 from vlsm_helpers.models.cris_parts import Head
 from vlsm_helpers.models.pretrained import load_clip_rn50, load_clipseg, resolve_source
 from vlsm_helpers.models.segmenter import Features, resize
+from vlsm_helpers.models.smp_unet import NO_WEIGHTS
 from vlsm_helpers.models.vision_language import Preprocessing, VisionLanguageSegmenter
 from vlsm_helpers.settings.profiles import CLIP_RN50_WEIGHTS
 
@@ -40,7 +41,7 @@ class CRIS(VisionLanguageSegmenter):
     """CRIS from a folder or a hub id; the published one is 416 px, 146.8 million parameters.
 
     `image_encoder`: "clip_rn50", whose weights and text encoder are those of the CLIP `weights`; or "efficientnet_lite0",
-    with `image_weights` (a folder or a hub id; None: random ones), beside the text encoder of the CLIPSeg `weights`.
+    with `image_weights` (a folder, a hub id, or "none" for random ones), beside the text encoder of the CLIPSeg `weights`.
     `train`: what receives gradients: "decoder" (all but the encoders: neck, decoder, projector, and with CLIP the shortcut
     around its attention pool) or "encoders" (all of it). `image_size`: pixels a side that the encoder sees, a multiple of
     32; by default 416, or with EfficientNet-Lite0 the size of the CLIPSeg.
@@ -52,7 +53,7 @@ class CRIS(VisionLanguageSegmenter):
         self,
         weights: str | Path = CLIP_RN50_WEIGHTS,
         image_encoder: str = CLIP,
-        image_weights: str | Path | None = imagenet.HUB_ID,
+        image_weights: str | Path = imagenet.HUB_ID,
         train: str = "decoder",
         image_size: int | None = None,
     ):
@@ -63,7 +64,9 @@ class CRIS(VisionLanguageSegmenter):
             preprocessing = preprocessing._replace(size=image_size or PUBLISHED_SIZE)
         else:
             clipseg, tokenizer, view = load_clipseg(weights)
-            encoders = MiniatureEncoders(clipseg.clip, image_weights)
+            encoders = MiniatureEncoders(clipseg.clip)
+            if image_weights != NO_WEIGHTS:
+                imagenet.load_encoder(encoders.visual, image_weights)
             context_length = clipseg.config.text_config.max_position_embeddings
             preprocessing = Preprocessing(image_size or view.size, imagenet.MEAN, imagenet.STD)
         head = Head(encoders.geometry(), encoders.deepest())
@@ -72,14 +75,14 @@ class CRIS(VisionLanguageSegmenter):
             "name": "cris",
             "weights": resolve_source(weights),
             "image_encoder": image_encoder,
-            "image_weights": None,
+            "image_weights": NO_WEIGHTS,
             "train": train,
             "image_size": image_size,
         }
-        if image_encoder == EFFICIENTNET and image_weights is not None:
+        if image_encoder == EFFICIENTNET and image_weights != NO_WEIGHTS:
+            self.started_from, self.attribution = imagenet.origin(image_weights), imagenet.ATTRIBUTION
             if train == "decoder":  # else a checkpoint holds them
                 self.config["image_weights"] = resolve_source(image_weights)
-            self.started_from = imagenet.origin(image_weights)
         self.clip.requires_grad_(train == "encoders")
         self.train()
 

@@ -4,8 +4,6 @@
 encoder of the shipped miniature CLIPSeg in their place.
 """
 
-from pathlib import Path
-
 import timm
 from torch import Tensor, nn
 from torch.nn import functional
@@ -55,11 +53,9 @@ class CLIPEncoders(nn.Module):
 class MiniatureEncoders(nn.Module):
     """EfficientNet-Lite0 (2.96 million parameters in its stages) and a CLIPSeg's text encoder."""
 
-    def __init__(self, clip: nn.Module, image_weights: str | Path | None):
+    def __init__(self, clip: nn.Module):
         super().__init__()
         self.visual = timm.create_model(imagenet.ARCHITECTURE, features_only=True, out_indices=(2, 3, 4))
-        if image_weights is not None:
-            imagenet.load_encoder(self.visual, image_weights)
         self.text_model, self.text_projection = clip.text_model, clip.text_projection
 
     def pyramid(self, pixels: Tensor) -> tuple[Tensor, ...]:
