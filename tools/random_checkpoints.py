@@ -1,4 +1,4 @@
-"""Write CLIPSeg, BiomedCLIP, CLIP and ResNet checkpoints with random weights, in the published formats and under the published names.
+"""Write CLIPSeg, BiomedCLIP, CLIP and ResNet checkpoints with random weights, in the published formats and names.
 
 `python tools/random_checkpoints.py FOLDER` and then VLSM_WEIGHTS=FOLDER: all that loads the published weights loads these,
 without a hub. 2 GB, or 55 MB with --tiny. Their logits mean nothing.

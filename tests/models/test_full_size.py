@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.random_checkpoints import write_biomedclip, write_clipseg, write_resnet
+from tools.random_checkpoints import write_biomedclip, write_clip_rn50, write_clipseg, write_resnet
 from vlsm_helpers.models import pretrained
 
 PARAMETERS = json.loads((Path(__file__).parents[1] / "golden" / "biomedclipseg.params.json").read_text())
@@ -37,10 +37,11 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """1.5 GB, which pytest would keep for three sessions."""
+    """2 GB, which pytest would keep for three sessions."""
     made = tmp_path_factory.mktemp("full")
     write_clipseg(made / "clipseg")
     write_biomedclip(made / "biomedclip")
+    write_clip_rn50(made / "clip_rn50")
     write_resnet(made / "resnet50")
     yield made
     shutil.rmtree(made)
@@ -53,7 +54,9 @@ def use(member, folder):
 
 
 @pytest.mark.parametrize(
-    "kind", [pretrained.CLIPSEG, pretrained.BIOMEDCLIP, pretrained.RESNET], ids=lambda kind: kind.name
+    "kind",
+    [pretrained.CLIPSEG, pretrained.BIOMEDCLIP, pretrained.CLIP_RN50, pretrained.RESNET],
+    ids=lambda kind: kind.name,
 )
 def test_the_files_are_as_large_as_those_published(folder, kind):
     pretrained.check(folder / kind.name, kind)

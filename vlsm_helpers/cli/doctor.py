@@ -129,7 +129,7 @@ def _weights() -> tuple[list[tuple[str, str]], list[str]]:
     from vlsm_helpers.models import pretrained as weights
 
     rows, problems = [], []
-    for kind in (weights.CLIPSEG, weights.BIOMEDCLIP, weights.RESNET):
+    for kind in (weights.CLIPSEG, weights.BIOMEDCLIP, weights.CLIP_RN50, weights.RESNET):
         for place, folder in _places(kind).items():
             state = "none"
             if folder is not None:

@@ -67,8 +67,11 @@ class MiniatureEncoders(nn.Module):
         return self.text_model(input_ids=ids, attention_mask=mask).last_hidden_state
 
     def sentence(self, end: Tensor) -> Tensor:
-        """The sentence (B, J) in the joint space, of the vectors (B, C) of the end tokens."""
-        return self.text_projection(end)
+        """The sentence (B, J) in the joint space, of the vectors (B, C) of the end tokens; its length is 1.
+
+        The miniature's own are about 40 long, so that each step of training would change the projector's kernel beyond bounds.
+        """
+        return functional.normalize(self.text_projection(end), dim=-1)
 
     def geometry(self) -> Geometry:
         """The wiring's widths at this size."""

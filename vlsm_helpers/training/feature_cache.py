@@ -88,7 +88,9 @@ def cache_features(
 
 
 class CachedDataset(data.Dataset):
-    """The items of a SegmentationDataset, each with "features", a tuple of float32 (T, D); made by `cached`.
+    """The items of a SegmentationDataset, each with "features", a tuple of float32 tensors; made by `cache_features`.
+
+    A tensor holds the tokens (T, D) or the map (C, h, w) of one image.
 
     View 0 of an image is what evaluation sees of it; view v is what the dataset itself would give in epoch v: pixels, mask
     and prompt of one draw. Which view an item has follows from the seed, the epoch set by `set_epoch` and its index alone.
