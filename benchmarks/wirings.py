@@ -55,7 +55,7 @@ def network(
     if "weights" in options:
         options["weights"] = weights / _folder_of(name, tiny)
     if name == "cris":
-        options["image_weights"] = NO_WEIGHTS
+        options |= {"image_weights": NO_WEIGHTS, "train": "decoder" if way == DECODER_ONLY else "encoders"}
     if "clipseg_weights" in options:
         options["clipseg_weights"] = weights / "clipseg"
     model = factory.build(name, **options).to(memory_format=torch.channels_last)  # as `fit` does

@@ -202,7 +202,7 @@ def test_frozen_random_weights_are_not_replaced_by_others(make, tmp_path):
 def test_the_tiny_profiles_cris_starts_from_imagenet(tmp_path):
     if not imagenet.at_hand():
         pytest.skip("needs the extra `imagenet`")
-    segmenter = CRIS("tiny", image_encoder="efficientnet_lite0").eval()
+    segmenter = CRIS("tiny", image_encoder="efficientnet_lite0", train="decoder").eval()
     assert segmenter.started_from
     assert segmenter.image_size == 128
     assert 3e6 < sum(parameter.numel() for parameter in segmenter.parameters()) < 6e6

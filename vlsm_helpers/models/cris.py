@@ -43,8 +43,9 @@ class CRIS(VisionLanguageSegmenter):
     `image_encoder`: "clip_rn50", whose weights and text encoder are those of the CLIP `weights`; or "efficientnet_lite0",
     with `image_weights` (a folder, a hub id, or "none" for random ones), beside the text encoder of the CLIPSeg `weights`.
     `train`: what receives gradients: "decoder" (all but the encoders: neck, decoder, projector, and with CLIP the shortcut
-    around its attention pool) or "encoders" (all of it). `image_size`: pixels a side that the encoder sees, a multiple of
-    32; by default 416, or with EfficientNet-Lite0 the size of the CLIPSeg.
+    around its attention pool) or, as published, "encoders" (all of it).
+    `image_size`: pixels a side that the encoder sees, a multiple of 32; by default 416, or with EfficientNet-Lite0 the size
+    of the CLIPSeg.
     Raises WeightsError for weights that cannot be loaded, and SettingsError for an unknown `train` or `image_encoder` and
     for another size.
     """
@@ -54,7 +55,7 @@ class CRIS(VisionLanguageSegmenter):
         weights: str | Path = CLIP_RN50_WEIGHTS,
         image_encoder: str = CLIP,
         image_weights: str | Path = imagenet.HUB_ID,
-        train: str = "decoder",
+        train: str = "encoders",
         image_size: int | None = None,
     ):
         _check(train, image_encoder, image_size)
