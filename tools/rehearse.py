@@ -19,16 +19,17 @@ from vlsm_helpers.course.runner import run_course
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, load_split, read_entries
 from vlsm_helpers.errors import CourseError, DataError, WeightsError
 from vlsm_helpers.models import pretrained
+from vlsm_helpers.settings.published import BIOMEDCLIP, CLIP_RN50, CLIPSEG, RESNET
 
 NOTEBOOKS = ("*",)
 REAL, PHANTOMS = "kvasir_polyp", "phantom_endoscopy"
 IMAGES = 8  # of each split: fewer than a batch, so that an epoch is one step
 EPOCHS = 6  # chapter 3 gives the published recipe a sixth of them
 WRITERS = {
-    pretrained.CLIPSEG: write_clipseg,
-    pretrained.BIOMEDCLIP: write_biomedclip,
-    pretrained.CLIP_RN50: write_clip_rn50,
-    pretrained.RESNET: write_resnet,
+    CLIPSEG: write_clipseg,
+    BIOMEDCLIP: write_biomedclip,
+    CLIP_RN50: write_clip_rn50,
+    RESNET: write_resnet,
 }
 
 

@@ -60,7 +60,7 @@ def use(member, folder):
 )
 def test_the_files_are_as_large_as_those_published(folder, kind):
     pretrained.check(folder / kind.name, kind)
-    assert round((folder / kind.name / kind.tensors).stat().st_size / 1e6) == kind.megabytes
+    assert round(kind.tensors_in(folder / kind.name).stat().st_size / 1e6) == kind.megabytes
 
 
 @pytest.mark.parametrize(

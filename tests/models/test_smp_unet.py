@@ -132,8 +132,8 @@ def test_the_light_one_is_an_fpn_around_the_pretrained_encoder(light):
     same = smp.FPN(
         "tu-tf_efficientnet_lite0",
         encoder_weights=None,
-        decoder_pyramid_channels=64,
-        decoder_segmentation_channels=32,
+        decoder_pyramid_channels=128,
+        decoder_segmentation_channels=64,
     ).eval()
     same.load_state_dict(light.network.state_dict())
     encoder = {name: value for name, value in tensors.items() if not name.startswith(imagenet.HEAD)}

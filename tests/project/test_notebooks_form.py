@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from tools import notebooks as stamping
 from vlsm_helpers import __version__
 from vlsm_helpers.models import pretrained
+from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG
 
 LESSONS = sorted(stamping.NOTEBOOKS.glob("*.ipynb"))
 SOLUTIONS = sorted(stamping.NOTEBOOKS.glob("solutions/*.ipynb"))
@@ -330,9 +331,9 @@ def test_a_notebook_wants_a_new_stamp_when_the_weights_that_it_uses_change(tiny_
     notebook.cells[7].source = "CLIPSeg(settings.profile.clipseg_weights)"
     notebook = stamping.cleaned(notebook, PLACE, {})
     assert list(notebook.metadata["vlsm"]["weights"]) == ["clipseg"]
-    others = shipped / "biomedclip" / pretrained.BIOMEDCLIP.tensors
+    others = BIOMEDCLIP.tensors_in(shipped / "biomedclip")
     others.write_bytes(b"others")
     the_stamp_fits_the_weights(notebook, PLACE)
-    (shipped / "clipseg" / pretrained.CLIPSEG.tensors).write_bytes(b"others")
+    CLIPSEG.tensors_in(shipped / "clipseg").write_bytes(b"others")
     with pytest.raises(AssertionError, match="weights that it uses changed.*run `make notebooks`"):
         the_stamp_fits_the_weights(notebook, PLACE)

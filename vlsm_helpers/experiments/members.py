@@ -32,4 +32,4 @@ def left_out(members: Sequence[str]) -> str:
     """A sentence that says how to get the weights of the light CNN where it is not among `members`; else nothing."""
     if LIGHT_CNN in members:
         return ""
-    return f"{LIGHT_CNN} is left out: its ImageNet weights are not on this machine. To add it, {imagenet.WAYS}"
+    return f"{LIGHT_CNN} is left out: its ImageNet weights are not on this machine. To add it, {imagenet.ways()}"

@@ -24,11 +24,11 @@ from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.models import imagenet
 from vlsm_helpers.models.cris_encoders import CLIPEncoders, MiniatureEncoders
 from vlsm_helpers.models.cris_parts import Head
-from vlsm_helpers.models.pretrained import load_clip_rn50, load_clipseg, resolve_source
+from vlsm_helpers.models.pretrained import load_clip_rn50, load_clipseg, resolve_source, revision_of
 from vlsm_helpers.models.segmenter import Features, resize
 from vlsm_helpers.models.smp_unet import NO_WEIGHTS
 from vlsm_helpers.models.vision_language import Preprocessing, VisionLanguageSegmenter
-from vlsm_helpers.settings.profiles import CLIP_RN50_WEIGHTS
+from vlsm_helpers.settings.published import CLIP_RN50, CLIP_RN50_WEIGHTS, CLIPSEG
 
 TRAIN = ("decoder", "encoders")
 CLIP, EFFICIENTNET = "clip_rn50", "efficientnet_lite0"
@@ -84,6 +84,7 @@ class CRIS(VisionLanguageSegmenter):
             self.started_from, self.attribution = imagenet.origin(image_weights), imagenet.ATTRIBUTION
             if train == "decoder":  # else a checkpoint holds them
                 self.config["image_weights"] = resolve_source(image_weights)
+        self.weights_revision = revision_of(weights, CLIP_RN50 if image_encoder == CLIP else CLIPSEG)
         self.clip.requires_grad_(train == "encoders")
         self.train()
 

@@ -20,6 +20,7 @@ class Segmenter(nn.Module):
     config: dict
     started_from: str | None = None  # whose weights what trains began with, where `config` does not say it
     attribution: str | None = None  # credit and licence of those weights, for model cards
+    weights_revision: str | None = None  # the hub's commit of its pretrained weights, where that is known
 
     def forward(
         self,

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlsm_helpers.models import imagenet
-from vlsm_helpers.models.pretrained import load_encoder, resolve_source
+from vlsm_helpers.models.pretrained import load_encoder, resolve_source, revision_of
 from vlsm_helpers.models.segmenter import Features, Segmenter, empty_text, resize
+from vlsm_helpers.settings.published import EFFICIENTNET, RESNET
 
 STRIDE = 32  # every encoder of the library halves a side five times
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -62,10 +63,11 @@ class SMPUNet(SMPSegmenter):
         if weights:
             load_encoder(self.network.encoder, weights)
             self.started_from = resolve_source(weights)
+            self.weights_revision = revision_of(weights, RESNET)
 
 
 class ImageNetUNet(SMPSegmenter):
-    """A light CNN for CPUs: EfficientNet-Lite0 pretrained on ImageNet, and a narrow decoder; 3.1 million parameters.
+    """A light CNN for CPUs: EfficientNet-Lite0 pretrained on ImageNet, and a narrow decoder; 3.4 million parameters.
 
     The decoder is semantic FPN (Kirillov et al., CVPR 2019): like a U-Net's it goes from coarse to fine over the encoder's
     stages, but adds them at `pyramid` channels where a U-Net concatenates, and ends at a quarter of the image's resolution
@@ -76,7 +78,7 @@ class ImageNetUNet(SMPSegmenter):
     attribution = imagenet.ATTRIBUTION
     smallest = 2 * STRIDE  # the decoder's group norms need more than one value of a channel at the coarsest stage
 
-    def __init__(self, weights: str | Path = imagenet.HUB_ID, pyramid: int = 64, head: int = 32):
+    def __init__(self, weights: str | Path = imagenet.HUB_ID, pyramid: int = 128, head: int = 64):
         network = smp.FPN(
             f"tu-{imagenet.ARCHITECTURE}",
             encoder_weights=None,
@@ -88,3 +90,4 @@ class ImageNetUNet(SMPSegmenter):
         if weights != NO_WEIGHTS:
             imagenet.load_encoder(network.encoder.model, weights)
             self.started_from = imagenet.origin(weights)
+            self.weights_revision = revision_of(weights, EFFICIENTNET)

@@ -1,29 +1,14 @@
 """Profiles: the sizes, weights and budgets in which `tiny` and `full` differ, as data."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-CLIPSEG_WEIGHTS = "CIDAS/clipseg-rd64-refined"
-BIOMEDCLIP_WEIGHTS = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
-CLIP_RN50_WEIGHTS = "timm/resnet50_clip.openai"
-RESNET_WEIGHTS = "smp-hub/resnet50.imagenet"
-EFFICIENTNET_WEIGHTS = "timm/tf_efficientnet_lite0.in1k"
-
-
-class Published(NamedTuple):
-    """Where published weights are kept and what their download takes."""
-
-    folder: str  # within VLSM_WEIGHTS
-    tensors: str  # the file with the weights
-    megabytes: int
-
-
-PUBLISHED_WEIGHTS = {
-    CLIPSEG_WEIGHTS: Published("clipseg", "model.safetensors", 603),
-    BIOMEDCLIP_WEIGHTS: Published("biomedclip", "open_clip_model.safetensors", 784),
-    CLIP_RN50_WEIGHTS: Published("clip_rn50", "open_clip_model.safetensors", 408),
-}
-TINY_WEIGHTS = "tiny"  # the miniatures of both that the package ships
+from vlsm_helpers.settings.published import (
+    BIOMEDCLIP_WEIGHTS,
+    CLIP_RN50_WEIGHTS,
+    CLIPSEG_WEIGHTS,
+    RESNET_WEIGHTS,
+    TINY_WEIGHTS,
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +31,9 @@ class Profile:
     max_train_images: int | None  # a notebook takes at most so many real training images
 
 
+# What a notebook trains at `full` on a machine without a GPU: about what two cores do in an hour.
+FULL_WITHOUT_GPU = {"epochs": 24, "max_train_images": 60}
+
 PROFILES = {
     "tiny": Profile(
         "tiny",
@@ -58,7 +46,7 @@ PROFILES = {
         decoder_mlp_dim=256,
         smp_encoder="tu-mobilenetv3_small_050",
         smp_weights=None,
-        fpn_channels=(64, 32),
+        fpn_channels=(128, 64),
         batch_size=8,
         epochs=20,
         max_train_images=200,

@@ -14,7 +14,6 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
-from tqdm import tqdm
 
 from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
@@ -28,6 +27,7 @@ from vlsm_helpers.io.checkpoints import (
     restore_optimizer,
     save_checkpoint,
 )
+from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.metrics.overlap import overlap
 from vlsm_helpers.models.segmenter import Segmenter, trainable_parameters
 from vlsm_helpers.models.state import encoder_hash, load_trainable_state_dict, trainable_state_dict
