@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from vlsm_helpers.io import progress
-from vlsm_helpers.io.progress import tqdm
+from vlsm_helpers.io.progress import in_words, tqdm
 
 
 class Terminal(io.StringIO):
@@ -63,7 +63,7 @@ def test_the_interval_of_the_environment_holds():
     """tqdm reads it when it is imported."""
     code = """
 import sys, time
-from vlsm_helpers.io.progress import tqdm
+from vlsm_helpers.io.progress import in_words, tqdm
 for _ in tqdm(range(20)):
     time.sleep(0.02)
 """
@@ -85,3 +85,10 @@ def test_bars_within_bars_move_no_cursor(clock):
             clock.run(log, steps=3, seconds=11, desc="inner")
             outer.update()
     assert "\x1b" not in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 s"), (89, "89 s"), (90, "2 minutes"), (3600, "60 minutes"), (7200, "2.0 hours")]
+)
+def test_durations_are_for_people(seconds, words):
+    assert in_words(seconds) == f"about {words}"

@@ -7,21 +7,29 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import constants, snapshot_download
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.hub_server import Fault, serve_hub
+from tools.random_checkpoints import write_resnet
+from vlsm_helpers.data.dataset import SegmentationDataset
+from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import WeightsError
+from vlsm_helpers.experiments import late_ensemble
 from vlsm_helpers.io import hub as hub_files
 from vlsm_helpers.models import pretrained
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.pretrained import find, revision_of
-from vlsm_helpers.settings.published import BIOMEDCLIP, BIOMEDCLIP_WEIGHTS, CLIPSEG, CLIPSEG_WEIGHTS
+from vlsm_helpers.models.smp_unet import SMPUNet
+from vlsm_helpers.settings.published import BIOMEDCLIP, BIOMEDCLIP_WEIGHTS, CLIPSEG, CLIPSEG_WEIGHTS, RESNET_WEIGHTS
+from vlsm_helpers.training.loop import SETTINGS, fit
+from vlsm_helpers.training.recipes import DECODER_ONLY
 
 BIN = "open_clip_pytorch_model.bin"
 BESIDE = {"README.md": b"a card", "biomed_clip_example.ipynb": b"{}", "example_data/a.txt": b"not asked for"}
@@ -176,6 +184,16 @@ def test_the_revision_is_known_to_whoever_loads(hub):
     assert BiomedCLIPSeg("tiny").weights_revision is None
 
 
+def test_the_revision_stands_in_a_runs_settings_and_in_the_model_card(hub, toy, tmp_path):
+    member = CLIPSeg()
+    train, val = (SegmentationDataset(load_split("toy", split), 32, prompt="p1") for split in ("train", "val"))
+    fit(member, train, val, tmp_path / "run", replace(DECODER_ONLY, epochs=1))
+    commit = hub.resolve(CLIPSEG_WEIGHTS, "main")
+    written = json.loads((tmp_path / "run" / SETTINGS).read_text())
+    assert written["weights_revisions"] == {CLIPSEG_WEIGHTS: commit}
+    assert commit in late_ensemble._pretrained(member)
+
+
 def test_a_folder_of_hf_download_stands_in_and_tells_its_revision(hub, tmp_path, monkeypatch):
     """`hf download ID --local-dir weights/clipseg` is this call."""
     snapshot_download(CLIPSEG_WEIGHTS, local_dir=tmp_path / "weights" / "clipseg")
@@ -200,6 +218,15 @@ def test_a_repository_without_safetensors_is_read_from_its_pickle(hub, tiny_weig
     hub.commit("someone/clipseg", files)
     loaded = pretrained.load_clipseg("someone/clipseg")[0].state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_encoder_of_the_baseline_comes_from_the_hub_too(hub, tmp_path):
+    write_resnet(tmp_path / "resnet50", tiny=True)  # a ResNet-18
+    commit = hub.commit(RESNET_WEIGHTS, published(tmp_path / "resnet50"))
+    member = SMPUNet("resnet18", RESNET_WEIGHTS)
+    assert member.weights_revision == commit
+    tensors = load_file(tmp_path / "resnet50" / "model.safetensors")
+    assert torch.equal(member.network.encoder.conv1.weight, tensors["conv1.weight"])
 
 
 def test_of_a_repository_with_both_the_safetensors_alone_are_fetched(hub, tiny_weights, tmp_path):

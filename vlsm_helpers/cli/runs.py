@@ -38,7 +38,9 @@ def train(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Its pretrained weights: a folder, a hub id or tiny.", show_default="the profile's"),
+        typer.Option(
+            help="Its pretrained weights: a folder, a hub id, ID@REVISION or tiny.", show_default="the profile's"
+        ),
     ] = None,
     warm_start: Annotated[
         bool | None,

@@ -20,6 +20,8 @@ from vlsm_helpers.experiments.members import ensemble_members
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import Predictor, write_predictor
+from vlsm_helpers.models.segmenter import Segmenter
+from vlsm_helpers.models.state import weights_revisions
 from vlsm_helpers.training.loop import BEST, SETTINGS
 
 CARD = """\
@@ -41,9 +43,9 @@ scores below come from {test} test images that nothing else has seen.
 - Frozen encoders are not in this folder: {weights_of}{attributions}
 
 ```python
-from vlsm_helpers.predictor import Predictor
+import vlsm_helpers as vlsm
 
-found = Predictor.load("{folder}")("image.png")
+found = vlsm.Predictor.load("{folder}")("image.png")
 found.mask, found.probability, found.uncertainty
 ```
 """
@@ -132,7 +134,7 @@ class Ensemble:
         has_empty = (table["metric"] != "dice").any()
         empty = {split: sum(not read_mask(one.mask).any() for one in self.samples(split)) for split in SPLITS}
         warning = f"**{self.warning}** " if self.warning else ""
-        configs = {name: member.config.get("weights", "none") for name, member in predictor.members.items()}
+        pretrained = {name: _pretrained(member) for name, member in predictor.members.items()}
         return CARD.format(
             **counts,
             folder=folder,
@@ -155,7 +157,7 @@ class Ensemble:
             size=predictor.size,
             hardware=settings.hardware(),
             versions=settings.versions(),
-            weights_of=", ".join(f"{name} {weights}" for name, weights in configs.items()),
+            weights_of=", ".join(f"{name} {weights}" for name, weights in pretrained.items()),
             attributions="".join(f"\n- {name} started from {text}" for name, text in self._attributions(predictor)),
         )
 
@@ -175,6 +177,13 @@ class Ensemble:
         if len(groups) == len(samples):
             return "by image; one patient may be in several splits, and scores may be too high"
         return f"by {len(groups)} groups of images, none in two splits"
+
+
+def _pretrained(member: Segmenter) -> str:
+    """The pretrained weights of a member, with the hub's commit where it is known."""
+    source = member.config.get("weights", "none")
+    revision = weights_revisions(member).get(source)
+    return f"{source}, revision {revision}" if revision and revision not in source else source
 
 
 def train_ensemble(

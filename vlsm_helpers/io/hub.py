@@ -5,6 +5,7 @@ downloaded here: continued where it stopped, verified by its SHA-256. The client
 documented one, https://huggingface.co/docs/hub/local-cache: other programs find what was downloaded.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -104,19 +105,20 @@ def _download_large(root: Path, hub_id: str, commit: str, name: str) -> str:
     url = hf_hub_url(hub_id, name, revision=commit)
     announced = get_hf_file_metadata(url)
     etag, size = announced.etag, announced.size
-    if etag and size and HASH.fullmatch(etag):  # else the client says what is wrong with the answer
-        blob = root / "blobs" / etag
-        blob.parent.mkdir(exist_ok=True)
-        if not blob.exists():
-            partial = blob.with_name(f"{etag}.incomplete")
-            _require_space(partial, size)
-            _fetch(url, partial, size, f"downloading {name}")
-            _verify(partial, size, etag)
-            os.replace(partial, blob)
-    pointer = Path(hf_hub_download(hub_id, name, revision=commit))
-    if not pointer.is_symlink() and etag:  # where the system has no symbolic links, the client copies
-        (root / "blobs" / etag).unlink(missing_ok=True)
-    return str(pointer)
+    if not (etag and size and HASH.fullmatch(etag)):
+        return hf_hub_download(hub_id, name, revision=commit)  # the client says what is wrong with the answer
+    blob = root / "blobs" / etag
+    blob.parent.mkdir(exist_ok=True)
+    if not blob.exists():
+        partial = blob.with_name(f"{etag}.incomplete")
+        _require_space(partial, size)
+        _fetch(url, partial, size, f"downloading {name}")
+        _verify(partial, size, etag)
+        os.replace(partial, blob)
+    pointer = hf_hub_download(hub_id, name, revision=commit)
+    if not Path(pointer).is_symlink():  # where the system has no symbolic links, the client has copied
+        blob.unlink(missing_ok=True)
+    return pointer
 
 
 def _require_space(partial: Path, size: int) -> None:
@@ -124,7 +126,9 @@ def _require_space(partial: Path, size: int) -> None:
     free = shutil.disk_usage(partial.parent).free
     if left > free:
         raise OSError(
-            28, f"{left / 1e6:.0f} MB are still to come, and {free / 1e6:.0f} MB are free", str(partial.parent)
+            errno.ENOSPC,
+            f"{left / 1e6:.0f} MB are still to come, and {free / 1e6:.0f} MB are free",
+            str(partial.parent),
         )
 
 

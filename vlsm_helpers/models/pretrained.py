@@ -1,11 +1,12 @@
 """Pretrained weights: found in a folder, in VLSM_WEIGHTS or on the hub, checked, and loaded into their models.
 
-VLSM_WEIGHTS names a folder that holds `clipseg/`, `biomedclip/` and, for the U-Net of segmentation_models_pytorch,
-`resnet50/`, each as published on the hub; they stand in for the published ids. "tiny" means the miniatures that this
-package ships, folders of the same formats. Once weights are on this machine no request is made. The table of all kinds is
-`vlsm_helpers.settings.published`.
+VLSM_WEIGHTS names a folder that holds `clipseg/`, `biomedclip/` and, for the U-Net of segmentation_models_pytorch and the
+light CNN, `resnet50/` and `efficientnet_lite0/`, each as published on the hub; they stand in for the published ids. "tiny"
+means the miniatures that this package ships, folders of the same formats. Once weights are on this machine no request is
+made. The table of all kinds is `vlsm_helpers.settings.published`.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator
@@ -18,10 +19,10 @@ from torch import nn
 
 from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.io import hub
-from vlsm_helpers.io.tensors import check_tensors, fill, read_tensors, refuse_misfits
+from vlsm_helpers.io.tensors import check_tensors, read_tensors, refuse_misfits
 from vlsm_helpers.models.biomedclip import build_biomedclip
-from vlsm_helpers.models.open_clip_resnet import build_clip
-from vlsm_helpers.models.vision_language import Preprocessing
+from vlsm_helpers.models.open_clip_resnet import build_clip_rn50
+from vlsm_helpers.models.vision_language import CLIPParts, Preprocessing
 from vlsm_helpers.settings import weights_folder
 from vlsm_helpers.settings.published import BIOMEDCLIP, CLIP_RN50, CLIPSEG, RESNET, TINY_WEIGHTS, Pretrained
 
@@ -64,22 +65,11 @@ def load_biomedclip(source: str | Path):
         return build_biomedclip(folder, load_weights=True)
 
 
-def load_clip_rn50(source: str | Path):
-    """open_clip's CLIP with a ResNet in float32, its tokenizer, its context length and its Preprocessing, from a folder or a
-    hub id. Raises WeightsError.
-    """
-    from transformers import AutoTokenizer
-
+def load_clip_rn50(source: str | Path) -> CLIPParts:
+    """open_clip's CLIP with a ResNet in float32, from a folder or a hub id. Raises WeightsError."""
     folder = find(source, CLIP_RN50)
     with _explained(folder):
-        published = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
-        sizes, view = published["model_cfg"], published["preprocess_cfg"]
-        clip = build_clip(sizes)
-        path = CLIP_RN50.tensors_in(folder)
-        fill(clip, read_tensors(path), path)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        preprocessing = Preprocessing(sizes["vision_cfg"]["image_size"], tuple(view["mean"]), tuple(view["std"]))
-    return clip, tokenizer, sizes["text_cfg"]["context_length"], preprocessing
+        return build_clip_rn50(folder)
 
 
 def load_encoder(encoder: nn.Module, source: str | Path) -> None:
@@ -131,7 +121,7 @@ def locate(source: str | Path, kind: Pretrained) -> Path | None:
 
 
 def resolve_source(source: str | Path) -> str:
-    """`source` as a member's config keeps it: a folder with its whole path, for notebooks and commands differ in theirs."""
+    """`source` as a member's config keeps it: a folder as an absolute path, because working folders differ."""
     folder = Path(str(source).removeprefix("local-dir:")).expanduser()
     return str(folder.absolute()) if folder.is_dir() and source != TINY_WEIGHTS else str(source)
 
@@ -221,7 +211,7 @@ def _explain_download(error: Exception, hub_id: str, revision: str, kind: Pretra
         getattr(one, "response", None) for one in (error, error.__cause__)
     )  # the client wraps some of its errors
     status = next((answer.status_code for answer in answers if answer is not None), None)
-    full = isinstance(error, OSError) and error.errno in (27, 28, 122)  # file too large, no space left, quota
+    full = isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
     by_hand = fetch_by_hand(kind, hub_id)
     if isinstance(error, RevisionNotFoundError):
         return WeightsError(

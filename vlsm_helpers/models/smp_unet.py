@@ -37,11 +37,11 @@ class SMPSegmenter(Segmenter):
         return ()
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings (B, 0): a CNN takes no text."""
+        """Embeddings (B, 0): a CNN has no text input."""
         return empty_text(prompts, self)
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B, 1, *size) from images (B, 3, H, W) in [0, 1]; edges are repeated up to multiples of 32."""
+        """Logits (B, 1, *size) from images (B, 3, H, W) in [0, 1]; sides are padded to multiples of 32."""
         height, width = images.shape[-2:]
         more = [max(-side % STRIDE, self.smallest - side) for side in (height, width)]
         pixels = (images - self.mean) / self.std

@@ -30,7 +30,7 @@ from vlsm_helpers.data.prompts import names_side
 from vlsm_helpers.data.transforms import build_transforms
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.io import atomic
-from vlsm_helpers.io.progress import tqdm
+from vlsm_helpers.io.progress import in_words, tqdm
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.state import fingerprint, frozen_state
 
@@ -68,28 +68,24 @@ def cache_features(
         raise ValueError(f"an image has at least one view, not {views}")
     _require_frozen_encoders(segmenter)
     segmenter.to(settings.device()).eval()
-    views = views if dataset.augment else 1
     root = settings.writable(settings.cache_folder() / "features")
     identity = _identity(segmenter)
-    cached = CachedDataset.find(root, dataset, views, identity)
-    if cached is not None:
-        return cached
-    layout = _layout(segmenter, dataset.size)
-    gigabytes = len(dataset) * sum(math.prod(shape) * dtype.itemsize for dtype, shape in layout.values()) / 1e9
-    kept = _fitting_views(views, gigabytes, len(dataset), root)
-    if kept == 0:
-        return dataset
-    if kept < views:
-        cached = CachedDataset.find(root, dataset, kept, identity)
-        if cached is not None:
-            return cached
-    store = _Views(dataset, kept)
-    time = in_words(len(store) * _seconds_per_image(segmenter, dataset.size))
-    print(
-        f"caching the features of {len(store):,} views of {len(dataset):,} images: {kept * gigabytes * 1000:,.1f} MB, {time}"
-    )
+    store = _Views(dataset, views if dataset.augment else 1)
     key = _key(identity, store)
-    atomic.write(root / key[:20], key, partial(_fill, segmenter, store, layout))
+    if not atomic.is_complete(root / key[:20], key):
+        layout = _layout(segmenter, dataset.size)
+        gigabytes = len(dataset) * sum(math.prod(shape) * dtype.itemsize for dtype, shape in layout.values()) / 1e9
+        kept = _fitting_views(store.views, gigabytes, len(dataset), root)
+        if kept == 0:
+            return dataset
+        if kept < store.views:
+            store = _Views(dataset, kept)
+            key = _key(identity, store)
+    if not atomic.is_complete(root / key[:20], key):
+        time = in_words(len(store) * _seconds_per_image(segmenter, dataset.size))
+        size = f"{kept * gigabytes * 1000:,.1f} MB"
+        print(f"caching the features of {len(store):,} views of {len(dataset):,} images: {size}, {time}")
+        atomic.write(root / key[:20], key, partial(_fill, segmenter, store, layout))
     return CachedDataset(store, root / key[:20], identity)
 
 
@@ -110,14 +106,6 @@ class CachedDataset(data.Dataset):
         files = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
         self._images, self._masks = files.pop("images"), files.pop("masks")
         self._features = list(files.values())
-
-    @classmethod
-    def find(cls, root: Path, dataset: SegmentationDataset, views: int, identity: str) -> "CachedDataset | None":
-        """The cache of `dataset` in `views` views under `root`; None where it is not there, or not complete."""
-        store = _Views(dataset, views)
-        key = _key(identity, store)
-        folder = root / key[:20]
-        return cls(store, folder, identity) if atomic.is_complete(folder, key) else None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -269,14 +257,6 @@ def _seconds_per_image(segmenter: Segmenter, size: int) -> float:
         started = perf_counter()
         segmenter.encode_images(image)[-1].sum().item()  # a GPU answers when it is done
         return perf_counter() - started
-
-
-def in_words(seconds: float) -> str:
-    """A rough duration for people."""
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"about {minutes} minutes" if minutes < 90 else f"about {minutes / 60:.1f} hours"
 
 
 def _obstacle(gigabytes: float, root: Path) -> str:

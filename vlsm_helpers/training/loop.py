@@ -30,7 +30,7 @@ from vlsm_helpers.io.checkpoints import (
 from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.metrics.overlap import overlap
 from vlsm_helpers.models.segmenter import Segmenter, trainable_parameters
-from vlsm_helpers.models.state import encoder_hash, load_trainable_state_dict, trainable_state_dict
+from vlsm_helpers.models.state import encoder_hash, load_trainable_state_dict, trainable_state_dict, weights_revisions
 from vlsm_helpers.training.feature_cache import CachedDataset, PromptEmbeddings, has_frozen_encoders
 from vlsm_helpers.training.recipes import CNN, Recipe
 
@@ -128,7 +128,8 @@ class _Trainer:
             if (self.run / SETTINGS).exists():
                 _refuse_other_settings(self.run, json.loads((self.run / SETTINGS).read_text()), self.settings)
             else:
-                atomic.write_text(self.run / SETTINGS, json.dumps(self.settings, indent=1))
+                described = self.settings | {"weights_revisions": weights_revisions(self.segmenter)}
+                atomic.write_text(self.run / SETTINGS, json.dumps(described, indent=1))
         if not (self.run / LAST).exists():
             return
         tensors, facts = load_checkpoint(self.run / LAST)
