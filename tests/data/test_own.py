@@ -3,7 +3,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -196,7 +196,7 @@ def test_a_dataset_is_not_overwritten(folders, own_data):
 
 
 def test_a_folder_that_is_not_there_or_empty_is_told(folders, tmp_path):
-    with pytest.raises(DataError, match="The folder is not there"):
+    with pytest.raises(DataError, match="does not exist"):
         adopt("mine", tmp_path / "nowhere", folders[1], "square")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
@@ -285,7 +285,6 @@ def test_groups_are_never_split_and_every_split_has_a_lesion(rows, seed):
         with pytest.raises(DataError, match="too few|foreground"):
             split_groups(groups, lesions, seed)
         return
-    assume(sum(by_group.values()) == len(by_group))  # else the dealing may leave a split without
     splits = split_groups(groups, lesions, seed)
     assert all(len({split for one, split in zip(groups, splits, strict=True) if one == group}) == 1 for group in groups)
     for split in ("train", "val", "test"):

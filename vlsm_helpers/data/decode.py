@@ -184,7 +184,7 @@ def _pillow_suffices(page: tifffile.TiffPage) -> bool:
 def _disagreement(page: tifffile.TiffPage) -> str | None:
     """Why the samples of a page cannot be told from its tags; None where they can."""
     samples, photometric, extra = page.samplesperpixel, page.photometric, tuple(page.extrasamples)
-    kinds, black, colour = tifffile.PHOTOMETRIC, page.photometric == tifffile.PHOTOMETRIC.MINISBLACK, (3, 4)
+    kinds, black = tifffile.PHOTOMETRIC, photometric == tifffile.PHOTOMETRIC.MINISBLACK
     if page.sampleformat == 2 and page.bitspersample <= 8:
         return "signed numbers have no agreed brightness"
     if photometric == kinds.MINISWHITE and (samples > 1 or page.bitspersample > 8):
@@ -201,8 +201,8 @@ def _disagreement(page: tifffile.TiffPage) -> str | None:
         return "what the second sample shows is not known"
     if samples == 1 and photometric not in (kinds.MINISBLACK, kinds.MINISWHITE, kinds.PALETTE):
         return "a single sample is no colour"
-    if samples in colour and page.bitspersample > 8 and (page.sampleformat != 1 or page.bitspersample != 16):
-        return "colours need 8 or 16 bits"
+    if samples > 1 and (page.sampleformat != 1 or page.bitspersample not in (8, 16)):
+        return "several samples need 8 or 16 bits each"
     return None
 
 

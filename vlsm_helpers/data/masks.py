@@ -20,6 +20,7 @@ DARK, BRIGHT = 64, 192  # of 255: values between them are neither background nor
 ARTEFACTS = 0.02  # of the pixels that are not dark may be something else than foreground, in files of many values
 FEW = 8  # values: a file with so few has classes rather than artefacts
 TINT = 32  # levels that JPEG makes channels of a grey pixel differ by
+STRANGE = 40  # levels between a JPEG's value and what the same compression makes of the binary mask
 HINT = (
     "say what counts as foreground with `vlsm data adopt ... --foreground VALUE|COLOUR|any`, "
     "or write 0 for background and 255 for foreground."
@@ -238,11 +239,9 @@ def _is_compressed(mask: np.ndarray, values: np.ndarray, tables: dict) -> bool:
     drawn = np.where(mask, high, low).astype(np.uint8)
     Image.fromarray(drawn).save(buffer, "JPEG", qtables=[tables[0]])
     again = np.asarray(Image.open(buffer)).astype(np.int64)
-    edge = maximum_filter(mask, 3) & ~minimum_filter(mask, 3)
-    coarse = max(list(tables[0])[:10])  # of the low frequencies
-    near = edge if coarse < 60 else maximum_filter(edge, 9)
-    strange = (np.abs(again - values) > 40) & ~near
-    return bool(strange.sum() <= ARTEFACTS * max(int(mask.sum()), 1))
+    strange = np.abs(again - values) > STRANGE
+    edge = (maximum_filter(values, 3) >= BRIGHT) & (minimum_filter(values, 3) < DARK)  # smooth before it was compressed
+    return bool((strange & ~edge).sum() <= ARTEFACTS * max(int(mask.sum()), 1))
 
 
 def _level(values: np.ndarray, otherwise: int) -> int:

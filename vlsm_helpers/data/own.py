@@ -136,8 +136,15 @@ def split_groups(groups: Sequence[int], lesions: Sequence[bool], seed: int = 0) 
     order = shuffled[np.argsort(-held[shuffled].sum(1), kind="stable")]
     wanted = np.outer(list(SHARES.values()), held.sum(0)).astype(float)
     lacking, dealt = wanted.copy(), {}
+    bare, left = set(range(len(SHARES))), int((held[:, 0] > 0).sum())  # splits without a lesion, groups with one
     for place in order:
-        split = int(np.argmax((lacking / wanted.clip(min=1)) @ held[place]))
+        gains = (lacking / wanted.clip(min=1)) @ held[place]
+        if held[place, 0] and left <= len(bare):  # each of the last ones goes to a split that has none
+            gains[[split for split in range(len(SHARES)) if split not in bare]] = -np.inf
+        split = int(np.argmax(gains))
+        if held[place, 0]:
+            bare.discard(split)
+            left -= 1
         lacking[split] -= held[place]
         dealt[numbers[place]] = list(SHARES)[split]
     splits = [dealt[number] for number in groups]
