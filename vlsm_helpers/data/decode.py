@@ -5,7 +5,7 @@ Nothing is scaled or thresholded here: `images` and `masks` say what the numbers
 
 import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +68,8 @@ def decode(path: Path, kind: str = "image") -> Raster:
             return _from_deep_png(path)
         if _has_deep_jpeg2000_colour(head):
             raise DataError("The JPEG 2000 file has colours of more than 8 bits.", where=path, hint=AS_PNG)
+        if head[:2] == b"BM" and head[28:30] == b"\x20\0":
+            return _from_deep_bmp(path)
         return _from_pillow(path, bits=head[24] if head[:8] == _PNG and len(head) > 26 else 8)
     except FileNotFoundError:
         hint = "restore the file, or `vlsm data check` the dataset."
@@ -83,9 +85,12 @@ def decode(path: Path, kind: str = "image") -> Raster:
         raise DataError(what, where=path, hint="fetch or export the file again.") from error
 
 
-def from_image(image: Image.Image, where: Path | str, bits: int = 8) -> Raster:
-    """The numbers of a Pillow image. Raises DataError, naming `where`, for several pages and unknown colour spaces."""
-    pages = getattr(image, "n_frames", 1)
+def from_image(image: Image.Image, where: Path | str, bits: int = 8, counted: bool = False) -> Raster:
+    """The numbers of a Pillow image. Raises DataError, naming `where`, for several pages and unknown colour spaces.
+
+    `bits`: per sample of grey images of less than 8; `counted`: its pages were counted before, thumbnails left out.
+    """
+    pages = 1 if counted else getattr(image, "n_frames", 1)
     if pages > 1 and image.format != "MPO":  # phones write JPEGs with a preview as second frame
         raise DataError(f"The file has {pages} pages (or frames), not one.", where=where, hint=SPLIT_PAGES)
     turn = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -124,9 +129,9 @@ def _plain(image: Image.Image) -> Image.Image:
     return image.convert({"La": "LA", "PA": "RGBA", "RGBa": "RGBA"}.get(image.mode, "RGB"))
 
 
-def _from_pillow(path: Path, bits: int = 8) -> Raster:
+def _from_pillow(path: Path, bits: int = 8, counted: bool = False) -> Raster:
     with Image.open(path) as image:
-        return from_image(image, path, min(bits, 8))
+        return from_image(image, path, min(bits, 8), counted)
 
 
 def _from_deep_png(path: Path) -> Raster:
@@ -145,6 +150,17 @@ def _from_deep_png(path: Path) -> Raster:
     alpha = pixels[..., -1] if pixels.shape[2] in (2, 4) else None
     values = pixels[..., :1] if mode == "LA" or pixels.shape[2] == 2 else pixels[..., 2::-1]
     return Raster(np.ascontiguousarray(values), 16, alpha, turn=turn if turn in _TURNS else 1)
+
+
+def _from_deep_bmp(path: Path) -> Raster:
+    """BMP with 32 bits per pixel, of which Pillow drops the fourth byte where no mask names it; all 0, it is no alpha."""
+    import cv2
+
+    raster = _from_pillow(path)
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if raster.alpha is not None or pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4:
+        return raster
+    return replace(raster, alpha=pixels[..., 3] if pixels[..., 3].any() else None)
 
 
 def _from_tiff(path: Path) -> Raster:
@@ -167,8 +183,10 @@ def _from_tiff(path: Path) -> Raster:
             raise DataError(f"The TIFF file has {_described(page)}: {reason}.", where=path, hint=AS_PNG)
         if _pillow_suffices(page):
             try:
-                return _from_pillow(path, page.bitspersample)
+                return _from_pillow(path, page.bitspersample, counted=True)
             except UnidentifiedImageError:
+                if page.samplesperpixel > 1:
+                    return _from_page(page, path)
                 what = f"The TIFF file has {_described(page)}, which has no agreed meaning."
                 raise DataError(what, where=path, hint=AS_PNG) from None
         return _from_page(page, path)
@@ -178,7 +196,9 @@ def _pillow_suffices(page: tifffile.TiffPage) -> bool:
     """Whether Pillow keeps all samples and bits: not for colours with 16 bits, or colours that are tagged as grey."""
     if page.samplesperpixel == 1:
         return True
-    return page.bitspersample == 8 and page.photometric != tifffile.PHOTOMETRIC.MINISBLACK
+    return page.bitspersample == 8 and (
+        page.samplesperpixel == 2 or page.photometric != tifffile.PHOTOMETRIC.MINISBLACK
+    )
 
 
 def _disagreement(page: tifffile.TiffPage) -> str | None:
@@ -189,6 +209,8 @@ def _disagreement(page: tifffile.TiffPage) -> str | None:
         return "signed numbers have no agreed brightness"
     if photometric == kinds.MINISWHITE and (samples > 1 or page.bitspersample > 8):
         return "how far its values are inverted is not known"
+    if samples > 1 and (page.sampleformat != 1 or page.bitspersample not in (8, 16)):
+        return "several samples need 8 or 16 bits each"
     if samples > 4:
         return "which samples are colours is not known"
     if samples == 4 and photometric == kinds.RGB:
@@ -201,8 +223,6 @@ def _disagreement(page: tifffile.TiffPage) -> str | None:
         return "what the second sample shows is not known"
     if samples == 1 and photometric not in (kinds.MINISBLACK, kinds.MINISWHITE, kinds.PALETTE):
         return "a single sample is no colour"
-    if samples > 1 and (page.sampleformat != 1 or page.bitspersample not in (8, 16)):
-        return "several samples need 8 or 16 bits each"
     return None
 
 

@@ -35,20 +35,22 @@ def to_rgb(image: Image.Image, where: Path | str, depth: int | None = None) -> n
 def bit_depth(paths: Sequence[Path]) -> int:
     """The bits that images of one source use: 8, or, where files have more, the smallest that holds their largest value.
 
-    Files with 8 bits per channel are not decoded. Raises DataError for a file that cannot be read, and if files of 8 bits
-    and files of 9 to 15 bits lie together, for they have no common brightness.
+    Files with 8 bits per channel are not decoded; files that cannot be read are left out, for `read_image` tells of them. Raises
+    DataError if files of 8 bits and files of 9 to 15 bits lie together, for they have no common brightness.
     """
     deep, shallow, largest = [], [], 0
     for path in tqdm(paths, desc="finding the bit depth", unit="image", delay=2):
         if not _may_be_deep(path):
             shallow.append(path)
             continue
-        raster = decode(path)
-        if raster.bits <= 8:
-            shallow.append(path)
+        try:
+            raster = decode(path)
+            _refuse_unscaled(raster.values, path)
+        except DataError:
             continue
-        _refuse_unscaled(raster.values, path)
-        deep.append(path)
+        (shallow if raster.bits <= 8 else deep).append(path)
+        if raster.bits <= 8:
+            continue
         largest = max(largest, int(raster.values.max(initial=0)))
     if deep and shallow and 8 < largest.bit_length() < 16:
         what = f"{len(deep)} images have 16 bits per channel (such as {deep[0].name}), {len(shallow)} have 8 ({shallow[0].name})."
