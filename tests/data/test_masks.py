@@ -125,7 +125,9 @@ def outcome(path):
 @given(mask=lesions(), way=st.sampled_from(sorted(WAYS)), file=st.sampled_from(sorted(FILES)))
 def test_a_lesion_is_read_back_or_refused(mask, way, file, tmp_path):
     image = WAYS[way](mask)
-    if (file == "gif" and "A" in image.mode) or not write(image, file, tmp_path / "m"):  # Pillow writes no alpha to GIF
+    if "A" in image.mode and file in ("gif", "pnm"):  # Pillow writes no alpha to these
+        return
+    if not write(image, file, tmp_path / "m"):
         return
     found, refused = outcome(tmp_path / "m")
     if refused:

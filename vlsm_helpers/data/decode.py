@@ -154,13 +154,13 @@ def _from_deep_png(path: Path) -> Raster:
 
 def _from_deep_bmp(path: Path) -> Raster:
     """BMP with 32 bits per pixel, of which Pillow drops the fourth byte where no mask names it; all 0, it is no alpha."""
-    import cv2
-
-    raster = _from_pillow(path)
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if raster.alpha is not None or pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4:
+    raster, content = _from_pillow(path), path.read_bytes()
+    start, width, height, compression = *struct.unpack("<I4xii", content[10:26]), content[30]
+    pixels = np.frombuffer(content, np.uint8, offset=start)
+    if raster.alpha is not None or compression != 0 or len(pixels) < 4 * width * abs(height):
         return raster
-    return replace(raster, alpha=pixels[..., 3] if pixels[..., 3].any() else None)
+    alpha = pixels[: 4 * width * abs(height)].reshape(abs(height), width, 4)[:: -1 if height > 0 else 1, :, 3]
+    return replace(raster, alpha=alpha if alpha.any() else None)
 
 
 def _from_tiff(path: Path) -> Raster:
