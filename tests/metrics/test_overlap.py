@@ -6,8 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from vlsm_helpers.metrics import overlap
-from vlsm_helpers.metrics.overlap import score
+from vlsm_helpers.metrics.overlap import overlap, score
 
 MASKS = arrays(bool, (8, 8))
 

@@ -33,7 +33,7 @@ RESAMPLES = 2000
 
 def scores(plan: Plan) -> pd.DataFrame:
     """A row an image, cell and test dataset, of the cells that are done: trained_on, dataset, prompt, model, seed, id, dice,
-    iou, nsd, hd95_relative, foreground ... (see `evaluation.score_split`)."""
+    iou, nsd, hd95_relative, foreground ... (see `evaluation.evaluate`)."""
     tables = [_of_cell(plan, cell) for cell in plan.cells if _tested(plan, cell)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 

@@ -1,22 +1,14 @@
 """A fusion rule: logits of M members in, one probability map out; what it has to learn, it learns on validation."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.evaluation.predictions import MemberLogits
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
-
-
-class MemberLogits(NamedTuple):
-    """What rules are fit on."""
-
-    logits: Tensor  # float (M, N, S, S), finite
-    masks: Tensor  # bool (N, S, S)
-    names: tuple[str, ...]  # of the M members
 
 
 class Rule(ABC):
@@ -36,6 +28,10 @@ class Rule(ABC):
     @abstractmethod
     def __call__(self, logits: Tensor) -> Tensor:
         """Probabilities (B, S, S) from logits (M, B, S, S)."""
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Masks, bool (B, S, S), from logits (M, B, S, S): foreground where the probability is above `threshold`."""
+        return self(logits) > self.threshold
 
 
 def check(validation: MemberLogits) -> None:
@@ -64,7 +60,13 @@ def dice_by_threshold(probabilities: Tensor, masks: Tensor) -> Tensor:
 
 
 def mask_dice(marked: Tensor, masks: Tensor) -> Tensor:
-    """Dice (N,) of masks bool (N, S, S)."""
+    """Dice (N,) in [0, 1] of predicted and true masks, bool (N, S, S); two empty masks count 1.
+
+    >>> import torch
+    >>> import vlsm_helpers as vlsm
+    >>> vlsm.mask_dice(torch.tensor([[[True, True]]]), torch.tensor([[[True, False]]])).item()
+    0.6666666666666666
+    """
     counts = (part.flatten(1).sum(1).double() for part in (masks, marked, marked & masks))
     return dice_of(*counts)
 

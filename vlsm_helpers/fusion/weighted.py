@@ -94,7 +94,7 @@ class WeightedFusion:
         return self(store.of(list(self.weights)).logits(size, images))
 
     def score(self, store: PredictionStore) -> pd.DataFrame:
-        """A row an image, as `evaluation.score_split` gives: members are resized to the true mask's original size, then fused.
+        """A row an image, as `evaluation.evaluate` gives: members are resized to the true mask's original size, then fused.
 
         Raises DataError as `probabilities` does, and where an image is missing from the dataset.
         """

@@ -28,7 +28,7 @@ from vlsm_helpers.io.checkpoints import (
     restore_optimizer,
     save_checkpoint,
 )
-from vlsm_helpers.metrics import overlap
+from vlsm_helpers.metrics.overlap import overlap
 from vlsm_helpers.models.segmenter import Segmenter, trainable_parameters
 from vlsm_helpers.models.state import encoder_hash, load_trainable_state_dict, trainable_state_dict
 from vlsm_helpers.training.feature_cache import CachedDataset, PromptEmbeddings, has_frozen_encoders
