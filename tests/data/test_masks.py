@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -14,7 +14,7 @@ from vlsm_helpers.data.masks import find_foreground, parse, read_mask
 from vlsm_helpers.errors import DataError, SettingsError
 
 CASES = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -186,6 +186,7 @@ def test_tiffs_of_any_samples(mask, bits, photometric, samples, planar, compress
     cut=st.floats(0.1, 0.9),
     deep=st.booleans(),
 )
+@example(mask=np.ones((12, 12), bool), values=(1, 128), cut=0.5, deep=False)
 @example(mask=np.eye(30, dtype=bool), values=(1, 255), cut=0.03, deep=False)
 @example(mask=np.eye(30, dtype=bool), values=(127, 255), cut=0.5, deep=True)
 def test_two_classes_are_refused(mask, values, cut, deep, tmp_path):
@@ -195,6 +196,7 @@ def test_two_classes_are_refused(mask, values, cut, deep, tmp_path):
     numbers.flat[place] = values[0]
     numbers.flat[place[: max(1, int(cut * len(place)))]] = values[1]
     Image.fromarray(numbers).save(tmp_path / "m.png")
+    assume((numbers == 0).any() or abs(sum(values) - 255) > 4)  # 1 and 254 may be black and white
     if not deep and min(values) >= 250:  # nobody's classes: two whites
         assert np.array_equal(read_mask(tmp_path / "m.png"), mask)
         return

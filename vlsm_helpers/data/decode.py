@@ -79,7 +79,7 @@ def decode(path: Path, kind: str = "image") -> Raster:
         raise _too_large(pixels, path) from None
     except UnidentifiedImageError:
         hint = "replace it with a PNG, JPEG, TIFF, BMP or WebP file."
-        raise DataError(f"The file is not a readable {kind}.", where=path, hint=hint) from None
+        raise DataError(f"The file is no {kind} that can be read.", where=path, hint=hint) from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, MemoryError) as error:
         what = f"The {kind} is truncated or corrupt ({error})."
         raise DataError(what, where=path, hint="fetch or export the file again.") from error

@@ -176,7 +176,8 @@ def _by_value(raster: Raster, values: np.ndarray, path: Path, name: type) -> tup
     top = 2**raster.bits - 1 if raster.bits <= 16 else largest
     if len(levels) <= 2:
         darkest = int(levels[0]) if len(levels) == 2 else 0
-        if _is_white(largest, raster.bits) and (darkest == 0 or (darkest <= top // 15 and largest < top)):
+        mirrored = darkest <= top // 15 and abs(darkest + largest - top) <= top // 60  # 1 and 254, 16 and 235
+        if _is_white(largest, raster.bits) and (darkest == 0 or (mirrored and largest < top)):
             return values == largest, "white" if largest >= 0.9 * top or _is_full(largest) else name(largest)
         raise _ambiguous(levels, counts, path)
     if raster.lossy and raster.tables and raster.bits == 8:
