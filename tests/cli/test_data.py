@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.conftest import draw_toy
+from tests.helpers import draw_toy
 from vlsm_helpers.cli import app
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.conftest import draw_toy
+from tests.helpers import draw_toy
 from vlsm_helpers.data import alike, own
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.data.own import adopt, pairs, split_groups
