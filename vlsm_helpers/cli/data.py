@@ -124,8 +124,8 @@ def adopt_dataset(
     from vlsm_helpers.data.own import adopt
 
     options = {"modality": modality, "group": group, "seed": seed, "folder": folder}
-    options |= {"foreground": foreground, "mask_name": mask_name, "merge_masks": merge_masks}
-    options |= {} if alike is None else {"alike": alike}
+    given = {"foreground": foreground, "mask_name": mask_name, "merge_masks": merge_masks or None, "alike": alike}
+    options |= {key: value for key, value in given.items() if value is not None}
     adopted = adopt(name, images, masks, noun, **options)
     typer.echo(adopted)
     where = f"VLSM_DATA={folder} " if folder else ""
