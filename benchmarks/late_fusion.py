@@ -31,7 +31,7 @@ from vlsm_helpers.evaluation.scoring import predict
 from vlsm_helpers.experiments.runs import predict_run
 from vlsm_helpers.fusion import RULES, BestSingle, MeanProbability, MemberLogits, Rule
 from vlsm_helpers.fusion.diversity import Complementarity, from_scores, pixel_oracle
-from vlsm_helpers.fusion.rule import mask_dice
+from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
 from vlsm_helpers.models import factory
 from vlsm_helpers.training.loop import BEST

@@ -3,8 +3,8 @@ import torch
 
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.fusion import RULES, MemberLogits
-from vlsm_helpers.fusion.rule import best_threshold, check, dice_by_threshold, mask_dice
-from vlsm_helpers.metrics import overlap
+from vlsm_helpers.fusion.rule import best_threshold, check, dice_by_threshold
+from vlsm_helpers.metrics.overlap import mask_dice, overlap
 
 
 def cases(members=3, images=6, size=16, seed=0):

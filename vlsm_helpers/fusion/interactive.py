@@ -14,10 +14,11 @@ from torch import Tensor
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation.predictions import PredictionStore
-from vlsm_helpers.fusion.rule import MemberLogits, check, dice_of, mask_dice
+from vlsm_helpers.fusion.rule import MemberLogits, check
 from vlsm_helpers.fusion.search import LARGEST_LOGIT, simplex
 from vlsm_helpers.fusion.simple import BestSingle
 from vlsm_helpers.fusion.weighted import WeightedFusion
+from vlsm_helpers.metrics.overlap import dice_from_counts, mask_dice
 
 LARGEST_SIDE = 176  # pixels that Dice is counted at: three members of 100 images take 37 MB
 STEPS = 10  # of the simplex that is mapped: 66 points of three members, 1001 of five
@@ -61,7 +62,9 @@ class FusedDice:
             marked[:, number] = np.bitwise_count(bits).sum(axis=1)
         marked += settled
         wrong, shared = marked[:, ::2], marked[:, 1::2]
-        return dice_of(*(torch.from_numpy(counts).double() for counts in (self._true, wrong + shared, shared))).numpy()
+        return dice_from_counts(
+            *(torch.from_numpy(counts).double() for counts in (self._true, wrong + shared, shared))
+        ).numpy()
 
     def _settle(self, scale: Scale) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """How many pixels of each image's background and foreground all members mark (2N,); between which edges (2N + 1,) the

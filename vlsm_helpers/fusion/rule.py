@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.metrics.overlap import mask_dice
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
@@ -52,21 +53,9 @@ def check(validation: MemberLogits) -> None:
         raise DataError("All masks are empty: nothing can be learned from them.", hint="fit on images with a lesion.")
 
 
-def dice_of(counts_true: Tensor, counts_marked: Tensor, counts_shared: Tensor) -> Tensor:
-    """Dice from counts of pixels, of one broadcast shape; nothing marked where nothing is counts 1."""
-    total = counts_true + counts_marked
-    return torch.where(total > 0, 2 * counts_shared / total.clamp(min=1), 1.0)
-
-
 def dice_by_threshold(probabilities: Tensor, masks: Tensor) -> Tensor:
     """Dice (len(THRESHOLDS), N) of probabilities (N, S, S) against masks bool (N, S, S)."""
     return torch.stack([mask_dice(probabilities > threshold, masks) for threshold in THRESHOLDS])
-
-
-def mask_dice(marked: Tensor, masks: Tensor) -> Tensor:
-    """Dice (N,) of masks bool (N, S, S)."""
-    counts = (part.flatten(1).sum(1).double() for part in (masks, marked, marked & masks))
-    return dice_of(*counts)
 
 
 def best_threshold(probabilities: Tensor, masks: Tensor) -> tuple[float, float]:

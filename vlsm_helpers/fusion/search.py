@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlsm_helpers.fusion.rule import THRESHOLDS, MemberLogits, Rule, check, dice_of
+from vlsm_helpers.fusion.rule import THRESHOLDS, MemberLogits, Rule, check
 from vlsm_helpers.fusion.simplex import above, crossings, joined
+from vlsm_helpers.metrics.overlap import dice_from_counts
 
 STEPS = 20  # of the simplex: weights are multiples of 1/20
 EXACT = 3  # members up to which every point of the simplex is tried
@@ -86,7 +87,7 @@ class Counts:
             found += torch.bincount(level.add_(self._place[start : start + _CHUNK]), minlength=self._bins)
         above = found.view(-1, 2, LEVELS).flip(-1).cumsum(-1).flip(-1)[..., 1:].double()  # (N, 2, thresholds)
         shared = above[:, 1]
-        return dice_of(self._true[:, None], above.sum(1), shared).mean(0)
+        return dice_from_counts(self._true[:, None], above.sum(1), shared).mean(0)
 
 
 def simplex(members: int, steps: int = STEPS) -> Iterator[Point]:
@@ -116,7 +117,7 @@ def _everywhere(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, T
         values, boundaries = _in_integers(logits[:, part].flatten(2), of_logits)
         parts.append(crossings(values, truth[part], boundaries, STEPS))
     true, counted = truth.sum(1, keepdim=True), above(joined(parts))
-    return {point: dice_of(true, above.sum(1), above[:, 1].double()).mean(0) for point, above in counted}
+    return {point: dice_from_counts(true, above.sum(1), above[:, 1].double()).mean(0) for point, above in counted}
 
 
 def _by_coordinates(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, Tensor]:
