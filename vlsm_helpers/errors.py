@@ -33,3 +33,7 @@ class TrainingError(CourseError):
 
 class WeightsError(CourseError):
     """Pretrained weights that cannot be found, fetched or read."""
+
+
+class BusyError(CourseError):
+    """A folder that another process is writing to."""

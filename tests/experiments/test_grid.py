@@ -142,7 +142,7 @@ def test_a_cell_of_other_images_under_the_same_names_is_refused(toy):
 def test_a_test_set_that_is_asked_for_later_is_scored_without_training(toy, monkeypatch):
     told(plan(seeds=(0,)))
     write_toy(toy.parent, "other", {"train": 1, "val": 1, "test": 3}, seed=9)
-    monkeypatch.setattr("vlsm_helpers.training.loop._Trainer.one_epoch", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("vlsm_helpers.training.loop._train_epoch", lambda *_: pytest.fail("it trained"))
     wanted = plan(seeds=(0,), also_test=("other",))
     assert told(wanted)[0] == ["[1/1] toy/unet_d-p1-seed0: done"]
     assert wanted.cells[0].done["tests"] == ["toy", "other"]

@@ -43,7 +43,7 @@ def test_it_learns_and_writes_a_run(toy, tmp_path):
     history = fit(model, *datasets(), tmp_path / "run", replace(SHORT, epochs=16, learning_rate=2e-2))
     assert history["val_dice"].max() > 0.6
     assert history["train_loss"].iloc[-1] < 0.8 * history["train_loss"].iloc[0]
-    assert {LAST, BEST, METRICS, "settings.json"} == {path.name for path in (tmp_path / "run").iterdir()}
+    assert {LAST, BEST, METRICS, "settings.json"} == {path.name for path in (tmp_path / "run").glob("[!.]*")}
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "run" / METRICS), history)
 
 
