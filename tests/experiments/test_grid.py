@@ -72,10 +72,26 @@ def test_shards_hold_every_cell_once():
     assert {len(shard) for shard in shards} == {7, 8}  # of 36
 
 
-@pytest.mark.parametrize(("number", "shards"), [(0, 3), (4, 3), (1, 0)])
+@pytest.mark.parametrize(("number", "shards"), [(0, 3), (4, 3)])
 def test_a_shard_that_is_not_there_is_refused(number, shards):
     with pytest.raises(SettingsError, match=f"no shard {number} of {shards}"):
         plan().shard(number, shards)
+
+
+def test_no_shards_at_all_are_refused_without_offering_0_of_0():
+    with pytest.raises(SettingsError) as failure:
+        plan().shard(1, 0)
+    assert "0/0" not in str(failure.value)
+    assert "1/1" in failure.value.hint
+
+
+def test_a_mark_that_was_cut_short_is_told(toy):
+    one = plan(seeds=(0,))
+    one.cells[0].folder.mkdir(parents=True)
+    (one.cells[0].folder / "done.json").write_text('{"facts": {')
+    lines, failed = told(one)
+    assert len(failed) == 1
+    assert failed[one.cells[0]].where == one.cells[0].folder / "done.json"
 
 
 def test_a_shard_is_written_with_a_slash():
@@ -92,7 +108,7 @@ def test_what_is_named_twice_or_not_at_all_is_refused(changes):
 
 
 def test_late_fusion_needs_its_members():
-    with pytest.raises(SettingsError, match="but biomedclipseg, clipseg is not asked for"):
+    with pytest.raises(SettingsError, match="the plan lacks biomedclipseg, clipseg"):
         plan(members=("unet_d", LATE_FUSION))
 
 
@@ -145,7 +161,7 @@ def test_a_test_set_that_is_asked_for_later_is_scored_without_training(toy, monk
     monkeypatch.setattr("vlsm_helpers.training.loop._train_epoch", lambda *_: pytest.fail("it trained"))
     wanted = plan(seeds=(0,), also_test=("other",))
     assert told(wanted)[0] == ["[1/1] toy/unet_d-p1-seed0: done"]
-    assert wanted.cells[0].done["tests"] == ["toy", "other"]
+    assert wanted.cells[0].read_done()["tests"] == ["toy", "other"]
     assert table.scores(wanted).groupby("dataset").size().to_dict() == {"toy": 5, "other": 3}
 
 
@@ -189,7 +205,7 @@ def test_a_cell_that_another_process_is_at_is_left_alone(toy):
     one.cells[0].folder.mkdir(parents=True)
     with FileLock(one.cells[0].folder / LOCK):
         lines, failed = told(one)
-    assert lines == ["[1/1] toy/unet_d-p1-seed0: another process is at it"]
+    assert lines == ["[1/1] toy/unet_d-p1-seed0: another process is running it"]
     assert not failed
 
 

@@ -39,7 +39,7 @@ def test_it_is_kept_as_a_few_numbers(tmp_path):
     assert WeightedFusion.load(tmp_path / "fusion.json") == one
     facts = {"weights": {"a": 0.2, "b": 0.8}, "mean_of": "logits", "temperature": 1.5, "threshold": 0.35}
     assert json.loads((tmp_path / "fusion.json").read_text()) == facts
-    with pytest.raises(SettingsError, match="cannot be written.*\n.*nowhere"):
+    with pytest.raises(SettingsError, match="could not be written.*\n.*nowhere"):
         one.save(tmp_path / "nowhere" / "fusion.json")
 
 

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from vlsm_helpers.errors import CourseError, SettingsError
 from vlsm_helpers.evaluation.predictions import PredictionStore
-from vlsm_helpers.evaluation.scoring import keep, score_mask, summarise
+from vlsm_helpers.evaluation.scoring import check_scores, save_scores, score_mask, summarise
 from vlsm_helpers.fusion.learned import COOLEST, HOTTEST
 from vlsm_helpers.fusion.search import WeightedMean
+from vlsm_helpers.io import atomic
 
 MEANS = ("probabilities", "logits")  # what is averaged
 SUM_TOLERANCE = 1e-6
@@ -38,6 +39,10 @@ class WeightedFusion:
 
     def __post_init__(self):
         _check(self)
+        plain = {name: float(weight) for name, weight in self.weights.items()}  # NumPy's numbers are no JSON
+        object.__setattr__(self, "weights", plain)
+        for name in ("temperature", "threshold"):
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     @classmethod
     def equal(cls, names: Sequence[str]) -> "WeightedFusion":
@@ -58,12 +63,8 @@ class WeightedFusion:
 
     def save(self, path: Path) -> None:
         """Write it as JSON. Raises SettingsError where it cannot be written."""
-        try:
-            Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise SettingsError(
-                f"The weights cannot be written ({error.strerror}).", where=path, hint="name a file in another folder."
-            ) from error
+        text = json.dumps(asdict(self), indent=2) + "\n"
+        atomic.write_text(Path(path), text, hint="free some space, or name a file in another folder.")
 
     def moved(self, name: str, weight: float) -> "WeightedFusion":
         """With `weight`, in [0, 1], for the member `name`; the others share the rest in the proportions they had.
@@ -94,7 +95,7 @@ class WeightedFusion:
         return self(store.of(list(self.weights)).logits(size, images))
 
     def score(self, store: PredictionStore) -> pd.DataFrame:
-        """A row an image, as `evaluation.score_split` gives: members are resized to the true mask's original size, then fused.
+        """One row per image, as `evaluation.score_split` gives: members are resized to the true mask's original size, then fused.
 
         Raises DataError as `probabilities` does, and where an image is missing from the dataset.
         """
@@ -109,15 +110,16 @@ class WeightedFusion:
 def evaluate_fusion(weights: Path, predictions: Sequence[Path]) -> pd.DataFrame:
     """Score the fusion in the file `weights` on the members' predictions in these folders; the table of `evaluation.summarise`.
 
-    The rows of each image go to a table beside the file, with its name and the ending .csv, in place of older ones of the same
-    dataset and split. Raises SettingsError for a file of something else, and DataError for predictions that do not belong
-    together or lack a member.
+    The rows of each image go to a table next to the file, with its name and the ending .csv, in place of older ones of the
+    same dataset and split. Raises SettingsError for a file of something else, and DataError for predictions that do not
+    belong together or lack a member, and where that table is not one of these scores: it is left as it is.
     """
     weights = Path(weights)
-    fusion = WeightedFusion.load(weights)
+    fusion, scores = WeightedFusion.load(weights), weights.with_suffix(".csv")
+    check_scores(scores)
     store = PredictionStore.open(predictions)
     table = fusion.score(store)
-    keep(weights.with_suffix(".csv"), table.assign(dataset=store.dataset, split=store.split))
+    save_scores(scores, table.assign(dataset=store.dataset, split=store.split))
     return summarise(table, model=weights.stem, split=store.split).assign(dataset=store.dataset)
 
 

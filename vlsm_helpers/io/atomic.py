@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from numbers import Integral, Real
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
@@ -138,6 +139,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise _unwritable("folder", error, folder, "free some space, or name another folder.") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def require_writable(path: Path, hint: str) -> None:
+    """Raise SettingsError, with `hint`, unless `path` can be made: the nearest folder above it that is there takes files."""
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        TemporaryFile(dir=above).close()
+    except OSError as error:
+        raise SettingsError(f"It cannot be written to ({error.strerror}).", where=above, hint=hint) from error
 
 
 def write_text(path: Path, text: str, hint: str = ANOTHER_DISK.format("VLSM_RUNS")) -> None:

@@ -86,6 +86,9 @@ class RunFolder:
         Raises TrainingError, the folder unchanged, where it holds another run, naming the settings that differ, or files
         of others.
         """
+        atomic.sweep(
+            self.path, "*.safetensors", age=0
+        )  # what a killed process left half-written: this one owns the folder
         found = self._found_settings()
         if (self.path / LAST).exists() and found is not None:
             _refuse_other_settings(self.path, found, self.settings)
