@@ -89,7 +89,7 @@ def test_a_mark_that_was_cut_short_is_told(toy):
     one = plan(seeds=(0,))
     one.cells[0].folder.mkdir(parents=True)
     (one.cells[0].folder / "done.json").write_text('{"facts": {')
-    lines, failed = told(one)
+    _, failed = told(one)
     assert len(failed) == 1
     assert failed[one.cells[0]].where == one.cells[0].folder / "done.json"
 

@@ -140,7 +140,8 @@ def test_a_cell_that_is_finished_while_the_table_is_made_counts_wholly_or_not_at
     real = paper_table.read_scores
 
     def read(path):
-        finish(second, [0.4, 1.0])
+        if not second.folder.exists():
+            finish(second, [0.4, 1.0])
         return real(path)
 
     monkeypatch.setattr(paper_table, "read_scores", read)

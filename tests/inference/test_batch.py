@@ -175,7 +175,7 @@ def test_other_images_may_follow_and_their_paths_may_be_relative(images, tmp_pat
 
 
 def test_files_of_others_in_a_folder_that_was_begun_are_kept(images, tmp_path):
-    """An image in the folder itself, another one's uncertainty, and a mask that a person put there: none was made of this image."""
+    """An image in the folder itself, another one's uncertainty, and a mask that a person put there."""
     out = tmp_path / "out"
     segment_files(predictor(), images[:1], out)
     inside = out / "inside.png"

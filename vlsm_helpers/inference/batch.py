@@ -1,5 +1,6 @@
 """Many images through a predictor: masks, overlays and uncertainties as files, and a table of them."""
 
+import csv
 import json
 import os
 from collections import Counter
@@ -42,8 +43,10 @@ def segment_files(
     """
     images = [Path(path).absolute() for path in images]
     atomic.require_writable(output / TABLE, hint=ELSEWHERE)
+    request = _request(predictor, prompt)
+    _earlier_rows(output, images, request)  # refuses a folder of others before the lock is written to it
     with atomic.owned(output / LOCK, "segments images into this folder"):
-        done = _begin(output, images, _request(predictor, prompt))
+        done = _begin(output, _earlier_rows(output, images, request), request)
         left, broken = [path for path in images if path not in done], []
         for path in tqdm(left, desc="segmenting", unit="image", delay=2):
             try:
@@ -60,7 +63,7 @@ def segment_files(
                     where=output,
                     hint="free some space and give the same command again: it resumes.",
                 ) from error
-        rows = _read_rows(output)
+        rows = _read_rows(output).dropna(ignore_index=True)
         atomic.write_table(output / TABLE, rows, hint=ELSEWHERE)
     return rows, broken
 
@@ -75,8 +78,8 @@ def _request(predictor: Predictor, prompt: str | None) -> dict:
     return {"members": members, "fusion": asdict(predictor.fusion), "size": predictor.size, "prompt": prompt}
 
 
-def _begin(output: Path, images: Sequence[Path], request: dict) -> set[Path]:
-    """The images that earlier calls with the same request have done; the first call writes the request and an empty table."""
+def _earlier_rows(output: Path, images: Sequence[Path], request: dict) -> pd.DataFrame | None:
+    """The rows that earlier calls with the same request wrote; None where there was none. It writes nothing."""
     names = {file.format(path.stem): path for path in images for file in FILES}
     if len(names) < len(images) * len(FILES):
         twice, count = Counter(file.format(path.stem) for path in images for file in FILES).most_common(1)[0]
@@ -85,15 +88,21 @@ def _begin(output: Path, images: Sequence[Path], request: dict) -> set[Path]:
     if begun and _read_request(output) != json.loads(atomic.as_json(request)):
         what = "The folder holds masks of another ensemble, or of another prompt."
         raise SettingsError(what, where=output, hint=ELSEWHERE)
-    rows = _read_rows(output) if begun else pd.DataFrame(columns=list(COLUMNS))
-    segmented = [Path(row) for row in rows["image"]]
-    _refuse_names_taken(output, names, segmented, begun)
+    rows = _read_rows(output) if begun else None
+    _refuse_names_taken(output, names, rows)
+    return rows
+
+
+def _begin(output: Path, rows: pd.DataFrame | None, request: dict) -> set[Path]:
+    """Write the request and a table of these rows; the images that are done."""
     for ending in ("*.png", "*.jpg"):  # of killed calls: this one owns the folder
         atomic.sweep(output, ending, age=0)
-    if not begun:
+    if rows is None:
+        rows = pd.DataFrame(columns=list(COLUMNS))
         atomic.write_text(output / REQUEST, atomic.as_json(request, indent=1), hint=ELSEWHERE)
     atomic.write_table(output / TABLE, rows, hint=ELSEWHERE)
-    return {path for path in segmented if all(_newer(output / file.format(path.stem), path) for file in FILES)}
+    whole = [Path(image) for image in rows.dropna()["image"]]
+    return {path for path in whole if all(_newer(output / file.format(path.stem), path) for file in FILES)}
 
 
 def _read_request(output: Path) -> dict:
@@ -106,29 +115,32 @@ def _read_request(output: Path) -> dict:
 
 
 def _read_rows(output: Path) -> pd.DataFrame:
-    """The rows of the table, the last one of each image; a row that was cut short is none."""
+    """The rows of the table, the last one of each image; one that was cut short has no numbers."""
     try:
-        whole = (output / TABLE).read_text(encoding="utf-8").rpartition("\n")[0] + "\n"
-        rows = pd.read_csv(StringIO(whole), dtype={"image": str}, keep_default_na=False)
+        text = (output / TABLE).read_text(encoding="utf-8")
+        whole, _, cut = text.rpartition("\n")
+        rows = pd.read_csv(StringIO(whole + "\n"), dtype={"image": str}, keep_default_na=False, na_values=[""])
         if tuple(rows.columns) != COLUMNS:
             raise ValueError(f"its columns are {', '.join(map(str, rows.columns))}")
-        return rows.drop_duplicates("image", keep="last", ignore_index=True)
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"The file is no table of `vlsm segment` ({error}).", where=output / TABLE, hint=ELSEWHERE
         ) from error
+    if cut:
+        rows.loc[len(rows), "image"] = next(csv.reader([cut]))[0]
+    return rows.drop_duplicates("image", keep="last", ignore_index=True)
 
 
-def _refuse_names_taken(output: Path, names: Mapping[str, Path], segmented: Sequence[Path], begun: bool) -> None:
+def _refuse_names_taken(output: Path, names: Mapping[str, Path], rows: pd.DataFrame | None) -> None:
     """Raise SettingsError where a file is there that no earlier call made of the same image: only those are replaced."""
+    segmented = [] if rows is None else [Path(image) for image in rows["image"]]
     owners = {file.format(path.stem): path for path in segmented for file in FILES}
     for name, path in names.items():
         if owners.get(name, path) != path:
             what, hint = f"{name} is there already, of {owners[name]}.", "name another folder, or rename the image."
             raise SettingsError(what, where=path, hint=hint)
-    there = [name for name in names if name not in owners and (output / name).exists()]
-    there += [] if begun else [name for name in (TABLE,) if (output / name).exists()]
-    if there:
+    mine = {*owners, TABLE} if rows is not None else set()
+    if there := [name for name in (*names, TABLE) if name not in mine and (output / name).exists()]:
         what = f"{len(there)} files are there already, such as {there[0]}."
         raise SettingsError(what, where=output, hint=ELSEWHERE)
 
