@@ -42,7 +42,7 @@ def options(label: str, profile: Profile) -> dict:
     """The options that `train_member` takes beyond the profile's."""
     if label != "a CNN as large as A":
         return {}
-    ensemble = factory.build("ensemble_a", **factory.profile_options("ensemble_a", profile))
+    ensemble = factory.build("ensemble_a", profile)
     return {"width": width_for(trainable_parameters(ensemble))}
 
 

@@ -29,7 +29,7 @@ from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.evaluation.scoring import predict
 from vlsm_helpers.experiments.reference import MEASURED
 from vlsm_helpers.experiments.runs import predict_run
-from vlsm_helpers.fusion import RULES, BestSingle, MeanProbability, MemberLogits, Rule
+from vlsm_helpers.fusion import RULES, BestSingle, MeanProbability, Rule
 from vlsm_helpers.fusion.diversity import Complementarity, from_scores, pixel_oracle
 from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
@@ -101,7 +101,7 @@ def measure(dataset: str, seed: int, seeds: Sequence[int]) -> pd.DataFrame:
 def fit(rules: Sequence[Rule], validation: PredictionStore) -> dict[str, Rule]:
     """The rules by name, fitted on a validation split: the test split is nowhere near."""
     size = validation.size
-    seen = MemberLogits(validation.logits(size), validation.masks(size), tuple(validation.names))
+    seen = validation.validation(size)
     return {rule.name: rule.fit(seen) for rule in rules}
 
 
@@ -110,7 +110,7 @@ def judge(rules: Mapping[str, Rule], test: PredictionStore) -> pd.DataFrame:
     rows = []
     for number, truth in enumerate(test.true_masks()):
         logits, mask = test.logits(truth.shape, [number]), torch.from_numpy(truth)[None]
-        marked = {name: rule(logits) > rule.threshold for name, rule in rules.items()}
+        marked = {name: rule.predict(logits) for name, rule in rules.items()}
         row = {name: mask_dice(one, mask).item() for name, one in marked.items()}
         rows.append(row | {PIXEL_ORACLE: pixel_oracle(logits > 0, mask).item()})
     return pd.DataFrame(rows, index=list(test.ids))

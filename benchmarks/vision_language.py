@@ -19,7 +19,7 @@ from vlsm_helpers.data import registry
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation.prompting import PromptedImages
-from vlsm_helpers.evaluation.scoring import score_split
+from vlsm_helpers.evaluation.scoring import evaluate
 from vlsm_helpers.experiments.runs import evaluate_run, train_member
 from vlsm_helpers.metrics.statistics import bootstrap_mean
 from vlsm_helpers.models.clipseg import CLIPSeg
@@ -81,7 +81,7 @@ def zero_shot(dataset: str) -> Iterator[dict]:
         split: SegmentationDataset(load_split(dataset, split), profile.image_size) for split in ("train", "val", "test")
     }
     yield _row(
-        dataset, "mean of the training masks", "", score_split(MeanMask(splits["train"].masks), splits["test"])["dice"]
+        dataset, "mean of the training masks", "", evaluate(MeanMask(splits["train"].masks), splits["test"])["dice"]
     )
     segmenter = CLIPSeg(profile.clipseg_weights)
     val, test = (PromptedImages.of(segmenter, splits[split]) for split in ("val", "test"))

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     torch.set_num_threads(THREADS)
     store = shipped.tiny_store("val")
-    trained = MemberLogits(store.logits(store.size), store.masks(store.size), tuple(store.names))
+    trained = store.validation(store.size)
     found = measure("synthetic", correlated_members(given.images, given.size), given.rounds)
     found += measure("shipped", trained, given.rounds)
     facts = {"hardware": settings.hardware(), "torch": torch.__version__, "images": given.images, "size": given.size}

@@ -21,7 +21,7 @@ from vlsm_helpers.data.phantoms.rendering import GENERATOR_VERSION
 from vlsm_helpers.evaluation import predictions, shipped
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.experiments.runs import predict_run
-from vlsm_helpers.fusion import RULES, MemberLogits
+from vlsm_helpers.fusion import RULES
 from vlsm_helpers.fusion.rule import THRESHOLDS, dice_by_threshold
 from vlsm_helpers.io.checkpoints import load_checkpoint
 from vlsm_helpers.metrics.overlap import mask_dice
@@ -74,10 +74,10 @@ def changes(exact: dict[str, list[Prediction]]) -> Iterator[tuple[str, float, fl
         first, second = (dice_by_threshold(torch.sigmoid(one), masks).mean(1) for one in pair)
         half = THRESHOLDS.index(0.5)
         yield name, first[half].item(), second[half].item(), (second - first).abs().max().item()
-    validation = MemberLogits(val.logits(SIZE), val.masks(SIZE), tuple(val.names))
+    validation = val.validation(SIZE)
     for rule in RULES:
         fitted = rule.fit(validation)
-        first, second = (mask_dice(fitted(one) > fitted.threshold, masks).mean().item() for one in (before, after))
+        first, second = (mask_dice(fitted.predict(one), masks).mean().item() for one in (before, after))
         yield rule.name, first, second, abs(second - first)
 
 
@@ -96,7 +96,7 @@ def card(folder: Path, runs: dict[str, Path], exact: dict[str, list[Prediction]]
     return f"""# What three tiny members say of the endoscopy phantoms
 
 Logits of BiomedCLIPSeg, CLIPSeg and UNet-D on the images of val and test of {DATASET}, stored so that the course's chapters on
-fusing need no training. `vlsm_helpers.evaluation.shipped.tiny_store("val")` loads them. Made by `python -m tools.tiny_predictions`.
+fusing need no training. `vlsm_helpers.tiny_store("val")` loads them. Made by `python -m tools.tiny_predictions`.
 
 **Not for clinical use.** The images are drawn, the networks are miniatures; it is for teaching how predictions are fused.
 

@@ -1,13 +1,53 @@
-"""Helpers of the course VLSM-Ensemble, step by step: one idea a module, see CONTRIBUTING.md for the floors.
+"""Segment medical images with vision-language models, and improve them by ensembling. Not for clinical use.
 
-Not for clinical use.
+Train a member:      settings = vlsm.start("tiny")
+                     train, val, test = (vlsm.SegmentationDataset(vlsm.load_split("phantom_endoscopy", split), 128)
+                                         for split in ("train", "val", "test"))
+                     member = vlsm.build("unet_d", settings.profile)
+                     vlsm.train(member, train, val, "runs/first", epochs=1)
+                     vlsm.summarise(vlsm.evaluate(member, test), model="UNet-D", split="test")
+Fuse stored members: val, test = vlsm.tiny_store("val"), vlsm.tiny_store("test")
+                     rule = vlsm.WeightedMean(of_logits=True).fit(val.validation(128))
+                     vlsm.mask_dice(rule.predict(test.logits(128)), test.masks(128)).mean()
+Segment new images:  vlsm.train_ensemble("phantom_endoscopy").save("my_ensemble")
+                     vlsm.Predictor.load("my_ensemble")("image.png").mask
+Look at it:          vlsm.FusionExplorer(vlsm.tiny_store("val"))
+
+Each name is imported when it is first used. The parts below, from `data` to `experiments`, hold the rest.
 """
 
 import os
 from importlib.metadata import version
+
+import lazy_loader
 
 # Read by OpenMP when PyTorch is imported. By default its threads wait by spinning: with another busy program on two
 # cores a training step took up to twenty times as long; sleeping costs some 15 % where nothing else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = version("vlsm-helpers")
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["plots"],
+    submod_attrs={
+        "settings": ["start"],
+        "data.samples": ["load_split"],
+        "data.dataset": ["SegmentationDataset"],
+        "models.factory": ["MEMBERS", "build"],
+        "training.recipes": ["RECIPES"],
+        "evaluation.scoring": ["evaluate", "predict", "summarise"],
+        "evaluation.prompting": ["PromptedImages"],
+        "evaluation.predictions": ["PredictionStore"],
+        "evaluation.shipped": ["tiny_store"],
+        "metrics.overlap": ["mask_dice"],
+        "metrics.statistics": ["paired_gain"],
+        "fusion": ["RULES", "WeightedMean"],
+        "inference.predictor": ["Predictor"],
+        "widgets": ["FusionExplorer", "PromptExplorer"],
+        "experiments.runs": ["train"],
+        "experiments.late_ensemble": ["train_ensemble"],
+        "experiments.reference": ["measured"],
+        "errors": ["CourseError"],
+    },
+)

@@ -39,5 +39,5 @@ def test_what_is_said_to_have_no_cnn_has_none(monkeypatch):
     monkeypatch.setenv("VLSM_PROFILE", "tiny")
     profile, _ = settings.choose_profile()
     for label, name in ENTRANTS.items():
-        network = factory.build(name, **factory.profile_options(name, profile))
+        network = factory.build(name, profile)
         assert any(isinstance(module, UNetD) for module in network.modules()) == (label not in WITHOUT_CNN)

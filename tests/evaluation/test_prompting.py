@@ -6,7 +6,7 @@ import torch
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation.prompting import BATCH, PromptedImages, dice_curve
-from vlsm_helpers.evaluation.scoring import score_split
+from vlsm_helpers.evaluation.scoring import evaluate
 from vlsm_helpers.metrics.overlap import score
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.unet_d import UNetD
@@ -66,7 +66,7 @@ def test_scores_are_those_of_the_split(clipseg, dataset):
     prompts = [sample.prompt("p1") for sample in dataset.samples]
     logits = images.logits(prompts)
     threshold = float(torch.sigmoid(logits).median())
-    expected = score_split(clipseg, dataset, threshold=threshold)
+    expected = evaluate(clipseg, dataset, threshold=threshold)
     assert expected["dice"].between(0.05, 0.95).any()
     pd.testing.assert_frame_equal(images.score(logits, threshold), expected, atol=1e-5)
     np.testing.assert_allclose(images.dice(logits, threshold), expected["dice"], atol=1e-5)

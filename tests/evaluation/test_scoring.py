@@ -14,12 +14,12 @@ from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation.scoring import (
     at_size,
+    evaluate,
     predict,
     read_scores,
     samples_named,
     save_scores,
     score_mask,
-    score_split,
     summarise,
     worst_and_best,
 )
@@ -44,7 +44,7 @@ class Bright(Segmenter):
 
 
 def test_a_row_an_image_in_the_datasets_order(toy):
-    table = score_split(Bright(), SegmentationDataset(load_split("toy", "test"), 32))
+    table = evaluate(Bright(), SegmentationDataset(load_split("toy", "test"), 32))
     assert table["id"].tolist() == [f"test_{number}" for number in range(5)]
     assert (table["dice"] > 0.97).all()
     assert table["foreground"].tolist() == pytest.approx([144 / 1024] * 5)
@@ -57,7 +57,7 @@ def test_it_is_scored_at_the_original_size(toy):
     rows, columns = np.nonzero(large)
     large[rows.min() : rows.min() + 40, columns.min() : columns.min() + 1] = 0
     Image.fromarray(large).save(samples[0].mask)
-    table = score_split(Bright(), SegmentationDataset(samples, 32))
+    table = evaluate(Bright(), SegmentationDataset(samples, 32))
     assert table["foreground"][0] == pytest.approx(np.mean(large > 0))
     assert table["dice"][0] < table["dice"][1:].min()
 

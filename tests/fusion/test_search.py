@@ -70,7 +70,7 @@ def test_three_members_that_often_agree_are_counted_as_point_by_point(of_logits)
 def test_the_fitted_rule_has_the_dice_that_was_counted(of_logits):
     validation = cases(images=12)
     rule = WeightedMean(of_logits).fit(validation)
-    got = mask_dice(rule(validation.logits) > rule.threshold, validation.masks).mean().item()
+    got = mask_dice(rule.predict(validation.logits), validation.masks).mean().item()
     best = max(dice.max().item() for dice in brute_force(validation, of_logits).values())
     assert got == pytest.approx(best, abs=2e-3)
     assert sum(rule.weights) == pytest.approx(1)
@@ -82,7 +82,7 @@ def test_a_member_that_knows_everything_gets_all_the_weight():
     perfect, noise = 20 * (2 * masks.float() - 1), 30 * torch.randn(4, 8, 8)
     rule = WeightedMean().fit(MemberLogits(torch.stack([noise, perfect]), masks, ("noise", "perfect")))
     assert rule.weights[1] > 0.5
-    assert torch.equal(rule(torch.stack([noise, perfect])) > rule.threshold, masks)
+    assert torch.equal(rule.predict(torch.stack([noise, perfect])), masks)
 
 
 def test_equal_members_get_equal_weights():

@@ -23,7 +23,7 @@ PROMPTS = ["polyp", "a large dark lesion on the left", "", "bump"]
 def ensemble(request):
     """At the tiny profile, with the shipped miniatures."""
     torch.manual_seed(0)
-    return factory.build(request.param, **factory.profile_options(request.param, PROFILES["tiny"])).eval()
+    return factory.build(request.param, "tiny").eval()
 
 
 def other_fusions(ensemble):

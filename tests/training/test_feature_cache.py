@@ -12,7 +12,7 @@ from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.prompts import names_side
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import CourseError, SettingsError
-from vlsm_helpers.evaluation.scoring import score_split
+from vlsm_helpers.evaluation.scoring import evaluate
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
@@ -301,12 +301,12 @@ def test_without_a_cache_frozen_encoders_embed_each_prompt_once(toy, clipseg, tm
 
 def test_scoring_reads_the_cache_too(toy, clipseg, tiny_weights, monkeypatch):
     plain = dataset("test", augment=False)
-    kept, expected = cache_features(clipseg, plain), score_split(clipseg, plain)
+    kept, expected = cache_features(clipseg, plain), evaluate(clipseg, plain)
     images = watch(clipseg, monkeypatch, "encode_images")
-    pd.testing.assert_frame_equal(score_split(clipseg, kept), expected)
+    pd.testing.assert_frame_equal(evaluate(clipseg, kept), expected)
     assert images == []
     with pytest.raises(SettingsError, match="other weights, taps or sizes"):
-        score_split(CLIPSeg(tiny_weights / "clipseg", image_size=64), kept)
+        evaluate(CLIPSeg(tiny_weights / "clipseg", image_size=64), kept)
 
 
 class Killed(Exception):

@@ -14,7 +14,7 @@ from tools.pretrain.captioned import VIEWS, Batch, Corpus
 from tools.pretrain.captions import claim_of, wording
 from tools.pretrain.reader import Reader
 from vlsm_helpers.data.phantoms import render, seeds
-from vlsm_helpers.metrics import overlap
+from vlsm_helpers.metrics.overlap import overlap
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.training.loop import segmentation_loss
 

@@ -18,6 +18,12 @@ class SegmentationDataset(data.Dataset):
     An item follows from `seed`, the epoch set by `set_epoch` and its index alone, however often and in which process it
     is asked for, so that a resumed run sees what an uninterrupted one sees. With `augment`, the transforms of training
     are applied and a prompt with several wordings is drawn; without, the first wording serves.
+
+    >>> import vlsm_helpers as vlsm
+    >>> images = vlsm.SegmentationDataset(vlsm.load_split("phantom_endoscopy", "val")[:4], size=64, prompt="p1")
+    >>> item = images[0]
+    >>> item["image"].shape, item["mask"].shape, item["prompt"]
+    (torch.Size([3, 64, 64]), torch.Size([1, 64, 64]), 'polyp')
     """
 
     def __init__(

@@ -49,6 +49,11 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     `folder` holds the datasets, by default the one that VLSM_DATA names; phantoms are drawn on first use into the cache.
     Names in annotations may differ from those on disk in their extension. Raises DataError for an unknown dataset or
     split, one that is not there, an empty split, and for every image or mask that is missing.
+
+    >>> import vlsm_helpers as vlsm
+    >>> samples = vlsm.load_split("phantom_endoscopy", "test")
+    >>> len(samples), samples[0].prompt("p1")
+    (100, 'polyp')
     """
     root = dataset_folder(name, folder)
     if split not in SPLITS:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tokenize import TokenError
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +39,14 @@ class PredictionInfo:
     ids: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]  # (height, width) of each image's true mask
     weights: str  # a hash of the member's weights, or any word for a custom member
+
+
+class MemberLogits(NamedTuple):
+    """Logits of members on the same images, with the true masks: what a fusion rule is fit on."""
+
+    logits: Tensor  # float (M, N, S, S), finite
+    masks: Tensor  # bool (N, S, S)
+    names: tuple[str, ...]  # of the M members
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,42 @@ class PredictionStore:
     def probabilities(self, size: int, images: Sequence[int] | None = None) -> Tensor:
         """Probabilities float32 (M, n, size, size)."""
         return torch.sigmoid(self.logits(size, images))
+
+    def validation(self, size: int) -> MemberLogits:
+        """What a rule is fit on: logits float32 (M, N, size, size), true masks bool (N, size, size), and the members' names.
+
+        Raises DataError as `samples` does.
+
+        >>> import vlsm_helpers as vlsm
+        >>> val = vlsm.tiny_store("val").of(["clipseg", "unet_d"])
+        >>> logits, masks, names = val.validation(128)
+        >>> logits.shape, masks.shape, names
+        (torch.Size([2, 60, 128, 128]), torch.Size([60, 128, 128]), ('clipseg', 'unet_d'))
+        """
+        return MemberLogits(self.logits(size), self.masks(size), tuple(self.names))
+
+    def with_member(self, name: str, logits: np.ndarray | Tensor) -> "PredictionStore":
+        """The store with one more member: any network's logits, float (N, S, S), in the order of `ids`.
+
+        They stay in memory; `write` keeps them in a folder. Raises DataError for another number of images, a NaN or an
+        infinite logit, and a name that is taken.
+
+        >>> import numpy as np
+        >>> import vlsm_helpers as vlsm
+        >>> val = vlsm.tiny_store("val")
+        >>> val.with_member("nothing found", np.full((len(val), 32, 32), -5.0)).names[-1]
+        'nothing found'
+        """
+        logits = np.asarray(logits)
+        if logits.ndim != 3 or len(logits) != len(self):
+            raise DataError(
+                f"The logits are {logits.shape}, but the store has {len(self)} images.",
+                where=name,
+                hint="give an array (N, S, S), one map per image, in the order of `store.ids`.",
+            )
+        index = PredictionInfo(name, self.dataset, self.split, self.ids, self.sizes, "in memory")
+        checked = np.stack([_checked(one, image) for one, image in zip(logits, self.ids, strict=True)])
+        return PredictionStore([*self._predictions, Prediction(index, checked)], self._samples)
 
     def samples(self) -> list[Sample]:
         """The images, in the order of `ids`. Raises DataError where one is missing from the dataset."""

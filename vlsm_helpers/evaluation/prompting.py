@@ -22,6 +22,12 @@ class PromptedImages:
     `images`: uint8 (N, S, S, 3); `masks`: N true masks, bool (H, W), at their original sizes; `ids`: N names, by default
     their numbers. The features stay in memory, on the CPU: 0.1 MB an image of the tiny CLIPSeg, 4.5 MB of the published
     one. Raises ValueError where the numbers of images, masks and ids differ.
+
+    >>> import vlsm_helpers as vlsm
+    >>> images = vlsm.SegmentationDataset(vlsm.load_split("phantom_endoscopy", "val")[:3], size=128)
+    >>> prompted = vlsm.PromptedImages.of(vlsm.build("clipseg", "tiny"), images)
+    >>> prompted.dice(prompted.logits("polyp")).shape
+    (3,)
     """
 
     def __init__(
@@ -88,7 +94,7 @@ class PromptedImages:
         return (torch.sigmoid(logits) > threshold).float().mean(dim=(1, 2)).numpy()
 
     def score(self, logits: Tensor, threshold: float = 0.5) -> pd.DataFrame:
-        """The table, a row an image, that `evaluation.score_split` gives, from logits (N, S, S)."""
+        """The table, a row an image, that `evaluation.evaluate` gives, from logits (N, S, S)."""
         triples = zip(self.ids, logits, self.masks, strict=True)
         return pd.DataFrame([{"id": name} | score_image(one, mask, threshold) for name, one, mask in triples])
 

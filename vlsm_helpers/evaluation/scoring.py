@@ -34,6 +34,13 @@ def predict(
     """Each sample with its logits, float32 (S, S) at network size, in the dataset's order.
 
     Raises SettingsError for cached features that another segmenter computed.
+
+    >>> import vlsm_helpers as vlsm
+    >>> test = vlsm.SegmentationDataset(vlsm.load_split("phantom_endoscopy", "test")[:4], size=64)
+    >>> for sample, logits in vlsm.predict(vlsm.build("unet_d", "tiny"), test):
+    ...     mask = logits > 0
+    >>> mask.shape
+    torch.Size([64, 64])
     """
     if isinstance(dataset, CachedDataset):
         dataset.check(segmenter)
@@ -56,13 +63,20 @@ def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(logits[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
-def score_split(
+def evaluate(
     segmenter: Segmenter, dataset: SegmentationDataset | CachedDataset, *, threshold: float = 0.5
 ) -> pd.DataFrame:
     """One row per image: id, dice, iou, hd95, hd95_relative, nsd (see `overlap.score`), and the shares of foreground
     pixels, in [0, 1], of the true mask (`foreground`) and of the prediction (`predicted`).
 
-    Logits are resized to the true mask's original size and cut at the probability `threshold`.
+    Logits are resized to the true mask's original size; a probability above `threshold` is foreground. `summarise` makes
+    means with intervals of it. Raises SettingsError and DataError as `predict` does, and DataError for an unreadable mask.
+
+    >>> import vlsm_helpers as vlsm
+    >>> test = vlsm.SegmentationDataset(vlsm.load_split("phantom_endoscopy", "test")[:4], size=64)
+    >>> scores = vlsm.evaluate(vlsm.build("unet_d", "tiny"), test)
+    >>> len(scores), float(scores["dice"].mean()) <= 1
+    (4, True)
     """
     rows = [
         {"id": sample.id} | score_image(logits, read_mask(sample.mask), threshold)
@@ -72,12 +86,12 @@ def score_split(
 
 
 def score_image(logits: Tensor, mask: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
-    """One row of `score_split` but for its id, from logits (S, S) and the true mask, bool (H, W), at its original size."""
+    """One row of `evaluate` but for its id, from logits (S, S) and the true mask, bool (H, W), at its original size."""
     return score_mask((torch.sigmoid(at_size(logits, mask.shape)) > threshold).numpy(), mask)
 
 
 def score_mask(prediction: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """One row of `score_split` but for its id, from a predicted mask and the true one, both bool (H, W)."""
+    """One row of `evaluate` but for its id, from a predicted mask and the true one, both bool (H, W)."""
     return score(prediction, mask) | {"foreground": mask.mean(), "predicted": prediction.mean()}
 
 
@@ -86,6 +100,14 @@ def summarise(per_image: pd.DataFrame, *, model: str, split: str, seed: int = 0)
 
     A split with empty masks has each row twice, over all images and over those with a lesion. `n` counts the images in the
     mean, and `left_out` says how many are not in it and why, such as "2: prediction empty"; it is empty where all are.
+
+    >>> import pandas as pd
+    >>> import vlsm_helpers as vlsm
+    >>> scores = {"dice": [0.6, 0.8], "iou": [0.43, 0.67], "nsd": [0.2, 0.4], "hd95_relative": [0.2, 0.1]}
+    >>> per_image = pd.DataFrame(scores | {"foreground": [0.1, 0.2], "predicted": [0.1, 0.3]})
+    >>> vlsm.summarise(per_image, model="mine", split="test")[["metric", "value", "n"]].head(1)
+      metric  value  n
+    0   dice    0.7  2
     """
     lesion = per_image["foreground"] > 0
     subsets = {"": pd.Series(True, per_image.index)}

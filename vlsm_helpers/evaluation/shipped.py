@@ -26,6 +26,11 @@ def tiny_store(split: str) -> PredictionStore:
     draws for itself.
 
     Raises DataError for a split that is not shipped, and for files that are missing or damaged.
+
+    >>> import vlsm_helpers as vlsm
+    >>> val = vlsm.tiny_store("val")
+    >>> val.names, len(val), val.size
+    (['biomedclipseg', 'clipseg', 'unet_d'], 60, 128)
     """
     return PredictionStore(tiny_predictions(split))
 

@@ -10,12 +10,13 @@ import pandas as pd
 
 from vlsm_helpers import settings
 from vlsm_helpers.data.images import read_mask
-from vlsm_helpers.data.samples import SPLITS, dataset_folder, load_split
+from vlsm_helpers.data.samples import SPLITS, Sample, dataset_folder, load_split
 from vlsm_helpers.errors import BusyError, SettingsError
+from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments import table as paper_table
 from vlsm_helpers.experiments.grid import FOLDER as OLD_FOLDER
 from vlsm_helpers.experiments.grid import FUSED, FUSION, LATE_FUSION, Cell, Plan, run
-from vlsm_helpers.experiments.runs import DEFAULT_PROMPT
+from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import Predictor, write_predictor
 from vlsm_helpers.training.run_folder import BEST, LAST, SETTINGS
@@ -56,6 +57,16 @@ class Ensemble:
     """Members of one dataset that are trained and fused; `train_ensemble` makes it."""
 
     plan: Plan
+    data: Path | None = None  # the folder of its dataset; None: the one that VLSM_DATA names
+
+    def samples(self, split: str) -> list[Sample]:
+        """The images of a split of its dataset."""
+        return load_split(self.cell.dataset, split, self.data)
+
+    def predictions(self, split: str) -> PredictionStore:
+        """The members' logits of the val or test split. Raises DataError for another one."""
+        folders = [one.folder / LOGITS / f"{self.cell.dataset}-{split}" for one in self.cell.joined]
+        return PredictionStore.open(folders, self.samples(split))
 
     @property
     def cell(self) -> Cell:
@@ -69,7 +80,7 @@ class Ensemble:
     @cached_property
     def texts(self) -> Counter[str]:
         """The training images' prompts, and how often each occurs."""
-        return Counter(sample.prompt(self.cell.prompt) for sample in load_split(self.cell.dataset, "train"))
+        return Counter(sample.prompt(self.cell.prompt) for sample in self.samples("train"))
 
     @property
     def prompt(self) -> str:
@@ -98,7 +109,7 @@ class Ensemble:
         best, own, most = members.loc[metric].idxmax(), table.loc[metric, LATE_FUSION], members.loc[metric].max()
         return (
             f"On test the ensemble is below its member {best} ({what}{own:.1f} against {most:.1f} %): weights and threshold were "
-            f"searched on {len(load_split(self.cell.dataset, 'val'))} validation images, which may be too few."
+            f"searched on {len(self.samples('val'))} validation images, which may be too few."
         )
 
     def predictor(self) -> Predictor:
@@ -115,15 +126,12 @@ class Ensemble:
     def card(self, folder: str) -> str:
         """The model card of a copy in `folder`, Markdown: what it is, its training data, its scores, how to use it."""
         predictor, fusion = self.predictor(), self.fusion
-        counts = {split: len(load_split(self.cell.dataset, split)) for split in SPLITS}
+        counts = {split: len(self.samples(split)) for split in SPLITS}
         counts["train"] = min(counts["train"], self.plan.limit or counts["train"])
         table = self.table()
         shown = paper_table.readable(table)[["model", "Dice, %", "± over images", "95 % interval", "images"]]
         has_empty = (table["metric"] != "dice").any()
-        empty = {
-            split: sum(not read_mask(one.mask).any() for one in load_split(self.cell.dataset, split))
-            for split in SPLITS
-        }
+        empty = {split: sum(not read_mask(one.mask).any() for one in self.samples(split)) for split in SPLITS}
         warning = f"**{self.warning}** " if self.warning else ""
         configs = {name: member.config.get("weights", "none") for name, member in predictor.members.items()}
         return CARD.format(
@@ -153,7 +161,7 @@ class Ensemble:
 
     def _split_by(self) -> str:
         """What was kept in one split, in words."""
-        samples = [sample for split in SPLITS for sample in load_split(self.cell.dataset, split)]
+        samples = [sample for split in SPLITS for sample in self.samples(split)]
         groups = {sample.attributes.get("group") for sample in samples}
         if groups == {None}:
             return "as the dataset comes"
@@ -165,6 +173,7 @@ class Ensemble:
 def train_ensemble(
     dataset: str,
     *,
+    folder: Path | None = None,
     seed: int = 0,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -173,26 +182,40 @@ def train_ensemble(
 ) -> Ensemble:
     """Train the paper's members separately, predict, and fit the fusion on validation; what is done already is kept.
 
-    It is stored in runs/ensembles/DATASET; one that version 0.1.0 began in runs/reproduce/DATASET is resumed there. `epochs`
-    and `batch_size`: of every training, by default the recipes'; `limit`: maximum training images. Raises SettingsError for
-    several datasets, the CourseError of the first member that could not be trained, and BusyError where another process
-    trains one.
+    `folder`: holds the dataset, as for `load_split`; by default the one that VLSM_DATA names. `epochs` and `batch_size`: of
+    every training, by default the recipes'; `limit`: maximum number of training images. It is stored in
+    runs/ensembles/DATASET; one that version 0.1.0 began in runs/reproduce/DATASET resumes there. Raises SettingsError for
+    several datasets, the CourseError of the first member that could not be trained, and BusyError where another process is
+    training one.
+
+    With a dataset `mine` that `vlsm data adopt` made:
+
+    >>> import vlsm_helpers as vlsm
+    >>> ensemble = vlsm.train_ensemble("mine", epochs=1)
+    [1/4] ...
+    >>> folder = ensemble.save("my_ensemble")
+    >>> segmentation = vlsm.Predictor.load("my_ensemble")("image.png")
+    >>> segmentation.mask.shape, segmentation.mask.dtype
+    ((32, 32), dtype('bool'))
     """
     if "+" in dataset:
         raise SettingsError("An ensemble is of one dataset.", hint="adopt all images as one dataset first.")
-    dataset_folder(dataset)  # what is not there, or was done otherwise, is said once and before anything is trained
-    limits = {"epochs": epochs, "batch_size": batch_size, "limit": limit}
-    plan = _in_its_folder(Plan((dataset,), (*FUSED, LATE_FUSION), (seed,), (prompt,), **limits, root=FOLDER))
-    for cell in plan.cells:
-        plan.is_done(cell)
-    failed = run(plan, plan.cells)
-    if failed:
-        raise next(iter(failed.values()))
-    ensemble = Ensemble(plan)
-    if not plan.is_done(ensemble.cell):
-        raise BusyError(
-            "Another process trains a member of it.", where=ensemble.cell.folder, hint="wait until it ends."
-        )
+    with settings.datasets_in(folder):
+        dataset_folder(dataset)  # what is missing, or was done otherwise, is reported once and before any training
+        limits = {"epochs": epochs, "batch_size": batch_size, "limit": limit}
+        plan = _in_its_folder(Plan((dataset,), (*FUSED, LATE_FUSION), (seed,), (prompt,), **limits, root=FOLDER))
+        for cell in plan.cells:
+            plan.is_done(cell)
+        failed = run(plan, plan.cells)
+        if failed:
+            raise next(iter(failed.values()))
+        ensemble = Ensemble(plan, folder)
+        if not plan.is_done(ensemble.cell):
+            raise BusyError(
+                "A member is being trained by another process.",
+                where=ensemble.cell.folder,
+                hint="wait, then run the command again.",
+            )
     return ensemble
 
 

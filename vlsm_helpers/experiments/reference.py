@@ -15,6 +15,11 @@ def measured(benchmark: str) -> pd.DataFrame:
     """The rows that `benchmarks/BENCHMARK.py` wrote: one per test image, with dataset, model, seed, id and dice, a fraction.
 
     Raises CourseError, naming those there are, for one that ships none.
+
+    >>> import vlsm_helpers as vlsm
+    >>> rows = vlsm.measured("hybrid_ensembles")
+    >>> sorted(rows["model"].unique())[:3]
+    ['A', 'A without the CNN', 'B']
     """
     path = MEASURED / f"{benchmark}.csv.gz"
     if not path.exists():

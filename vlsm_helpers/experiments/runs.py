@@ -13,7 +13,7 @@ from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample, load_split
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.evaluation import predictions
-from vlsm_helpers.evaluation.scoring import check_scores, predict, save_scores, score_split, summarise
+from vlsm_helpers.evaluation.scoring import check_scores, evaluate, predict, save_scores, summarise
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
@@ -22,7 +22,7 @@ from vlsm_helpers.models.smp_unet import SMPUNet
 from vlsm_helpers.models.state import fingerprint, trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import TINY_WEIGHTS, Profile
-from vlsm_helpers.training.feature_cache import VIEWS, cache_features, has_frozen_encoders
+from vlsm_helpers.training.feature_cache import VIEWS, CachedDataset, cache_features, has_frozen_encoders
 from vlsm_helpers.training.loop import BEST, fit
 from vlsm_helpers.training.recipes import (
     CNN,
@@ -78,10 +78,9 @@ def train_member(
     profile, _ = settings.choose_profile()
     size = profile.image_size if size is None else size
     settings.seed_everything(seed)
-    segmenter = factory.build(member, **(factory.profile_options(member, profile) | options))
+    segmenter = factory.build(member, profile, **options)
     _start(segmenter, warm_start, profile)
-    changes = {key: value for key, value in {"epochs": epochs, "batch_size": batch_size}.items() if value is not None}
-    chosen = replace(named or fitting_recipe(segmenter), **changes)
+    chosen = _chosen(segmenter, named, epochs=epochs, batch_size=batch_size)
     with settings.process().main_process_first():  # of several processes one decodes and caches, the others read
         training, validation = (
             SegmentationDataset(samples, size, prompt=prompt, augment=augment, seed=seed)
@@ -90,13 +89,59 @@ def train_member(
                 (_samples(dataset.split("+"), "val"), False),
             )
         )
-        if has_frozen_encoders(segmenter):
-            training = cache_features(segmenter, training, chosen.views(VIEWS))
-            validation = cache_features(segmenter, validation)
     names = (dataset, member, segmenter.config.get("train"), "{recipe}", f"{size}px", f"seed{seed}")
     folder = settings.runs_folder() / run if run else _default_folder("-".join(filter(None, names)), chosen.name)
-    fit(segmenter, training, validation, folder, chosen, seed=seed)
+    train(segmenter, training, validation, folder, chosen, seed=seed)
     return folder
+
+
+def train(
+    segmenter: Segmenter,
+    training: SegmentationDataset | CachedDataset,
+    validation: SegmentationDataset | CachedDataset,
+    folder: Path,
+    recipe: Recipe | str | None = None,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Train a segmenter in place: choose a recipe, cache the features of frozen encoders, then `fit`.
+
+    `recipe`: one of `RECIPES`, or its name; by default the one that fits the segmenter (see `fitting_recipe`). `epochs` and
+    `batch_size` replace the recipe's. Augmentation is the training dataset's own (`augment=True`).
+    Returns metrics.csv of the folder: one row per epoch. The segmenter is left with the weights of its best epoch, in
+    evaluation mode. An unfinished run in `folder` with the same settings resumes, a finished one is loaded.
+    Raises SettingsError for an unknown recipe, and TrainingError as `fit` does.
+
+    >>> import tempfile
+    >>> import vlsm_helpers as vlsm
+    >>> training, validation = (
+    ...     vlsm.SegmentationDataset(vlsm.load_split("phantom_endoscopy", split)[:8], 64, augment=split == "train")
+    ...     for split in ("train", "val")
+    ... )
+    >>> history = vlsm.train(vlsm.build("unet_d", "tiny"), training, validation, tempfile.mkdtemp(), epochs=1)
+    training 185,689 of 185,689 parameters
+    >>> list(history.columns)
+    ['epoch', 'train_loss', 'learning_rate', 'val_dice', 'val_bce']
+    """
+    chosen = _chosen(segmenter, recipe, epochs=epochs, batch_size=batch_size)
+    if has_frozen_encoders(segmenter):
+        with settings.process().main_process_first():  # of several processes one computes the features, the others read
+            if not isinstance(training, CachedDataset):
+                training = cache_features(segmenter, training, chosen.views(VIEWS))
+            if not isinstance(validation, CachedDataset):
+                validation = cache_features(segmenter, validation)
+    return fit(segmenter, training, validation, Path(folder), chosen, seed=seed)
+
+
+def _chosen(segmenter: Segmenter, recipe: Recipe | str | None, **changes: int | None) -> Recipe:
+    """The recipe, or the one that fits, with the changes that are given."""
+    if recipe is None:
+        recipe = fitting_recipe(segmenter)
+    elif isinstance(recipe, str):
+        recipe = find_recipe(recipe)
+    return replace(recipe, **{name: value for name, value in changes.items() if value is not None})
 
 
 def _default_folder(pattern: str, recipe: str) -> Path:
@@ -159,7 +204,7 @@ def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> 
     names = [dataset] if dataset else facts["dataset"]
     samples = _samples(names, split)
     segmenter.to(settings.device(), memory_format=torch.channels_last)
-    table = score_split(segmenter, SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"]))
+    table = evaluate(segmenter, SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"]))
     label = "+".join(names)
     save_scores(run / PER_IMAGE, table.assign(dataset=label, split=split))
     summary = summarise(table, model=facts["member"]["name"], split=split)

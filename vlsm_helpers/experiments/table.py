@@ -32,14 +32,13 @@ TABLE = "table"  # .csv and .md, in the folder of the cells
 RESAMPLES = 2000
 
 
-Filled = dict[
-    Cell, tuple[list[str], pd.DataFrame]
-]  # of each cell that is done: the datasets it was scored on, and its rows
+# Of each cell that is done: the datasets it was scored on, and its rows.
+Filled = dict[Cell, tuple[list[str], pd.DataFrame]]
 
 
 def scores(plan: Plan) -> pd.DataFrame:
     """One row per image, cell and test dataset, of the cells that are done: trained_on, dataset, prompt, model, seed, id, dice,
-    iou, nsd, hd95_relative, foreground ... (see `evaluation.score_split`)."""
+    iou, nsd, hd95_relative, foreground ... (see `scoring.evaluate`)."""
     return _joined(_filled(plan))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation.predictions import PredictionStore
-from vlsm_helpers.fusion.rule import MemberLogits, check
+from vlsm_helpers.fusion.rule import check
 from vlsm_helpers.fusion.search import LARGEST_LOGIT, simplex
 from vlsm_helpers.fusion.simple import BestSingle
 from vlsm_helpers.fusion.weighted import WeightedFusion
@@ -96,11 +96,11 @@ class FusionModel:
             raise DataError("Weights that are chosen on the test split are worth nothing there.", hint=hint)
         self.store, self.names, self.ids = store, store.names, store.ids
         self.size = size or min(store.size, LARGEST_SIDE)
-        validation = MemberLogits(store.logits(self.size), store.masks(self.size), tuple(self.names))
+        validation = store.validation(self.size)
         check(validation)
         single = BestSingle().fit(validation)
         self.best_member = self.names[single.member]
-        self.single = mask_dice(single(validation.logits) > single.threshold, validation.masks).numpy()
+        self.single = mask_dice(single.predict(validation.logits), validation.masks).numpy()
         self._count = FusedDice(validation.logits, validation.masks)
         self._true_masks = store.true_masks()
         self.points = np.array(list(simplex(len(self.names), STEPS))) / STEPS

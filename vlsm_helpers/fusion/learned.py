@@ -76,7 +76,7 @@ class Stacking(Rule):
             if not part.masks.any():
                 continue
             rule = self._fit(part)
-            found.append(mask_dice(rule(validation.logits[:, held]) > rule.threshold, validation.masks[held]))
+            found.append(mask_dice(rule.predict(validation.logits[:, held]), validation.masks[held]))
         return replace(fitted, folds_dice=torch.cat(found).mean().item() if found else float("nan"))
 
     def _fit(self, validation: MemberLogits) -> "Stacking":

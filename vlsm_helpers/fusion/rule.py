@@ -1,23 +1,15 @@
 """A fusion rule: logits of M members in, one probability map out; what it has to learn, it learns on validation."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.evaluation.predictions import MemberLogits
 from vlsm_helpers.metrics.overlap import mask_dice
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
-
-
-class MemberLogits(NamedTuple):
-    """What rules are fit on."""
-
-    logits: Tensor  # float (M, N, S, S), finite
-    masks: Tensor  # bool (N, S, S)
-    names: tuple[str, ...]  # of the M members
 
 
 class Rule(ABC):
@@ -37,6 +29,10 @@ class Rule(ABC):
     @abstractmethod
     def __call__(self, logits: Tensor) -> Tensor:
         """Probabilities (B, S, S) from logits (M, B, S, S)."""
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Masks, bool (B, S, S), from logits (M, B, S, S): foreground where the probability is above `threshold`."""
+        return self(logits) > self.threshold
 
 
 def check(validation: MemberLogits) -> None:

@@ -30,7 +30,14 @@ Point = tuple[int, ...]  # weights in units of 1/20, which sum to 20
 
 @dataclass(frozen=True)
 class WeightedMean(Rule):
-    """A weighted mean of the members' probabilities, or of their logits (`of_logits`), cut at a threshold."""
+    """A weighted mean of the members' probabilities, or of their logits (`of_logits`), with a threshold.
+
+    >>> import vlsm_helpers as vlsm
+    >>> val, test = vlsm.tiny_store("val"), vlsm.tiny_store("test")
+    >>> rule = vlsm.WeightedMean(of_logits=True).fit(val.validation(128))
+    >>> abs(sum(rule.weights) - 1) < 1e-9, rule.predict(test.logits(128)).shape
+    (True, torch.Size([100, 128, 128]))
+    """
 
     of_logits: bool = False
     weights: tuple[float, ...] = ()

@@ -95,7 +95,7 @@ class WeightedFusion:
         return self(store.of(list(self.weights)).logits(size, images))
 
     def score(self, store: PredictionStore) -> pd.DataFrame:
-        """One row per image, as `evaluation.score_split` gives: members are resized to the true mask's original size, then fused.
+        """One row per image, as `scoring.evaluate` gives: members are resized to the true mask's original size, then fused.
 
         Raises DataError as `probabilities` does, and where an image is missing from the dataset.
         """

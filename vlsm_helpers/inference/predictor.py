@@ -49,6 +49,15 @@ class Predictor:
     `members`: by name, anything that gives logits (B, 1, S, S) for images (B, 3, S, S) in [0, 1] and prompts, so a network of
     your own, too. `size`: pixels a side of what they are shown. `prompt`: what they are told where nothing else is said.
     Raises SettingsError where the weights are of other members.
+
+    >>> import numpy as np
+    >>> import vlsm_helpers as vlsm
+    >>> from vlsm_helpers.fusion.weighted import WeightedFusion
+    >>> members = {name: vlsm.build(name, "tiny") for name in ("clipseg", "unet_d")}
+    >>> predictor = vlsm.Predictor(members, WeightedFusion.equal(members), size=128, prompt="polyp")
+    >>> found = predictor(np.zeros((48, 64, 3), np.uint8))
+    >>> found.mask.shape, found.probability.dtype
+    ((48, 64), dtype('float32'))
     """
 
     def __init__(self, members: Mapping[str, Segmenter], fusion: WeightedFusion, *, size: int, prompt: str = ""):

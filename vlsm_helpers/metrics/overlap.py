@@ -36,7 +36,13 @@ def dice_from_counts(foreground: Tensor, predicted: Tensor, shared: Tensor) -> T
 
 
 def mask_dice(predictions: Tensor, masks: Tensor) -> Tensor:
-    """Dice (N,), float64, of predictions and masks bool (N, S, S)."""
+    """Dice (N,) in [0, 1] of predicted and true masks, bool (N, S, S); two empty masks count 1.
+
+    >>> import torch
+    >>> import vlsm_helpers as vlsm
+    >>> vlsm.mask_dice(torch.tensor([[[True, True]]]), torch.tensor([[[True, False]]])).item()
+    0.6666666666666666
+    """
     counts = (part.flatten(1).sum(1).double() for part in (masks, predictions, predictions & masks))
     return dice_from_counts(*counts)
 

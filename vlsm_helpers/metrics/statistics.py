@@ -1,9 +1,10 @@
 """Confidence intervals of a mean over images, and of the difference between two models on the same images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 
@@ -98,3 +99,44 @@ def bootstrap_seeds(scores: np.ndarray, *, level: float = 0.95, resamples: int =
     ]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(scores.mean()), float(low), float(high), images)
+
+
+def paired_gain(
+    rows: pd.DataFrame,
+    first: str | Mapping[str, object],
+    second: str | Mapping[str, object],
+    *,
+    by: str = "model",
+    metric: str = "dice",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """The mean gain of `first` over `second`, paired by image and seed, with its 95 % interval over images and seeds.
+
+    `rows`: one row per image and seed, with the columns `seed`, `id`, `by` and `metric` (a fraction), of one dataset.
+    `first`, `second`: a value of the column `by`, such as a model's name, or several columns with their values.
+    Returns `value`, `low` and `high` in percentage points, and `n` images; the interval is that of `bootstrap_seeds`.
+    Raises ValueError where a side has no rows or several of one image and seed, and where the sides' images or seeds
+    differ.
+
+    >>> import vlsm_helpers as vlsm
+    >>> rows = vlsm.measured("hybrid_ensembles")
+    >>> gain = vlsm.paired_gain(rows[rows["dataset"] == "busi"], "A", "UNet-D")
+    >>> print(f"{gain['value']:+.1f} points [{gain['low']:+.1f}, {gain['high']:+.1f}]")
+    -0.1 points [-7.5, +7.7]
+    """
+    one, other = (_by_seed(rows, side if isinstance(side, Mapping) else {by: side}, metric) for side in (first, second))
+    if not (one.index.equals(other.index) and one.columns.equals(other.columns)):
+        raise ValueError(f"{first!r} and {second!r} were not scored on the same images with the same seeds")
+    mean, low, high, n = bootstrap_seeds(100 * (one - other).to_numpy(), resamples=resamples, seed=seed)
+    return {"value": mean, "low": low, "high": high, "n": n}
+
+
+def _by_seed(rows: pd.DataFrame, chosen: Mapping[str, object], metric: str) -> pd.DataFrame:
+    """Scores of the rows with these values: one row per seed, one column per image."""
+    part = rows[(rows[list(chosen)] == list(chosen.values())).all(axis=1)]
+    if part.empty:
+        raise ValueError(f"no row has {dict(chosen)}")
+    if part.duplicated(["seed", "id"]).any():
+        raise ValueError(f"several rows of one image and seed have {dict(chosen)}: choose one dataset first")
+    return part.pivot(index="seed", columns="id", values=metric)

@@ -13,6 +13,7 @@ from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.smp_unet import SMPUNet
 from vlsm_helpers.models.state import encoder_hash, load_trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.settings import choose_profile
 from vlsm_helpers.settings.profiles import Profile
 
 MEMBERS: dict[str, type[Segmenter]] = {
@@ -27,11 +28,24 @@ MEMBERS: dict[str, type[Segmenter]] = {
 }
 
 
-def build(name: str, **options) -> Segmenter:
-    """A member with fresh or pretrained weights.
+def build(name: str, profile: Profile | str | None = None, **options) -> Segmenter:
+    """A member with randomly initialised or pretrained weights, as its class says.
 
-    Raises SettingsError, with the nearest name, for one there is not, and for options that it does not have.
+    `profile`: a profile or its name, whose sizes and weights the member takes (see `profile_options`); without one it has
+    its class's own defaults. `options` are passed to the class and override the profile's. The configuration that a
+    checkpoint stores builds the same network again: `build(**config)`.
+    Raises SettingsError, with the nearest name, for an unknown member, option or profile, and WeightsError where
+    pretrained weights cannot be loaded.
+
+    >>> import vlsm_helpers as vlsm
+    >>> unet_d = vlsm.build("unet_d", "tiny")
+    >>> narrower = vlsm.build("unet_d", "tiny", width=1 / 16)
+    >>> unet_d.config["width"], narrower.config["width"]
+    (0.125, 0.0625)
     """
+    if profile is not None:
+        profile = choose_profile(profile)[0] if isinstance(profile, str) else profile
+        options = profile_options(name, profile) | options
     if name not in MEMBERS:
         nearest = difflib.get_close_matches(name, MEMBERS, n=1, cutoff=0.3)
         meant = f"did you mean {nearest[0]}? " if nearest else ""

@@ -9,6 +9,9 @@ import os
 import platform
 import random
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +23,7 @@ from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.settings.profiles import PROFILES, PUBLISHED_WEIGHTS, Profile
 
 DEFAULT_DATASET = "phantom_endoscopy"
+_DATASETS: ContextVar[Path | None] = ContextVar("datasets", default=None)
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,18 @@ class Settings:
 
 
 def data_folder() -> Path:
-    """The folder that holds prepared datasets: VLSM_DATA, else `data` in the user's cache folder."""
-    return _folder("VLSM_DATA", cache_folder() / "data")
+    """The folder that holds prepared datasets: that of `datasets_in`, VLSM_DATA, else `data` in the user's cache folder."""
+    return _DATASETS.get() or _folder("VLSM_DATA", cache_folder() / "data")
+
+
+@contextmanager
+def datasets_in(folder: Path | None) -> Iterator[None]:
+    """Within the `with` block, look for prepared datasets in `folder`; None changes nothing. Phantoms stay in the cache."""
+    token = _DATASETS.set(_DATASETS.get() if folder is None else Path(folder).expanduser().absolute())
+    try:
+        yield
+    finally:
+        _DATASETS.reset(token)
 
 
 def cache_folder() -> Path:
@@ -86,6 +100,15 @@ def start(profile: str | None = None, dataset: str | None = None, seed: int | No
     A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0. What
     was decided on the profile goes to VLSM_PROFILE.
     Raises SettingsError for an unknown profile, a seed that is no integer, and epochs that are none.
+
+    >>> import vlsm_helpers as vlsm
+    >>> settings = vlsm.start("tiny", seed=1)
+    versions   Python ...
+    profile    tiny: ...; 128 px
+    dataset    phantom_endoscopy, seed 1
+    device     ...
+    >>> settings.profile.image_size, settings.seed
+    (128, 1)
     """
     chosen, reason = choose_profile(profile)
     os.environ["VLSM_PROFILE"] = (

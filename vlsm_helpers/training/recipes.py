@@ -33,6 +33,8 @@ class Recipe:
                 raise SettingsError(f"A recipe's {one.name} is {value!r}.", hint="give a whole number from 1 up.")
             if one.type is float and not (math.isfinite(value) and value >= 0):
                 raise SettingsError(f"A recipe's {one.name} is {value!r}.", hint="give a number from 0 up.")
+            if one.type in (int, float):  # NumPy's numbers would give other tables than Python's
+                object.__setattr__(self, one.name, one.type(value))
 
     @property
     def higher_is_better(self) -> bool:

@@ -41,6 +41,12 @@ class FusionExplorer:
         """`store`: predictions of a validation split. `path`: what "export" writes, by default fusion.json in VLSM_RUNS.
 
         Raises DataError as `FusionModel` does.
+
+        >>> import vlsm_helpers as vlsm
+        >>> explorer = vlsm.FusionExplorer(vlsm.tiny_store("val"))
+        >>> explorer.weights["unet_d"].value = 1
+        >>> explorer.model.fusion.weights
+        {'biomedclipseg': 0.0, 'clipseg': 0.0, 'unet_d': 1.0}
         """
         self.model = FusionModel(store)
         self.path = runs_folder() / "fusion.json" if path is None else Path(path)

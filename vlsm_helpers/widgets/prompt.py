@@ -73,6 +73,14 @@ class PromptExplorer:
     """A text box, a picture to choose, a threshold to move, and a picture that follows; it draws what `model` says.
 
     As the last line of a cell it shows itself. Without a running kernel, a sentence stands in its place.
+
+    >>> import vlsm_helpers as vlsm
+    >>> from vlsm_helpers.widgets import PromptModel
+    >>> images = vlsm.SegmentationDataset(vlsm.load_split("phantom_endoscopy", "val")[:3], size=128)
+    >>> prompted = vlsm.PromptedImages.of(vlsm.build("clipseg", "tiny"), images)
+    >>> explorer = vlsm.PromptExplorer(PromptModel(prompted), prompt="polyp")
+    >>> explorer.prompt.value
+    'polyp'
     """
 
     def __init__(self, model: PromptModel, prompt: str = "", *, names: Sequence[str] = (), threshold: float = 0.5):
