@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 
 PROJECT = Path(__file__).parents[2]
 HERD = '''

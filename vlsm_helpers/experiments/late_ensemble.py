@@ -42,9 +42,9 @@ scores below come from {test} test images that were used for nothing else.
 - Frozen encoders are not in this folder: {weights_of}
 
 ```python
-from vlsm_helpers.inference.predictor import Predictor
+import vlsm_helpers as vlsm
 
-found = Predictor.load("{folder}")("image.png")
+found = vlsm.Predictor.load("{folder}")("image.png")
 found.mask, found.probability, found.uncertainty
 ```
 """

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from typing import Literal
 
-from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.errors import SettingsError, unknown
 
 
 @dataclass(frozen=True)
@@ -130,5 +130,5 @@ def recipe_name(name: str) -> str:
 def find_recipe(name: str) -> Recipe:
     """The recipe `name`, old names included. Raises SettingsError, with the known names, for another one."""
     if recipe_name(name) not in RECIPES:
-        raise SettingsError(f"There is no recipe {name!r}.", hint=f"use one of {', '.join(RECIPES)}.")
+        raise unknown("recipe", name, RECIPES, error=SettingsError)
     return RECIPES[recipe_name(name)]
