@@ -5,201 +5,50 @@ done. A lock in the cell's folder, which the kernel releases when its process di
 fusion is a cell without a network: it begins when the cells of its members are done. `table` shows what is done at any moment.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from itertools import product
 from pathlib import Path
 
 import torch
 
 from vlsm_helpers import settings
-from vlsm_helpers.data.samples import dataset_folder, load_split
-from vlsm_helpers.errors import BusyError, CourseError, SettingsError, TrainingError
+from vlsm_helpers.data.samples import dataset_folder
+from vlsm_helpers.errors import BusyError, CourseError, TrainingError
 from vlsm_helpers.evaluation.predictions import PredictionStore
-from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS, PER_IMAGE, evaluate_run, predict_run, train_member
+from vlsm_helpers.experiments.plan import (
+    DONE,
+    FOLDER,
+    FUSED,
+    FUSION,
+    LATE_FUSION,
+    LOCK,
+    MEMBERS,
+    PAPER,
+    Cell,
+    Plan,
+    as_shard,
+    paper_plan,
+)
+from vlsm_helpers.experiments.runs import LOGITS, evaluate_run, predict_run, train_member
 from vlsm_helpers.fusion import MemberLogits, WeightedMean
 from vlsm_helpers.fusion.weighted import WeightedFusion, evaluate_fusion
 from vlsm_helpers.io import atomic
 
-FOLDER = "reproduce"  # within the runs folder
-DONE, LOCK, FUSION, FUSION_SCORES = "done.json", ".lock", "fusion.json", "fusion.csv"
-LATE_FUSION = "late_fusion"
-FUSED = ("biomedclipseg", "clipseg", "unet_d")  # what late fusion joins: the paper's members, trained separately
-MEMBERS = (*FUSED, "smp_unet", "ensemble_a", "ensemble_b", "ensemble_c", LATE_FUSION)
-PAPER = ("kvasir_polyp", "clinicdb_polyp", "bkai_polyp", "busi", "chexlocalize")  # the paper's datasets
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry of the table. `dataset` may be several, joined by "+": their training images are pooled."""
-
-    dataset: str
-    member: str
-    prompt: str
-    seed: int
-    root: str = FOLDER  # the folder of all cells, within the runs folder
-
-    @property
-    def name(self) -> str:
-        """Its folder within `root`."""
-        return f"{self.dataset}/{self.member}-{self.prompt}-seed{self.seed}"
-
-    @property
-    def folder(self) -> Path:
-        return settings.runs_folder() / self.root / self.name
-
-    @property
-    def parts(self) -> list[str]:
-        """The datasets whose images it is trained on."""
-        return self.dataset.split("+")
-
-    def read_done(self) -> dict | None:
-        """Read done.json: `facts` of the plan that filled the cell, its `tests` and more; None where it is not filled.
-
-        Raises SettingsError for a broken file.
-        """
-        path = self.folder / DONE
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return {"facts": dict(found["facts"]), "tests": list(found["tests"])} | found
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            hint = "delete this one file: the cell is then scored again, and not trained again."
-            raise SettingsError(f"The file is broken ({error}).", where=path, hint=hint) from error
-
-    @property
-    def per_image(self) -> Path:
-        """Its scores, one row per image."""
-        return self.folder / (FUSION_SCORES if self.joined else PER_IMAGE)
-
-    @property
-    def joined(self) -> list["Cell"]:
-        """The cells that must be done before: the members of late fusion."""
-        if self.member != LATE_FUSION:
-            return []
-        return [replace(self, member=member) for member in FUSED]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the table is to hold. `also_test`: datasets that every cell is scored on besides its own (domain shift).
-
-    `epochs` and `batch_size`: of every training, by default the recipes'; `limit`: maximum training images per dataset;
-    `root`: the folder of the cells, within the runs folder. Raises SettingsError for what is named twice, and for late fusion
-    without its members.
-    """
-
-    datasets: tuple[str, ...]
-    members: tuple[str, ...] = MEMBERS
-    seeds: tuple[int, ...] = (0, 1, 2)
-    prompts: tuple[str, ...] = (DEFAULT_PROMPT,)
-    also_test: tuple[str, ...] = ()
-    epochs: int | None = None
-    batch_size: int | None = None
-    limit: int | None = None
-    root: str = FOLDER
-
-    def __post_init__(self):
-        for what in ("datasets", "members", "seeds", "prompts"):
-            given = getattr(self, what)
-            if not given or len(set(given)) < len(given):
-                raise SettingsError(f"The {what} are {given!r}.", hint="name at least one, and each once.")
-        if LATE_FUSION in self.members and (missing := set(FUSED) - set(self.members)):
-            raise SettingsError(
-                f"Late fusion joins {', '.join(FUSED)}; the plan lacks {', '.join(sorted(missing))}.",
-                hint=f"name it too, or leave {LATE_FUSION} out.",
-            )
-
-    @cached_property
-    def cells(self) -> list[Cell]:
-        """All of them; those of one dataset, prompt and seed in a row, late fusion after its members."""
-        members = sorted(self.members, key=lambda member: member == LATE_FUSION)
-        return [
-            self.cell(dataset, member, prompt, seed)
-            for dataset, prompt, seed, member in product(self.datasets, self.prompts, self.seeds, members)
-        ]
-
-    def cell(self, dataset: str, member: str, prompt: str, seed: int) -> Cell:
-        """The cell of these, in this plan's folder."""
-        return Cell(dataset, member, prompt, seed, self.root)
-
-    def shard(self, number: int, shards: int) -> list[Cell]:
-        """The cells of shard `number`, from 1, of `shards`: every one is in exactly one of them.
-
-        Raises SettingsError for a number that is not there.
-        """
-        if shards < 1:
-            raise SettingsError(
-                f"{shards} shards hold no cells.", hint="use 1/1 for all of them, 3/8 for the third of eight."
-            )
-        if not 1 <= number <= shards:
-            raise SettingsError(
-                f"There is no shard {number} of {shards}.", hint=f"use 1/{shards} to {shards}/{shards}."
-            )
-        return self.cells[number - 1 :: shards]
-
-    def is_done(self, cell: Cell) -> bool:
-        """Whether a cell is done, and scored on all that this plan asks for. Raises SettingsError where it was done otherwise."""
-        found = cell.read_done()
-        if found is None:
-            return False
-        wanted = self.facts(cell)
-        if different := [name for name in wanted if found["facts"].get(name) != wanted[name]]:
-            before, now = ({name: facts.get(name) for name in different} for facts in (found["facts"], wanted))
-            raise SettingsError(
-                f"It was trained with other settings: {_in_words(before)}; now {_in_words(now)}.",
-                where=cell.folder,
-                hint="repeat the settings that it was trained with, or name another folder in VLSM_RUNS.",
-            )
-        return set(self.tests(cell)) <= set(found["tests"])
-
-    def facts(self, cell: Cell) -> dict:
-        """What, besides its name, makes a cell this cell: budgets, profile and hashes of the training and validation images."""
-        return self.budgets | {"data": [self._data_hash(name) for name in cell.parts]}
-
-    @cached_property
-    def budgets(self) -> dict:
-        """Limits of every training of the plan, and the profile."""
-        profile, _ = settings.choose_profile()
-        limits = {"epochs": self.epochs, "batch_size": self.batch_size, "limit": self.limit}
-        return limits | {"profile": profile.name}
-
-    @cached_property
-    def _data_hash(self) -> Callable[[str], str]:
-        """`hash_of_images`, computed once per dataset and plan."""
-        return lru_cache(hash_of_images)
-
-    def tests(self, cell: Cell) -> list[str]:
-        """The datasets that a cell is scored on: its own, then those of `also_test`."""
-        return list(dict.fromkeys([*cell.parts, *self.also_test]))
-
-
-def _in_words(facts: dict) -> str:
-    """Settings in words: a budget that is not given is the recipe's own."""
-    return ", ".join(f"{name} {'of the recipe' if value is None else value}" for name, value in facts.items())
-
-
-def paper_plan(**changes) -> Plan:
-    """The plan of the present profile: at full the paper's datasets with three seeds, at tiny endoscopy phantoms with one."""
-    profile, _ = settings.choose_profile()
-    if profile.name == "full":
-        defaults = {"datasets": PAPER}
-    else:
-        defaults = {"datasets": (settings.DEFAULT_DATASET,), "seeds": (0,), "limit": profile.max_train_images}
-    return Plan(**(defaults | {name: value for name, value in changes.items() if value is not None}))
-
-
-def as_shard(text: str) -> tuple[int, int]:
-    """The number and the count of "3/8". Raises SettingsError for anything else."""
-    number, slash, shards = text.partition("/")
-    if not (slash and number.isdecimal() and shards.isdecimal()):
-        raise SettingsError(f"The shard is {text!r}.", hint="write 3/8 for the third of eight.")
-    return int(number), int(shards)
+__all__ = [
+    "DONE",
+    "FOLDER",
+    "FUSED",
+    "FUSION",
+    "LATE_FUSION",
+    "LOCK",
+    "MEMBERS",
+    "PAPER",
+    "Cell",
+    "Plan",
+    "as_shard",
+    "paper_plan",
+    "run",
+]
 
 
 def run(plan: Plan, cells: Sequence[Cell], report: Callable[[str], None] = print) -> dict[Cell, CourseError]:
@@ -302,13 +151,3 @@ def _fuse(plan: Plan, cell: Cell, tests: Sequence[str]) -> None:
 
 def _predictions(cell: Cell, dataset: str, split: str) -> Iterator[Path]:
     return (one.folder / LOGITS / f"{dataset}-{split}" for one in cell.joined)
-
-
-def hash_of_images(dataset: str) -> str:
-    """A hash of the training and validation images: names, sizes of the images' files, contents of the masks."""
-    digest = hashlib.sha256()
-    for split in ("train", "val"):
-        for sample in load_split(dataset, split):
-            digest.update(f"{split} {sample.id} {sample.image.stat().st_size}\n".encode())
-            digest.update(sample.mask.read_bytes())
-    return digest.hexdigest()[:12]
