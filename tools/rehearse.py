@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from tools.random_checkpoints import write_biomedclip, write_clipseg, write_resnet
 from vlsm_helpers import settings
-from vlsm_helpers.course.report import Executed
+from vlsm_helpers.course.executed import Executed
 from vlsm_helpers.course.runner import run_course
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, load_split, read_entries
 from vlsm_helpers.errors import CourseError, DataError, WeightsError

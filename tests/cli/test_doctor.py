@@ -5,7 +5,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from tests.models.test_pretrained import in_hub_cache
 from tests.no_network import run_without_network
 from vlsm_helpers.cli import doctor

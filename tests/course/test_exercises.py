@@ -22,7 +22,7 @@ RIGHT = {
     "check_soft_dice": lambda p, m: (2 * (p * m).sum() + 1e-6) / (p.sum() + m.sum() + 1e-6),
     "check_fusion_parameters": 4,
     "check_token_mixing": 485 * 484 + 484,
-    "check_as_map": lambda s: s[:, 1:].transpose(1, 2).unflatten(2, (4, 4)),
+    "check_tokens_to_map": lambda s: s[:, 1:].transpose(1, 2).unflatten(2, (4, 4)),
     "check_depends_on_neighbours": lambda m, i, c: (
         ((m(torch.cat([i[None], c]))[:1] > 0) != (m(i[None]) > 0)).float().mean()
     ),
@@ -53,7 +53,7 @@ WRONG = {
     "check_soft_dice": lambda p, m: 2 * ((p > 0.5) * m).sum() / ((p > 0.5).sum() + m.sum()),
     "check_fusion_parameters": 3,
     "check_token_mixing": 485 * 484,
-    "check_as_map": lambda s: s[:, 1:].reshape(2, 3, 4, 4),
+    "check_tokens_to_map": lambda s: s[:, 1:].reshape(2, 3, 4, 4),
     "check_depends_on_neighbours": lambda m, i, c: (m(torch.cat([i[None], c]))[:1] != m(i[None])).float().mean(),
     "check_weighted_probability": 0.55,
     "check_simplex_points": 121,
@@ -131,9 +131,9 @@ def test_film_is_told_what_it_does_wrong(film, why, capsys):
     assert why in capsys.readouterr().out
 
 
-def test_a_place_in_the_list_is_no_threshold(capsys):
+def test_a_index_in_the_list_is_no_threshold(capsys):
     exercises.check_best_threshold(lambda thresholds, dice: dice.mean(axis=1).argmax())
-    assert "not its place in the list" in capsys.readouterr().out
+    assert "not its index in the list" in capsys.readouterr().out
 
 
 def test_an_answer_that_looks_beyond_the_list_is_a_wrong_one(capsys):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers import settings
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.experiments import grid, table

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.cli import app
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.data.samples import load_split

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.experiments.runs import evaluate_run, fitting_recipe, train_member
 from vlsm_helpers.models import factory

@@ -1,26 +1,14 @@
 import pytest
 import torch
 
+from tests.helpers import cases
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.fusion import RULES, MemberLogits
 from vlsm_helpers.fusion.rule import best_threshold, check, dice_by_threshold, mask_dice
 from vlsm_helpers.metrics.overlap import overlap
 
 
-def cases(members=3, images=6, size=16, seed=0):
-    """Members that see a square, each through noise of its own."""
-    generator = torch.Generator().manual_seed(seed)
-    masks = torch.zeros(images, size, size, dtype=torch.bool)
-    for image in range(images):
-        row, column = torch.randint(0, size - 8, (2,), generator=generator).tolist()
-        masks[image, row : row + 8, column : column + 6] = True
-    noise = torch.randn(members, images, size, size, generator=generator)
-    strength = torch.tensor([2.0, 1.0, 0.3, 0.6, 1.5])[:members].view(-1, 1, 1, 1)
-    logits = strength * (2 * masks.float() - 1) + noise
-    return MemberLogits(logits, masks, tuple(f"member {number}" for number in range(members)))
-
-
-def test_dice_of_masks_is_the_rulers():
+def test_dice_of_masks_equals_the_metric():
     marked, masks = torch.rand(9, 8, 8) > 0.7, torch.rand(9, 8, 8) > 0.6
     masks[0] = marked[1] = False
     masks[2] = marked[2] = False  # nothing marked where nothing is: 1
@@ -54,7 +42,7 @@ class TestEveryRule:
         rule.fit(cases())
         assert repr(rule) == before
 
-    def test_is_fitted_to_the_same_each_time_and_not_to_what_it_is_judged_on(self, rule):
+    def test_fitting_is_deterministic_and_independent_of_the_test_images(self, rule):
         first, again = rule.fit(cases()), rule.fit(cases())
         judged = cases(seed=5)
         fused = first(judged.logits)
@@ -63,7 +51,7 @@ class TestEveryRule:
         assert torch.equal(rule.fit(cases())(shuffled.logits), fused)
         assert first.threshold == again.threshold
 
-    def test_sees_each_image_by_itself(self, rule):
+    def test_an_image_does_not_depend_on_the_others(self, rule):
         fitted, judged = rule.fit(cases()), cases(seed=5)
         together = fitted(judged.logits)
         alone = torch.cat([fitted(judged.logits[:, i : i + 1]) for i in range(len(judged.masks))])
@@ -74,7 +62,7 @@ class TestEveryRule:
             validation = cases(members, images=4, size=12)
             assert rule.fit(validation)(validation.logits).shape == validation.masks.shape
 
-    def test_refuses_what_nothing_can_be_learned_from(self, rule):
+    def test_a_validation_without_information_is_refused(self, rule):
         logits, masks, names = cases()
         with pytest.raises(DataError, match="split is empty"):
             rule.fit(MemberLogits(logits[:, :0], masks[:0], names))

@@ -6,23 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.evaluation.test_predictions import index
+from tests.helpers import index, toy_store
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import DataError, SettingsError
 from vlsm_helpers.evaluation import predictions
-from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
+from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.evaluation.scoring import score_image
 from vlsm_helpers.fusion.weighted import WeightedFusion
 
 WEIGHTS = st.lists(st.floats(0, 1), min_size=1, max_size=6).filter(lambda values: sum(values) > 1e-3)
-
-
-def toy_store(split="val", count=4, seed=0, names=("unet_d", "clipseg", "biomedclipseg"), samples=None):
-    """Members of random logits (16 x 16) of the images of the dataset `toy`."""
-    values = np.random.default_rng(seed).normal(size=(len(names), count, 16, 16)).astype(np.float16)
-    ids = [f"{split}_{number}" for number in range(count)]
-    facts = [index(name, ids, split=split) for name in names]
-    return PredictionStore([Prediction(one, logits) for one, logits in zip(facts, values, strict=True)], samples)
 
 
 def test_one_pixel_by_hand():
@@ -33,26 +25,24 @@ def test_one_pixel_by_hand():
     assert WeightedFusion({"a": 1.0}, temperature=2)(logits[:1]).item() == pytest.approx(0.75)
 
 
-def test_it_is_kept_as_a_few_numbers(tmp_path):
+def test_it_is_stored_as_a_few_numbers(tmp_path):
     one = WeightedFusion({"a": 0.2, "b": 0.8}, "logits", temperature=1.5, threshold=0.35)
     one.save(tmp_path / "fusion.json")
     assert WeightedFusion.load(tmp_path / "fusion.json") == one
-    facts = {"weights": {"a": 0.2, "b": 0.8}, "mean_of": "logits", "temperature": 1.5, "threshold": 0.35}
-    assert json.loads((tmp_path / "fusion.json").read_text()) == facts
-    with pytest.raises(SettingsError, match="cannot be written.*\n.*nowhere"):
+    stored = {"weights": {"a": 0.2, "b": 0.8}, "mean_of": "logits", "temperature": 1.5, "threshold": 0.35}
+    assert json.loads((tmp_path / "fusion.json").read_text()) == stored
+    with pytest.raises(SettingsError, match="nowhere"):
         one.save(tmp_path / "nowhere" / "fusion.json")
 
 
-def test_names_decide_whose_weight_it_is_and_a_wrong_one_is_told_the_nearest():
+def test_weights_belong_to_names_and_an_unknown_one_is_refused_with_the_nearest():
     members = toy_store()
     fusion = WeightedFusion({"clipseg": 0.8, "unet_d": 0.2})
     probabilities = members.probabilities(32)
     fused = fusion.probabilities(members, 32)
     torch.testing.assert_close(fused, 0.2 * probabilities[0] + 0.8 * probabilities[1])
     torch.testing.assert_close(fusion.probabilities(members, (32, 32), images=[2, 1]), fused[[2, 1]])
-    with pytest.raises(
-        DataError, match=r"no member 'clip_seg'.*\n.*did you mean clipseg\? Members: unet_d, clipseg, bio"
-    ):
+    with pytest.raises(DataError, match="did you mean clipseg"):
         WeightedFusion({"clip_seg": 0.8, "unet_d": 0.2}).probabilities(members, 32)
 
 
@@ -89,8 +79,8 @@ def test_moving_one_weight_keeps_the_proportions_of_the_others():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"weights": {}}, "not numbers by member"),
-        ({"weights": [0.5, 0.5]}, "not numbers by member"),
+        ({"weights": {}}, "must be numbers by member"),
+        ({"weights": [0.5, 0.5]}, "must be numbers by member"),
         ({"weights": {"a": 0.7, "b": 0.7}}, "sum to 1.4, not to 1.*\n.*divide each by 1.4"),
         ({"weights": {"a": 0.0}}, "sum to 0, not to 1.*\n.*more than 0"),
         ({"weights": {"a": 1.2, "b": -0.2}}, "weight of 'b' is -0.2"),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vlsm_helpers.models.activations import decoder_stages, likeness, token_maps
+from vlsm_helpers.models.activations import decoder_stages, token_maps, token_similarity
 from vlsm_helpers.models.clipseg import CLIPSeg
 
 
@@ -11,7 +11,7 @@ def clipseg(tiny_weights):
 
 
 @pytest.fixture(scope="module")
-def asked(clipseg):
+def inputs(clipseg):
     """Features of an image and embeddings of two prompts."""
     torch.manual_seed(0)
     with torch.no_grad():
@@ -28,39 +28,39 @@ def test_tokens_that_fill_no_square_are_refused():
         token_maps(torch.zeros(1, 7, 2))
 
 
-def test_the_stages_are_the_decoders(clipseg, asked):
-    stages = decoder_stages(clipseg, *asked)
+def test_the_stages_are_the_decoders(clipseg, inputs):
+    stages = decoder_stages(clipseg, *inputs)
     assert list(stages) == ["before FiLM", "after FiLM", "after block 1", "after block 2", "after block 3"]
     assert {tuple(maps.shape) for maps in stages.values()} == {(2, 8, 8, 16)}
-    scale, shift = (layer(asked[1])[:, None, None] for layer in (clipseg.decoder.film_mul, clipseg.decoder.film_add))
+    scale, shift = (layer(inputs[1])[:, None, None] for layer in (clipseg.decoder.film_mul, clipseg.decoder.film_add))
     torch.testing.assert_close(stages["after FiLM"], scale * stages["before FiLM"] + shift)
     last = stages["after block 3"].permute(0, 3, 1, 2)
-    logits = clipseg.decoder(tuple(feature.expand(2, -1, -1) for feature in asked[0]), asked[1]).logits
+    logits = clipseg.decoder(tuple(feature.expand(2, -1, -1) for feature in inputs[0]), inputs[1]).logits
     torch.testing.assert_close(clipseg.decoder.transposed_convolution(last)[:, 0], logits)
 
 
-def test_prompts_differ_only_after_film(clipseg, asked):
-    stages = decoder_stages(clipseg, *asked)
+def test_prompts_differ_only_after_film(clipseg, inputs):
+    stages = decoder_stages(clipseg, *inputs)
     assert torch.equal(*stages["before FiLM"])
     assert not torch.allclose(*stages["after FiLM"])
 
 
-def test_looking_leaves_no_hook_behind(clipseg, asked):
-    decoder_stages(clipseg, *asked)
+def test_no_hook_is_left_behind(clipseg, inputs):
+    decoder_stages(clipseg, *inputs)
     with pytest.raises(RuntimeError):
-        decoder_stages(clipseg, asked[0], asked[1][:, :3])
+        decoder_stages(clipseg, inputs[0], inputs[1][:, :3])
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in clipseg.decoder.modules())
 
 
-def test_likeness_is_the_cosine_of_what_differs_from_the_mean():
+def test_token_similarity_is_the_cosine_after_the_mean_is_subtracted():
     maps = torch.tensor([[[1.0, 0.0], [3.0, 0.0]], [[-1.0, 0.0], [1.0, 4.0]]]).view(1, 2, 2, 2)
     # The mean token is (1, 1): the others differ from it by (0, -1), (2, -1), (-2, -1) and (0, 3).
     expected = [[1, 1 / 5**0.5], [1 / 5**0.5, 0]]
-    torch.testing.assert_close(likeness(maps, (0, 0))[0], torch.tensor(expected))
+    torch.testing.assert_close(token_similarity(maps, (0, 0))[0], torch.tensor(expected))
 
 
-def test_likeness_is_measured_in_each_map_for_itself():
+def test_token_similarity_is_measured_in_each_map_for_itself():
     maps = torch.rand(3, 4, 4, 5)
-    together = likeness(maps, (1, 2))
-    torch.testing.assert_close(together[1:2], likeness(maps[1:2], (1, 2)))
+    together = token_similarity(maps, (1, 2))
+    torch.testing.assert_close(together[1:2], token_similarity(maps[1:2], (1, 2)))
     assert torch.allclose(together[:, 1, 2], torch.ones(3))

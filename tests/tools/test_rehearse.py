@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from tools import rehearse
 from tools.notebooks import KERNEL
 from vlsm_helpers.data.samples import SPLITS, load_split

@@ -40,9 +40,9 @@ scores below come from {test} test images that nothing else has seen.
 - Frozen encoders are not in this folder: {weights_of}
 
 ```python
-from vlsm_helpers.predictor import Predictor
+import vlsm_helpers as vlsm
 
-found = Predictor.load("{folder}")("image.png")
+found = vlsm.Predictor.load("{folder}")("image.png")
 found.mask, found.probability, found.uncertainty
 ```
 """

@@ -11,7 +11,7 @@ from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample, load_split
-from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.errors import SettingsError, unknown
 from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.evaluation.scoring import evaluate, keep, predict, summarise
 from vlsm_helpers.models import factory
@@ -121,7 +121,7 @@ def train(
 def _known(recipe: str) -> Recipe:
     """The recipe of this name. Raises SettingsError."""
     if recipe not in RECIPES:
-        raise SettingsError(f"There is no recipe {recipe!r}.", hint=f"use one of {', '.join(RECIPES)}.")
+        raise unknown("recipe", recipe, RECIPES, error=SettingsError)
     return RECIPES[recipe]
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vlsm_helpers.io.tensors import fill, read_tensors
-from vlsm_helpers.models.vision_language import Preprocessing
+from vlsm_helpers.models.vision_language import CLIPParts, Preprocessing
 from vlsm_helpers.settings.published import BIOMEDCLIP
 
 CONFIG = "open_clip_config.json"
@@ -49,7 +49,7 @@ LEFTOVERS = ("text.transformer.embeddings.position_ids",)
 OLD_SPELLINGS = {"proj": "hf_proj_type", "pooler_type": "hf_pooler_type"}  # in CONFIG, until November 2023
 
 
-def build_biomedclip(folder: Path, load_weights: bool):
+def build_biomedclip(folder: Path, load_weights: bool) -> CLIPParts:
     """The model in float32, its tokenizer, its context length and its Preprocessing; the folder is not written to.
 
     Where `load_weights` is False the weights are random, from the configs alone. Raises WeightsError for tensors that are
@@ -63,9 +63,10 @@ def build_biomedclip(folder: Path, load_weights: bool):
         path = BIOMEDCLIP.tensors_in(folder)
         fill(model, read_tensors(path), path, LEFTOVERS)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    view = open_clip.get_model_preprocess_cfg(model)
-    size = view["size"] if isinstance(view["size"], int) else view["size"][0]
-    return model, tokenizer, text["context_length"], Preprocessing(size, tuple(view["mean"]), tuple(view["std"]))
+    images = open_clip.get_model_preprocess_cfg(model)
+    size = images["size"] if isinstance(images["size"], int) else images["size"][0]
+    preprocessing = Preprocessing(size, tuple(images["mean"]), tuple(images["std"]))
+    return CLIPParts(model, tokenizer, text["context_length"], preprocessing)
 
 
 def build_published() -> nn.Module:
@@ -75,7 +76,7 @@ def build_published() -> nn.Module:
         return _network(Path(folder))[0]
 
 
-def tap(clip: nn.Module, pixels: Tensor, taps: Sequence[int]) -> tuple[Tensor, ...]:
+def tapped_states(clip: nn.Module, pixels: Tensor, taps: Sequence[int]) -> tuple[Tensor, ...]:
     """Hidden states (B, 1 + tokens, D) after the vision blocks `taps`, before the final norm; later blocks are not run."""
     states = clip.visual.trunk.forward_intermediates(
         pixels,

@@ -1,10 +1,9 @@
-"""The members by name: made from their configuration, loaded from a checkpoint."""
+"""The members by name: built from their configuration, loaded from a checkpoint."""
 
-import difflib
 import inspect
 from pathlib import Path
 
-from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.errors import SettingsError, TrainingError, unknown
 from vlsm_helpers.io.checkpoints import load_checkpoint
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
@@ -47,12 +46,10 @@ def build(name: str, profile: Profile | str | None = None, **options) -> Segment
         profile = choose_profile(profile)[0] if isinstance(profile, str) else profile
         options = profile_options(name, profile) | options
     if name not in MEMBERS:
-        nearest = difflib.get_close_matches(name, MEMBERS, n=1, cutoff=0.3)
-        meant = f"did you mean {nearest[0]}? " if nearest else ""
-        raise SettingsError(f"There is no member {name!r}.", hint=f"{meant}Members: {', '.join(MEMBERS)}.")
+        raise unknown("member", name, MEMBERS, error=SettingsError)
     known = list(inspect.signature(MEMBERS[name]).parameters)
-    if unknown := [option for option in options if option not in known]:
-        raise SettingsError(f"The member {name} has no option {unknown[0]!r}.", hint=f"it has {', '.join(known)}.")
+    if extra := [option for option in options if option not in known]:
+        raise SettingsError(f"The member {name} has no option {extra[0]!r}.", hint=f"it has {', '.join(known)}.")
     return MEMBERS[name](**options)
 
 
@@ -86,7 +83,7 @@ def load(checkpoint: Path) -> tuple[Segmenter, dict]:
         raise TrainingError(
             f"The pretrained weights are not those that this run was trained on. The member: {facts['member']}.",
             where=checkpoint,
-            hint="bring the weights of that time back, or train the run again under another name.",
+            hint="restore those weights, or train the run again under another name.",
         )
     load_trainable_state_dict(segmenter, tensors)
     return segmenter.eval(), facts

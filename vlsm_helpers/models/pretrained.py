@@ -21,7 +21,7 @@ from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.io import hub
 from vlsm_helpers.io.tensors import check_tensors, read_tensors, refuse_misfits
 from vlsm_helpers.models.biomedclip import build_biomedclip
-from vlsm_helpers.models.vision_language import Preprocessing
+from vlsm_helpers.models.vision_language import CLIPParts, Preprocessing
 from vlsm_helpers.settings import weights_folder
 from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG, RESNET, TINY_WEIGHTS, Pretrained
 
@@ -54,7 +54,7 @@ def load_clipseg(source: str | Path):
     return model, tokenizer, preprocessing
 
 
-def load_biomedclip(source: str | Path):
+def load_biomedclip(source: str | Path) -> CLIPParts:
     """open_clip's model in float32, its tokenizer, its context length and its Preprocessing, from a folder or a hub id.
 
     Raises WeightsError.

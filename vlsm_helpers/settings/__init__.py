@@ -24,7 +24,7 @@ from tempfile import TemporaryFile
 
 import platformdirs
 
-from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.errors import SettingsError, unknown
 from vlsm_helpers.io.hub import cached_folder
 from vlsm_helpers.settings.profiles import FULL_WITHOUT_GPU, PROFILES, Profile
 from vlsm_helpers.settings.published import PRETRAINED
@@ -206,7 +206,7 @@ def choose_profile(name: str | None = None) -> tuple[Profile, str]:
     if name == "auto":
         name, reason = auto_profile()
     if name not in PROFILES:
-        raise SettingsError(f"There is no profile {name!r}.", hint=f"use one of {', '.join([*PROFILES, 'auto'])}.")
+        raise unknown("profile", name, [*PROFILES, "auto"], error=SettingsError)
     epochs = os.environ.get("VLSM_EPOCHS")
     if not epochs:
         return PROFILES[name], reason
