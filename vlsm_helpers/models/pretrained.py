@@ -1,9 +1,9 @@
 """Pretrained weights: found in a folder, in VLSM_WEIGHTS or on the hub, checked, and loaded into their models.
 
-VLSM_WEIGHTS names a folder that holds `clipseg/`, `biomedclip/` and, for the U-Net of segmentation_models_pytorch,
-`resnet50/`, each as published on the hub; they stand in for the published ids. "tiny" means the miniatures that this
-package ships, folders of the same formats. Once weights are on this machine no request is made. The table of all kinds is
-`vlsm_helpers.settings.published`.
+VLSM_WEIGHTS names a folder that holds `clipseg/`, `biomedclip/` and, for the U-Net of segmentation_models_pytorch and the
+light CNN, `resnet50/` and `efficientnet_lite0/`, each as published on the hub; they stand in for the published ids. "tiny"
+means the miniatures that this package ships, folders of the same formats. Once weights are on this machine no request is
+made. The table of all kinds is `vlsm_helpers.settings.published`.
 """
 
 import errno
@@ -21,9 +21,10 @@ from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.io import hub
 from vlsm_helpers.io.tensors import check_tensors, read_tensors, refuse_misfits
 from vlsm_helpers.models.biomedclip import build_biomedclip
+from vlsm_helpers.models.open_clip_resnet import build_clip_rn50
 from vlsm_helpers.models.vision_language import CLIPParts, Preprocessing
 from vlsm_helpers.settings import weights_folder
-from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG, RESNET, TINY_WEIGHTS, Pretrained
+from vlsm_helpers.settings.published import BIOMEDCLIP, CLIP_RN50, CLIPSEG, RESNET, TINY_WEIGHTS, Pretrained
 
 SHIPPED = Path(str(resources.files("vlsm_helpers").joinpath("tiny_weights")))
 # Buffers that the library saved until 2023, those of the published files among them, and that today's makes itself.
@@ -62,6 +63,13 @@ def load_biomedclip(source: str | Path) -> CLIPParts:
     folder = find(source, BIOMEDCLIP)
     with _explained(folder):
         return build_biomedclip(folder, load_weights=True)
+
+
+def load_clip_rn50(source: str | Path) -> CLIPParts:
+    """open_clip's CLIP with a ResNet in float32, from a folder or a hub id. Raises WeightsError."""
+    folder = find(source, CLIP_RN50)
+    with _explained(folder):
+        return build_clip_rn50(folder)
 
 
 def load_encoder(encoder: nn.Module, source: str | Path) -> None:

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass
 
-from vlsm_helpers.settings.published import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, RESNET_WEIGHTS, TINY_WEIGHTS
+from vlsm_helpers.settings.published import (
+    BIOMEDCLIP_WEIGHTS,
+    CLIP_RN50_WEIGHTS,
+    CLIPSEG_WEIGHTS,
+    RESNET_WEIGHTS,
+    TINY_WEIGHTS,
+)
 
 
 @dataclass(frozen=True)
@@ -14,9 +20,12 @@ class Profile:
     unet_width: float  # UNet-D's channel counts are multiplied by this
     clipseg_weights: str  # a hub id, or the shipped miniature
     biomedclip_weights: str
+    cris_weights: str
+    cris_image_encoder: str
     decoder_mlp_dim: int  # width of the MLPs in BiomedCLIPSeg's decoder, as in the CLIPSeg of the same profile
     smp_encoder: str  # of the U-Net of segmentation_models_pytorch, by the library's name for it
     smp_weights: str | None  # a hub id; None: random ones, for nothing pretrained so small may be shipped
+    fpn_channels: tuple[int, int]  # of unet_imagenet's decoder: of the pyramid, and of its head
     batch_size: int
     epochs: int  # of a notebook's training; early stopping may end it sooner
     max_train_images: int | None  # a notebook takes at most so many real training images
@@ -32,9 +41,12 @@ PROFILES = {
         unet_width=0.125,
         clipseg_weights=TINY_WEIGHTS,
         biomedclip_weights=TINY_WEIGHTS,
+        cris_weights=TINY_WEIGHTS,
+        cris_image_encoder="efficientnet_lite0",
         decoder_mlp_dim=256,
         smp_encoder="tu-mobilenetv3_small_050",
         smp_weights=None,
+        fpn_channels=(128, 64),
         batch_size=8,
         epochs=20,
         max_train_images=200,
@@ -45,9 +57,12 @@ PROFILES = {
         unet_width=1.0,
         clipseg_weights=CLIPSEG_WEIGHTS,
         biomedclip_weights=BIOMEDCLIP_WEIGHTS,
+        cris_weights=CLIP_RN50_WEIGHTS,
+        cris_image_encoder="clip_rn50",
         decoder_mlp_dim=2048,
         smp_encoder="resnet50",
         smp_weights=RESNET_WEIGHTS,
+        fpn_channels=(256, 128),
         batch_size=10,
         epochs=100,
         max_train_images=None,

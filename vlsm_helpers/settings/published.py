@@ -9,7 +9,9 @@ from pathlib import Path
 
 CLIPSEG_WEIGHTS = "CIDAS/clipseg-rd64-refined"
 BIOMEDCLIP_WEIGHTS = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+CLIP_RN50_WEIGHTS = "timm/resnet50_clip.openai"
 RESNET_WEIGHTS = "smp-hub/resnet50.imagenet"
+EFFICIENTNET_WEIGHTS = "timm/tf_efficientnet_lite0.in1k"
 TINY_WEIGHTS = "tiny"  # the miniatures that the package ships
 
 
@@ -88,8 +90,25 @@ BIOMEDCLIP = Pretrained(
     optional=("config.json", "tokenizer_config.json", "special_tokens_map.json"),
     shipped=True,
 )
+# CLIP with a ResNet-50, for CRIS; its open_clip_config.json had no "quick_gelu" at first, so QuickGELU is set in code.
+CLIP_RN50 = Pretrained(
+    CLIP_RN50_WEIGHTS,
+    name="clip_rn50",
+    megabytes=408,
+    tensors=OPEN_CLIP_TENSORS,
+    required=(("open_clip_config.json",), ("tokenizer.json", "vocab.json")),
+    optional=("merges.txt", "tokenizer_config.json", "special_tokens_map.json"),
+)
 # The encoder of the baseline U-Net; the course needs it in the table of `vlsm reproduce` only.
 RESNET = Pretrained(
     RESNET_WEIGHTS, name="resnet50", megabytes=102, tensors=TRANSFORMERS_TENSORS, required=(("config.json",),)
 )
-PRETRAINED = {kind.hub_id: kind for kind in (CLIPSEG, BIOMEDCLIP, RESNET)}
+# The encoder of the light CNN; a Python package carries the same weights, see vlsm_helpers.models.imagenet.
+EFFICIENTNET = Pretrained(
+    EFFICIENTNET_WEIGHTS,
+    name="efficientnet_lite0",
+    megabytes=19,
+    tensors=TRANSFORMERS_TENSORS,
+    required=(("config.json",),),
+)
+PRETRAINED = {kind.hub_id: kind for kind in (CLIPSEG, BIOMEDCLIP, CLIP_RN50, RESNET, EFFICIENTNET)}
