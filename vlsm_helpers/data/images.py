@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from vlsm_helpers.data.decode import Raster, decode, from_image
 from vlsm_helpers.data.masks import read_mask
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.io.progress import tqdm
 
 __all__ = ["bit_depth", "read_image", "read_mask", "to_rgb"]
 
