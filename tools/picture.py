@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 
 from vlsm_helpers.data.phantoms import render, seeds
 from vlsm_helpers.data.registry import DATASETS
-from vlsm_helpers.plots.base import image_grid
+from vlsm_helpers.plots.images import image_grid
 
 PICTURE = Path(__file__).resolve().parents[1] / "notebooks" / "phantoms.jpg"
 

@@ -9,8 +9,8 @@ def test_by_hand():
     probabilities = torch.tensor([[[0.9, 0.9], [0.1, 0.6]]])
     masks = torch.tensor([[[True, False], [False, True]]])
     found = reliability(probabilities, masks, bins=2)
-    np.testing.assert_allclose(found.said, [0.1, 0.8])
-    np.testing.assert_allclose(found.true, [0, 2 / 3])
+    np.testing.assert_allclose(found.mean_predicted, [0.1, 0.8])
+    np.testing.assert_allclose(found.fraction_positive, [0, 2 / 3])
     np.testing.assert_allclose(found.share, [0.25, 0.75])
     assert found.ece == pytest.approx(0.25 * 0.1 + 0.75 * (0.8 - 2 / 3))
     assert found.brier == pytest.approx((0.01 + 0.81 + 0.01 + 0.16) / 4)
@@ -23,7 +23,7 @@ def test_honest_probabilities_have_no_error_and_sharper_ones_do():
     honest, sharper = reliability(torch.sigmoid(logits), masks), reliability(torch.sigmoid(4 * logits), masks)
     assert honest.ece < 0.01 < sharper.ece
     assert honest.brier < sharper.brier
-    assert np.isnan(honest.said[-1]) == (honest.share[-1] == 0)
+    assert np.isnan(honest.mean_predicted[-1]) == (honest.share[-1] == 0)
 
 
 def test_members_that_agree_do_not_disagree():

@@ -6,8 +6,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from vlsm_helpers.fusion.search import simplex
-from vlsm_helpers.plots.base import PREDICTION, TRUTH
-from vlsm_helpers.plots.overlays import MARGIN, jpeg, overlay, png, probability_map, triangle
+from vlsm_helpers.plots.base import GROUND_TRUTH, PREDICTION
+from vlsm_helpers.plots.overlays import MARGIN, jpeg, overlay, png, probability_overlay, simplex_map
 
 POINTS = np.array(list(simplex(3, 10))) / 10
 TOP, LEFT, RIGHT = np.eye(3)
@@ -20,32 +20,32 @@ def where(pixels, colour):
 
 
 def squares():
-    """A truth of 10 x 10 and what is marked, of 40 x 40."""
-    truth, marked = np.zeros((10, 10), bool), np.zeros((40, 40), bool)
-    truth[2:5, 3:6] = True
-    marked[20:30, 24:36] = True
-    return truth, marked
+    """A ground ground_truth of 10 x 10 and a prediction of 40 x 40 pixels."""
+    ground_truth, prediction = np.zeros((10, 10), bool), np.zeros((40, 40), bool)
+    ground_truth[2:5, 3:6] = True
+    prediction[20:30, 24:36] = True
+    return ground_truth, prediction
 
 
-def test_truth_and_prediction_are_outlined_where_they_are():
-    truth, marked = squares()
+def test_ground_truth_and_prediction_are_outlined_where_they_are():
+    ground_truth, prediction = squares()
     for pixels in (
-        overlay(np.full((20, 20, 3), 200, np.uint8), truth, marked),
-        probability_map(0.5 * marked, truth, marked),
+        overlay(np.full((20, 20, 3), 200, np.uint8), ground_truth, prediction),
+        probability_overlay(0.5 * prediction, ground_truth, prediction),
     ):
         assert pixels.shape == (40, 40, 3)
-        assert where(pixels, TRUTH) == (8, 19, 12, 23)
+        assert where(pixels, GROUND_TRUTH) == (8, 19, 12, 23)
         assert where(pixels, PREDICTION) == (20, 29, 24, 35)
 
 
-def test_only_the_picture_is_tinted():
-    truth, marked = squares()
-    picture = overlay(np.full((20, 20, 3), 200, np.uint8), truth, marked)
-    assert (picture[0, 0] == 200).all()
-    assert picture[25, 30, 2] < 200, "orange has no blue"
-    probabilities = np.where(marked, 0.8, 0.2)
-    assert probability_map(probabilities, truth, marked)[25, 30].tolist() == [204] * 3
-    assert probability_map(probabilities, truth, marked)[0, 0].tolist() == [51] * 3
+def test_only_the_image_is_tinted():
+    ground_truth, prediction = squares()
+    pixels = overlay(np.full((20, 20, 3), 200, np.uint8), ground_truth, prediction)
+    assert (pixels[0, 0] == 200).all()
+    assert pixels[25, 30, 2] < 200, "orange has no blue"
+    probabilities = np.where(prediction, 0.8, 0.2)
+    assert probability_overlay(probabilities, ground_truth, prediction)[25, 30].tolist() == [204] * 3
+    assert probability_overlay(probabilities, ground_truth, prediction)[0, 0].tolist() == [51] * 3
 
 
 def test_corners_of_the_triangle_are_the_members():
@@ -54,21 +54,21 @@ def test_corners_of_the_triangle_are_the_members():
         (LEFT, (-MARGIN - 4, MARGIN + 6)),
         (RIGHT, (-MARGIN - 4, -MARGIN - 6)),
     ):
-        pixels = triangle(POINTS, POINTS @ bright, 100, [0.4, 0.3, 0.3], [0.4, 0.3, 0.3])
+        pixels = simplex_map(POINTS, POINTS @ bright, 100, [0.4, 0.3, 0.3], [0.4, 0.3, 0.3])
         assert pixels.shape[1:] == (200, 4)
         assert pixels[place].tolist() == list(colormaps["viridis"](1.0, bytes=True))
         assert pixels[0, 0, 3] == 0, "outside it is transparent"
 
 
 def test_equal_values_are_one_colour():
-    pixels = triangle(POINTS, np.ones(len(POINTS)), 100, TOP, TOP)
+    pixels = simplex_map(POINTS, np.ones(len(POINTS)), 100, TOP, TOP)
     assert len(np.unique(pixels[100:].reshape(-1, 4), axis=0)) == 2
 
 
-def test_marks_move_with_what_they_mark():
+def test_markers_move_with_their_points():
     values = POINTS @ TOP
-    here = triangle(POINTS, values, 100, LEFT, TOP)
-    moved, better = triangle(POINTS, values, 100, RIGHT, TOP), triangle(POINTS, values, 100, LEFT, RIGHT)
+    here = simplex_map(POINTS, values, 100, LEFT, TOP)
+    moved, better = simplex_map(POINTS, values, 100, RIGHT, TOP), simplex_map(POINTS, values, 100, LEFT, RIGHT)
     changed = np.nonzero((here != moved).any(axis=-1))
     assert changed[0].min() > 120
     assert where(here, "white") != where(better, "white")

@@ -78,7 +78,7 @@ def test_the_overlay_outlines_the_truth_in_green_where_it_is(model):
     picture = model.overlay(0, "polyp", 1.0)  # nothing is marked
     assert picture.shape == (SIDE, SIDE, 3)
     assert picture.dtype == np.uint8
-    rows, columns = np.nonzero(coloured(picture, plots.TRUTH))
+    rows, columns = np.nonzero(coloured(picture, plots.GROUND_TRUTH))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (96, 287, 96, 287)
     assert not coloured(picture, plots.PREDICTION).any()
 

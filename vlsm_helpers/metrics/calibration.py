@@ -9,25 +9,28 @@ BINS = 15
 
 
 class Reliability(NamedTuple):
-    """Pixels sorted into bins of equal width by their probability; arrays (bins,), NaN where a bin is empty."""
+    """Pixels in bins of equal width by their probability; arrays (bins,), NaN where a bin is empty."""
 
-    said: np.ndarray  # the mean probability in each bin
-    true: np.ndarray  # the share of foreground in it
-    share: np.ndarray  # of all pixels
-    ece: float  # expected calibration error: the mean of |said - true|, weighted by share
-    brier: float  # the mean squared difference between probability and truth
+    mean_predicted: np.ndarray  # mean probability of the bin's pixels
+    fraction_positive: np.ndarray  # fraction of them that are foreground
+    share: np.ndarray  # fraction of all pixels that are in the bin
+    ece: float  # expected calibration error: mean of |mean_predicted - fraction_positive|, weighted by share
+    brier: float  # mean squared difference between probability and ground truth
 
 
 def reliability(probabilities: Tensor, masks: Tensor, bins: int = BINS) -> Reliability:
-    """Of probabilities (N, S, S) in [0, 1] against masks bool (N, S, S), over all pixels (Naeini et al., AAAI 2015)."""
-    said, true = probabilities.flatten().double().numpy(), masks.flatten().double().numpy()
-    place = np.minimum((said * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
+    """Calibration of probabilities (N, S, S) in [0, 1] against masks, bool (N, S, S), over all pixels.
+
+    After Naeini et al., AAAI 2015.
+    """
+    predicted, truth = probabilities.flatten().double().numpy(), masks.flatten().double().numpy()
+    bin_of = np.minimum((predicted * bins).astype(int), bins - 1)
+    count = np.bincount(bin_of, minlength=bins)
     with np.errstate(invalid="ignore"):
-        mean_said, mean_true = (np.bincount(place, values, bins) / count for values in (said, true))
+        mean_predicted, fraction_positive = (np.bincount(bin_of, one, bins) / count for one in (predicted, truth))
     share = count / count.sum()
-    ece = float(np.nansum(share * np.abs(mean_said - mean_true)))
-    return Reliability(mean_said, mean_true, share, ece, float(np.mean((said - true) ** 2)))
+    ece = float(np.nansum(share * np.abs(mean_predicted - fraction_positive)))
+    return Reliability(mean_predicted, fraction_positive, share, ece, float(np.mean((predicted - truth) ** 2)))
 
 
 def disagreement(logits: Tensor) -> np.ndarray:

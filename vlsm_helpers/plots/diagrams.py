@@ -1,4 +1,4 @@
-"""Drawings of networks: boxes whose sizes are read off the network itself."""
+"""Diagrams of networks, whose boxes and sizes come from the network itself."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,38 +11,36 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.hybrid import EnsembleA
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.plots.base import BLUE, GREEN, ORANGE, PURPLE, STYLE
+from vlsm_helpers.plots.base import BLUE, GREEN, ORANGE, PURPLE, styled
 
 BOX_WIDTH = 1.6
 
 
-def unet_d(network: UNetD, size: int) -> Figure:
-    """UNet-D as a U: a box a level, as tall as its maps are and as wide as (the root of) their channels are many.
+@styled
+def unet_d_diagram(network: UNetD, size: int) -> Figure:
+    """UNet-D: one box per level, whose height is the side of its feature maps, and whose width grows with their channels.
 
-    The shapes are those that come out of the levels of `network` for an image of `size` pixels.
+    The shapes are those that the levels of `network` output for an image of `size` pixels.
     """
     shapes = _shapes(network, size)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(9.5, 4.1))
-        boxes, left = [], 0.0
-        for number, (channels, side) in enumerate(shapes):
-            width, height = 0.2 + channels**0.5 / 16, 0.45 + 2.6 * side / size
-            colour = _colour(number, len(shapes))
-            axes.add_patch(
-                Rectangle((left, -height / 2), width, height, facecolor=colour, edgecolor="none", alpha=0.75)
-            )
-            role = {0: "image\n", len(shapes) - 1: "logits\n"}.get(number, "")
-            label = f"{role}{channels}\n{side}²"
-            axes.text(left + width / 2, -height / 2 - 0.08, label, ha="center", va="top", fontsize=8)
-            boxes.append((left, left + width, height))
-            left += width + 0.42
-        for before, after in pairwise(boxes):
-            _arrow(axes, (before[1], 0), (after[0], 0))
-        _skips(axes, boxes)
-        _legend(axes, left)
-        axes.set(xlim=(-0.2, left), ylim=(-2.25, 2.2))
-        axes.axis("off")
-        figure.tight_layout(pad=0.3)
+    figure, axes = plt.subplots(figsize=(9.5, 4.1))
+    boxes, left = [], 0.0
+    for number, (channels, side) in enumerate(shapes):
+        width, height = 0.2 + channels**0.5 / 16, 0.45 + 2.6 * side / size
+        colour = _colour(number, len(shapes))
+        axes.add_patch(Rectangle((left, -height / 2), width, height, facecolor=colour, edgecolor="none", alpha=0.75))
+        role = {0: "image\n", len(shapes) - 1: "logits\n"}.get(number, "")
+        label = f"{role}{channels}\n{side}²"
+        axes.text(left + width / 2, -height / 2 - 0.08, label, ha="center", va="top", fontsize=8)
+        boxes.append((left, left + width, height))
+        left += width + 0.42
+    for before, after in pairwise(boxes):
+        _arrow(axes, (before[1], 0), (after[0], 0))
+    _skips(axes, boxes)
+    _legend(axes, left)
+    axes.set(xlim=(-0.2, left), ylim=(-2.25, 2.2))
+    axes.axis("off")
+    figure.tight_layout(pad=0.3)
     return figure
 
 
@@ -72,7 +70,7 @@ def _colour(number: int, count: int) -> str:
 
 
 def _skips(axes: plt.Axes, boxes: list[tuple[float, float, float]]) -> None:
-    """An encoder level's pooled maps go to the decoder level of that size: the first three, not the deepest."""
+    """Arrows from the first three encoder levels, whose maps are taken after pooling, to the decoder levels of that size."""
     middle = len(boxes) // 2
     for depth in range(1, 4):
         start, end = boxes[middle - 1 - depth], boxes[middle + depth]
@@ -85,50 +83,51 @@ def _arrow(axes, start, end, colour="#444444", bend="arc3,rad=0") -> None:
 
 
 def _legend(axes: plt.Axes, right: float) -> None:
-    words = [
+    entries = [
         (BLUE, "encoder level: conv 3×3, conv 3×3, batch norm, ReLU, pool 2×2"),
         (PURPLE, "bottleneck: conv 1×1, channel attention (ECA)"),
         (GREEN, "decoder level: up 2×2, one conv 3×3 applied twice, batch norm, ReLU"),
         (ORANGE, "skip, taken after pooling: none at full resolution"),
     ]
-    for row, (colour, text) in enumerate(words):
+    for row, (colour, text) in enumerate(entries):
         axes.text(right / 2, -1.2 - 0.26 * row, f"■ {text}", color=colour, ha="center", va="top", fontsize=8)
 
 
-def clipseg(network: CLIPSeg) -> Figure:
-    """CLIPSeg as two rows of boxes, pixels above and words below, that meet in the decoder; the sizes are the network's."""
+@styled
+def clipseg_diagram(network: CLIPSeg) -> Figure:
+    """CLIPSeg: the image branch above, the text branch below, which meet in the decoder, with the sizes of `network`."""
     vision, text = network.clip.vision_model.config, network.clip.text_model.config
     size, side = network.image_size, network.image_size // vision.patch_size
     embedded, reduced = network.decoder.film_mul.in_features, network.decoder.film_mul.out_features
-    pixels = [
+    image_boxes = [
         ("image", f"{size} × {size}"),
         ("tokens", f"{side} × {side} patches,\n1 class token"),
         ("vision encoder", f"{network.taps[-1] + 1} blocks,\nwidth {vision.hidden_size}"),
         ("decoder", f"{len(network.taps)} blocks,\nwidth {reduced}"),
         ("logits", f"{size} × {size}"),
     ]
-    words = [
-        ("prompt", "any words"),
-        ("word pieces", f"at most {network.context_length}"),
+    text_boxes = [
+        ("prompt", "any text"),
+        ("tokens", f"at most {network.context_length}"),
         ("text encoder", f"{text.num_hidden_layers} blocks,\nwidth {text.hidden_size}"),
-        ("embedding", f"{embedded} numbers"),
+        ("embedding", f"{embedded} values"),
     ]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(9.5, 3.2))
-        above = [_box(axes, 2.1 * column, 2, BLUE, *entry) for column, entry in enumerate(pixels)]
-        below = [_box(axes, 2.1 * column, 0, GREEN, *entry) for column, entry in enumerate(words)]
-        for row in (above, below):
-            for before, after in pairwise(row):
-                _arrow(axes, (before + BOX_WIDTH, 2.5 if row is above else 0.5), (after, 2.5 if row is above else 0.5))
-        _meeting(axes, above[3], network.taps)
-        axes.set(xlim=(-0.1, above[-1] + BOX_WIDTH + 0.1), ylim=(-0.1, 3.6))
-        axes.axis("off")
-        figure.tight_layout(pad=0.3)
+    figure, axes = plt.subplots(figsize=(9.5, 3.2))
+    above = [_box(axes, 2.1 * column, 2, BLUE, *entry) for column, entry in enumerate(image_boxes)]
+    below = [_box(axes, 2.1 * column, 0, GREEN, *entry) for column, entry in enumerate(text_boxes)]
+    for row in (above, below):
+        for before, after in pairwise(row):
+            _arrow(axes, (before + BOX_WIDTH, 2.5 if row is above else 0.5), (after, 2.5 if row is above else 0.5))
+    _meeting(axes, above[3], network.taps)
+    axes.set(xlim=(-0.1, above[-1] + BOX_WIDTH + 0.1), ylim=(-0.1, 3.6))
+    axes.axis("off")
+    figure.tight_layout(pad=0.3)
     return figure
 
 
-def ensemble_a(network: EnsembleA) -> Figure:
-    """Ensemble A as three rows, the reader, the adapter and the CNN, and the two fusions of their logits; sizes are its own."""
+@styled
+def ensemble_a_diagram(network: EnsembleA) -> Figure:
+    """Ensemble A: BiomedCLIPSeg, the adapter and the CNN, and the two fusion layers, with the sizes of `network`."""
     vlsm, size = network.vlsm, network.vlsm.image_size
     channels, bottleneck = network.adapter.reduce.out_features, network.cnn.widen
     side = size // vlsm.clip.visual.trunk.patch_embed.patch_size[0]
@@ -137,48 +136,51 @@ def ensemble_a(network: EnsembleA) -> Figure:
             ("image", f"{size} × {size}"),
             ("image encoder", "BiomedCLIP's,\nfrozen"),
             ("decoder", "as in chapter 2"),
-            ("logits", "of the reader"),
+            ("logits", "of the vision-\nlanguage branch"),
         ],
         2: [
-            ("prompt", "any words"),
+            ("prompt", "any text"),
             ("text encoder", "BiomedCLIP's,\nfrozen"),
             ("adapter", f"a map, {side} × {side},\n{channels} channels"),
             ("mask head", "logits of\nthe adapter"),
         ],
         0: [
             ("image", "any size"),
-            ("UNet-D, down", "as in chapter 3"),
+            ("UNet-D encoder", "as in chapter 3"),
             ("bottleneck", f"{channels} + {bottleneck.in_channels - channels}\nchannels"),
-            ("UNet-D, up", "logits of\nthe CNN"),
+            ("UNet-D decoder", "logits of\nthe CNN"),
         ],
     }
     colours = {4: BLUE, 2: GREEN, 0: PURPLE}
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(10.5, 4.6))
-        for height, row in rows.items():
-            for column, entry in enumerate(row):
-                _box(axes, 2.2 * column, height, colours[height], *entry)
-                if column and (height, column) != (2, 2):
-                    _arrow(axes, (2.2 * column - 0.6, height + 0.5), (2.2 * column, height + 0.5))
-        _box(axes, 8.8, 1, ORANGE, "fusion", f"1 × 1, {_count(network.fuse_cnn)} numbers")
-        _box(axes, 8.8, 3, ORANGE, "fusion", f"1 × 1, {_count(network.fuse)} numbers")
-        for start, end in (
-            ((8.2, 2.4), (8.8, 1.7)),
-            ((8.2, 0.6), (8.8, 1.3)),
-            ((8.2, 4.4), (8.8, 3.7)),
-            ((9.6, 2), (9.6, 3)),
-        ):
-            _arrow(axes, start, end)
-        _arrow(axes, (3.6, 4), (4.5, 3), colour=BLUE)
-        axes.text(3.75, 3.45, f"first tap\n(block {vlsm.taps[0]})", ha="right", va="center", color=BLUE, fontsize=8)
-        _arrow(axes, (3.8, 2.5), (4.4, 2.5), colour=GREEN)
-        _arrow(axes, (3.8, 2.8), (4.9, 4), colour=GREEN)
-        axes.text(4.66, 3.5, "FiLM", color=GREEN, fontsize=8)
-        _arrow(axes, (5.2, 2), (5.2, 1), colour=GREEN)
-        axes.text(5.3, 1.45, "the map, beside the CNN's own", color=GREEN, fontsize=8, va="center")
-        axes.set(xlim=(-0.1, 10.5), ylim=(-0.1, 5.1))
-        axes.axis("off")
-        figure.tight_layout(pad=0.3)
+    figure, axes = plt.subplots(figsize=(10.5, 4.6))
+    for height, row in rows.items():
+        for column, entry in enumerate(row):
+            _box(axes, 2.2 * column, height, colours[height], *entry)
+            if column and (height, column) != (2, 2):
+                _arrow(axes, (2.2 * column - 0.6, height + 0.5), (2.2 * column, height + 0.5))
+    _box(axes, 8.8, 1, ORANGE, "fusion", f"1 × 1 conv,\n{_count(network.fuse_cnn)} parameters")
+    _box(axes, 8.8, 3, ORANGE, "fusion", f"1 × 1 conv,\n{_count(network.fuse)} parameters")
+    for start, end in (
+        ((8.2, 2.4), (8.8, 1.7)),
+        ((8.2, 0.6), (8.8, 1.3)),
+        ((8.2, 4.4), (8.8, 3.7)),
+        ((9.6, 2), (9.6, 3)),
+    ):
+        _arrow(axes, start, end)
+    _arrow(axes, (3.6, 4), (4.5, 3), colour=BLUE)
+    axes.text(
+        3.75, 3.45, f"first tap: after\nblock {vlsm.taps[0]}, from 0", ha="right", va="center", color=BLUE, fontsize=8
+    )
+    _arrow(axes, (3.8, 2.5), (4.4, 2.5), colour=GREEN)
+    _arrow(axes, (3.8, 2.8), (4.9, 4), colour=GREEN)
+    axes.text(4.66, 3.5, "FiLM", color=GREEN, fontsize=8)
+    _arrow(axes, (5.2, 2), (5.2, 1), colour=GREEN)
+    axes.text(5.3, 1.45, "concatenated with the CNN's map", color=GREEN, fontsize=8, va="center")
+    _arrow(axes, (3.0, 0), (7.4, 0), colour=ORANGE, bend="arc3,rad=0.16")
+    axes.text(5.2, -0.52, "three skips", color=ORANGE, fontsize=8, ha="center", va="top")
+    axes.set(xlim=(-0.1, 10.5), ylim=(-0.8, 5.1))
+    axes.axis("off")
+    figure.tight_layout(pad=0.3)
     return figure
 
 
@@ -186,17 +188,17 @@ def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _box(axes: plt.Axes, left: float, bottom: float, colour: str, name: str, facts: str) -> float:
-    """A box of BOX_WIDTH by 1 with its name above the facts; where it begins."""
+def _box(axes: plt.Axes, left: float, bottom: float, colour: str, name: str, details: str) -> float:
+    """Draw a box of BOX_WIDTH by 1 with its name above its details; returns its left edge."""
     axes.add_patch(Rectangle((left, bottom), BOX_WIDTH, 1, facecolor=colour, edgecolor="none", alpha=0.2))
     middle = left + BOX_WIDTH / 2
     axes.text(middle, bottom + 0.93, name, ha="center", va="top", weight="bold", color=colour)
-    axes.text(middle, bottom + 0.34, facts, ha="center", va="center", fontsize=8)
+    axes.text(middle, bottom + 0.34, details, ha="center", va="center", fontsize=8)
     return left
 
 
 def _meeting(axes: plt.Axes, left: float, taps: Sequence[int]) -> None:
-    """The two ways into the decoder that begins at `left`: taps of the vision encoder, and FiLM by the embedding."""
+    """The two inputs of the decoder at `left`: the taps of the vision encoder, and the embedding through FiLM."""
     middle = left + BOX_WIDTH / 2
     axes.text(left - 0.25, 3.1, f"taps {', '.join(map(str, taps))}", ha="center", va="bottom", color=BLUE, fontsize=8)
     _arrow(axes, (middle, 1), (middle, 2), colour=ORANGE)

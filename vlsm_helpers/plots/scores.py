@@ -1,4 +1,4 @@
-"""Figures of the paper's table and around it: learning curves, datasets at home and abroad, gains and doubts."""
+"""Scores and differences with their intervals, scores of single images, and whether probabilities can be trusted."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,96 +6,185 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-from vlsm_helpers.plots.base import BLUE, COLOURS, STYLE
+from vlsm_helpers.metrics.calibration import Reliability
+from vlsm_helpers.plots.base import BLUE, COLOURS, ORANGE, styled
 
 
-def learning_curves(table: pd.DataFrame) -> Figure:
-    """Dice over the number of training images, a panel a `dataset` and a colour a `model`: `images`, `value`, `low`, `high`."""
-    datasets = list(dict.fromkeys(table["dataset"]))
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(1, len(datasets), figsize=(3.9 * len(datasets), 2.9), squeeze=False, sharey=True)
-        for axes, dataset in zip(grid.flat, datasets, strict=True):
-            part = table[table["dataset"] == dataset]
-            for colour, (model, rows) in zip(COLOURS, part.groupby("model", sort=False), strict=False):
-                axes.fill_between(rows["images"], rows["low"], rows["high"], color=colour, alpha=0.12, linewidth=0)
-                axes.plot(rows["images"], rows["value"], "o-", color=colour, label=model, markersize=4)
-            counts = sorted(part["images"].unique())
-            axes.set(xscale="log", xlabel="training images", title=dataset, ylim=(0, 1))
-            axes.set_xticks(counts, list(map(str, counts)))
-            axes.minorticks_off()
-        grid[0, 0].set_ylabel("Dice on test")
-        grid[0, -1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-        figure.tight_layout()
+@styled
+def score_forest(table: pd.DataFrame, label: str = "model", xlabel: str = "Dice on test") -> Figure:
+    """One line per row of `table`: its `value`, in [0, 1], as a dot and its 95 % interval, `low` to `high`, as a bar."""
+    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.42 * len(table)))
+    for position, row in enumerate(table.to_dict("records")):
+        _interval(axes, position, row, BLUE, filled=True)
+        axes.text(row["value"], position - 0.2, f"{row['value']:.1%}", ha="center", va="bottom", fontsize=8)
+    _name_lines(axes, table[label], margin=0.7)
+    axes.set(xlabel=f"{xlabel} (bars: 95 % CI)", xlim=(0, 1))
+    figure.tight_layout()
     return figure
 
 
-def in_and_out_of_domain(table: pd.DataFrame) -> Figure:
-    """For each dataset `trained_on` a panel: a line a `model` from its Dice at home to its Dice on the other `dataset`."""
-    homes = list(dict.fromkeys(table["trained_on"]))
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(1, len(homes), figsize=(3.9 * len(homes), 3.2), squeeze=False, sharey=True)
-        for axes, home in zip(grid.flat, homes, strict=True):
-            part = table[table["trained_on"] == home]
-            places = [home, *(name for name in dict.fromkeys(part["dataset"]) if name != home)]
-            for colour, (model, rows) in zip((*COLOURS, "0.3"), part.groupby("model", sort=False), strict=False):
-                values = rows.set_index("dataset")["value"].reindex(places)
-                axes.plot(range(len(places)), values, "o-", color=colour, label=model)
-            axes.set_xticks(
-                range(len(places)), [f"trained and\ntested on\n{home}", *(f"tested on\n{name}" for name in places[1:])]
-            )
-            axes.set(xlim=(-0.3, len(places) - 0.7), ylim=(table["value"].min() - 0.05, table["value"].max() + 0.05))
-        grid[0, 0].set_ylabel("Dice on test")
-        grid[0, -1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-        figure.tight_layout()
+@styled
+def difference_forest(
+    table: pd.DataFrame, label: str, xlabel: str, colour: str | None = None, panel: str | None = None
+) -> Figure:
+    """Mean differences, `value` with their 95 % interval `low` to `high`, around a line at 0.
+
+    `label`: the column that names the lines. `colour`: a column whose values share a line, each in its colour. `panel`: a
+    column whose values get a panel each. A filled dot: the interval excludes 0.
+    """
+    names = list(dict.fromkeys(table[colour])) if colour else [None]
+    colours = dict(zip(names, COLOURS, strict=False))
+    parts = [part for _, part in table.groupby(panel, sort=False)] if panel else [table]
+    heights = [_height(part, label) for part in parts]
+    figure, grid = plt.subplots(
+        len(parts),
+        1,
+        figsize=(7.5, 0.8 + sum(heights) + 0.3 * len(parts)),
+        height_ratios=heights,
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, part in zip(grid.flat, parts, strict=True):
+        _draw_differences(axes, part, label, colour, colours)
+        if panel:
+            axes.set_title(part[panel].iloc[0], loc="left", weight="bold")
+    if len(names) > 1:
+        handles = [plt.Line2D([], [], color=shade, marker="o", label=name) for name, shade in colours.items()]
+        figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=4)
+    grid[-1, 0].set_xlabel(f"{xlabel}\n(bars: 95 % CI; filled dots: it excludes 0)")
     return figure
 
 
-def gain_by_disagreement(disagreement: np.ndarray, gain: np.ndarray, pieces: int = 4) -> Figure:
-    """A dot an image: what fusing gained in Dice over how much the members disagree; steps: the mean of each quarter."""
-    order = np.array_split(np.argsort(disagreement, kind="stable"), pieces)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.2, 2.9))
-        axes.axhline(0, color="0.6", linewidth=1)
-        axes.plot(disagreement, gain, "o", color=BLUE, alpha=0.45, markersize=4, label="an image")
-        for number, part in enumerate(order):
-            ends = [disagreement[part].min(), disagreement[part].max()]
-            label = "mean of each quarter" if number == 0 else None
-            axes.plot(ends, [gain[part].mean()] * 2, color=COLOURS[1], linewidth=3, label=label)
-        axes.set(xlabel="disagreement of the members", ylabel="Dice gained by fusing")
-        axes.legend(frameon=False, loc="upper left")
-        figure.tight_layout()
+def _height(part: pd.DataFrame, label: str) -> float:
+    """Inches for the lines of a panel: more for a line that holds several intervals."""
+    return float(sum(0.15 + 0.17 * count for count in part[label].value_counts()))
+
+
+def _draw_differences(
+    axes: plt.Axes, part: pd.DataFrame, label: str, colour: str | None, colours: Mapping[str | None, str]
+) -> None:
+    axes.axvline(0, color="0.6", linewidth=1)
+    lines = list(dict.fromkeys(part[label]))
+    for position, name in enumerate(lines):
+        if position % 2:
+            axes.axhspan(position - 0.5, position + 0.5, color="0.95", zorder=0)
+        rows = part[part[label] == name].to_dict("records")
+        for number, row in enumerate(rows):
+            offset = 0.7 * (number + 0.5) / len(rows) - 0.35
+            excludes_zero = row["low"] > 0 or row["high"] < 0
+            _interval(axes, position + offset, row, colours[row[colour] if colour else None], excludes_zero)
+    _name_lines(axes, lines, margin=0.5)
+
+
+def _interval(axes: plt.Axes, position: float, row: Mapping, colour: str, filled: bool) -> None:
+    """One value with its interval, at the height `position`."""
+    axes.hlines(position, row["low"], row["high"], color=colour, linewidth=3.5, alpha=0.4)
+    axes.plot(row["value"], position, "o", color=colour, markerfacecolor=colour if filled else "white", markersize=5)
+
+
+def _name_lines(axes: plt.Axes, names: Sequence[str], margin: float) -> None:
+    """Write the names of the lines at the left, the first one on top."""
+    axes.set_yticks(range(len(names)), list(names))
+    axes.set_ylim(len(names) - 0.5, -margin)
+
+
+@styled
+def dice_by_size(per_image: pd.DataFrame) -> Figure:
+    """Dice of each image over the fraction of it that the lesion covers; images without a lesion are left out.
+
+    `per_image`: columns `dice` and `foreground`, both in [0, 1].
+    """
+    lesions = per_image[per_image["foreground"] > 0]
+    figure, axes = plt.subplots(figsize=(5, 2.8))
+    axes.plot(100 * lesions["foreground"], lesions["dice"], "o", color=BLUE, alpha=0.6, markersize=5)
+    axes.set(xscale="log", xlabel="lesion, % of the image (log scale)", ylabel="Dice", ylim=(-0.03, 1.03))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    figure.tight_layout()
     return figure
 
 
+@styled
+def dice_scatter(dice: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]]) -> Figure:
+    """One panel per pair of members, one dot per image: Dice of the first on x, of the second on y."""
+    figure, grid = plt.subplots(1, len(pairs), figsize=(2.7 * len(pairs), 2.7), squeeze=False)
+    for axes, (first, second) in zip(grid.flat, pairs, strict=True):
+        axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+        axes.plot(dice[first], dice[second], "o", color=BLUE, alpha=0.5, markersize=4)
+        axes.set(xlabel=f"Dice of {first}", ylabel=f"Dice of {second}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        axes.set_aspect("equal")
+    figure.tight_layout()
+    return figure
+
+
+@styled
+def gain_by_disagreement(disagreement: np.ndarray, gain: np.ndarray, groups: int = 4) -> Figure:
+    """Dice gained by fusion over the members' disagreement: one dot per image, and the mean gain of `groups` equal groups.
+
+    The horizontal bar of a group spans the disagreement of its images.
+    """
+    figure, axes = plt.subplots(figsize=(5.2, 2.9))
+    axes.axhline(0, color="0.6", linewidth=1)
+    axes.plot(disagreement, gain, "o", color=BLUE, alpha=0.45, markersize=4, label="one image")
+    mark = {"markeredgecolor": "black", "markersize": 7, "linewidth": 2, "capsize": 6}
+    for members in np.array_split(np.argsort(disagreement, kind="stable"), groups):
+        low, high = disagreement[members].min(), disagreement[members].max()
+        axes.errorbar(
+            (low + high) / 2,
+            gain[members].mean(),
+            xerr=(high - low) / 2,
+            fmt="o",
+            color=ORANGE,
+            **mark,
+            label=f"mean of each of {groups} equal groups",
+        )
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[:2], labels[:2], frameon=False, loc="upper left")
+    axes.set(xlabel="disagreement of the members", ylabel="Dice gained by fusion")
+    figure.tight_layout()
+    return figure
+
+
+@styled
 def errors_by_uncertainty(uncertainty: Sequence[np.ndarray], wrong: Sequence[np.ndarray], bins: int = 10) -> Figure:
-    """The share of wrong pixels over their uncertainty, in bits, and how many pixels there are of each: all images pooled."""
+    """Fraction of wrong pixels by uncertainty, and the number of pixels in each bin, over all images.
+
+    `uncertainty`: in bits, [0, 1], of each image; `wrong`: bool, of the same shapes.
+    """
     bits = np.concatenate([one.ravel() for one in uncertainty])
     mistakes = np.concatenate([one.ravel() for one in wrong])
-    place = np.minimum((bits * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
+    bin_of = np.minimum((bits * bins).astype(int), bins - 1)
+    count = np.bincount(bin_of, minlength=bins)
     with np.errstate(invalid="ignore"):
-        share = np.bincount(place, mistakes, bins) / count
+        fraction = np.bincount(bin_of, mistakes, bins) / count
     middles = (np.arange(bins) + 0.5) / bins
-    with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.7))
-        left.bar(middles, 100 * share, 0.9 / bins, color=BLUE)
-        left.set(xlabel="uncertainty of a pixel, bits", ylabel="wrong, % of the bar's pixels")
-        right.bar(middles, 100 * count / count.sum(), 0.9 / bins, color="0.6")
-        right.set(xlabel="uncertainty of a pixel, bits", ylabel="% of all pixels")
-        figure.tight_layout()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.7))
+    left.bar(middles, 100 * fraction, 0.9 / bins, color=BLUE)
+    left.set(xlabel="uncertainty of a pixel (bits)", ylabel="wrong pixels, % of the bin")
+    right.bar(middles, 100 * count / count.sum(), 0.9 / bins, color="0.6")
+    right.set(xlabel="uncertainty of a pixel (bits)", ylabel="% of all pixels")
+    figure.tight_layout()
     return figure
 
 
-def intervals_by_what_varies(rows: Mapping[str, tuple[float, float, float]], xlabel: str) -> Figure:
-    """The same mean with several intervals, (mean, low, high) by what they let vary, one below the other."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.5, 0.7 + 0.4 * len(rows)))
-        places = range(len(rows))[::-1]
-        axes.axvline(0, color="0.6", linewidth=1)
-        for place, (mean, low, high) in zip(places, rows.values(), strict=True):
-            axes.hlines(place, low, high, color=BLUE, linewidth=5, alpha=0.35)
-            axes.plot(mean, place, "o", color=BLUE)
-        axes.set(yticks=places, yticklabels=list(rows), xlabel=xlabel, ylim=(-0.6, len(rows) - 0.4))
-        figure.tight_layout()
+@styled
+def reliability_diagrams(calibration: Mapping[str, Reliability]) -> Figure:
+    """Fraction of foreground over predicted probability, one panel per name; calibrated probabilities lie on the diagonal.
+
+    The area of a dot grows with its share of the pixels.
+    """
+    figure, grid = plt.subplots(1, len(calibration), figsize=(2.3 * len(calibration), 2.7), squeeze=False, sharey=True)
+    for axes, (name, one) in zip(grid.flat, calibration.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+        axes.plot(one.mean_predicted, one.fraction_positive, color=BLUE)
+        sizes = 5 + 150 * one.share
+        axes.scatter(one.mean_predicted, one.fraction_positive, sizes, color=BLUE, clip_on=False, zorder=3)
+        axes.set(title=f"{name}\nECE {one.ece:.3f}, Brier {one.brier:.3f}", xlim=(0, 1), ylim=(0, 1))
+        axes.set(xlabel="mean predicted\nprobability", xticks=[0, 0.5, 1])
+    grid[0, 0].set_ylabel("fraction of foreground")
+    figure.tight_layout()
     return figure

@@ -15,15 +15,16 @@ from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.fusion.interactive import FusionModel
 from vlsm_helpers.fusion.weighted import MEANS
-from vlsm_helpers.plots.base import PREDICTION, TRUTH, in_a_row
-from vlsm_helpers.plots.overlays import jpeg, overlay, png, probability_map, triangle
+from vlsm_helpers.plots.base import GROUND_TRUTH, PREDICTION
+from vlsm_helpers.plots.images import image_row
+from vlsm_helpers.plots.overlays import jpeg, overlay, png, probability_overlay, simplex_map
 from vlsm_helpers.settings import runs_folder, writable
 from vlsm_helpers.widgets.display import show
 
 SIDE, SMALL, MAP = 384, 128, 210  # pixels of the picture, of a member's and of the triangle
 STEP = 0.01  # of the sliders
 KEY = (
-    f"<span style='color:{TRUTH}'>■</span> truth <span style='color:{PREDICTION}'>■</span> prediction<br>"
+    f"<span style='color:{GROUND_TRUTH}'>■</span> truth <span style='color:{PREDICTION}'>■</span> prediction<br>"
     "the pictures that the best weights help most come first"
 )
 WRAPPED = "width:310px;line-height:1.4;white-space:pre-wrap;overflow-wrap:anywhere"
@@ -184,12 +185,12 @@ class FusionExplorer:
         model = self.model
         probabilities = model.members(SMALL)
         truth, above = model.truth(), probabilities > model.fusion.threshold
-        members = [probability_map(one, truth, marked) for one, marked in zip(probabilities, above, strict=True)]
+        members = [probability_overlay(one, truth, marked) for one, marked in zip(probabilities, above, strict=True)]
         return [overlay(model.pixels(), truth, model.marked(SIDE)), *members]
 
     def _triangle(self) -> np.ndarray:
         points = [list(fusion.weights.values()) for fusion in (self.model.fusion, self.model.best())]
-        return triangle(self.model.points, self.model.dice_map(), MAP, *points)
+        return simplex_map(self.model.points, self.model.dice_map(), MAP, *points)
 
     def _still(self) -> bytes:
         """A PNG of what is shown now."""
@@ -197,7 +198,7 @@ class FusionExplorer:
         if self._has_map:
             top, left, right = self.model.names
             pictures[f"top {top},\nleft {left}, right {right}"] = self._triangle()
-        figure = in_a_row(pictures)
+        figure = image_row(pictures)
         file = BytesIO()
         figure.savefig(file, format="png")
         plt.close(figure)
