@@ -1,72 +1,9 @@
-"""Checks of the exercises in chapters 0 to 3: images, prompts, and the members one by one."""
+"""Checks of the exercises in chapters 2 and 3: the members one by one."""
 
-import numpy as np
 import torch
 
 from vlsm_helpers.course.exercises.answers import call, check_number, report, tensor
 from vlsm_helpers.models.unet_d import receptive_field
-
-
-def check_foreground_share(answer: object, *, strict: bool = False) -> None:
-    """Exercise 0.1: the share of foreground of a 4x4 mask with a 2x2 square."""
-    check_number(
-        answer, 4 / 16, "count the 1s, then divide by all pixels; the answer is a fraction, not a count", strict
-    )
-
-
-def check_leaking_rung(answer: object, *, strict: bool = False) -> None:
-    """Exercise 0.2: the first rung of the prompt ladder that needs the true mask to be written."""
-    right = isinstance(answer, str) and answer.strip().lower() == "p2"
-    report(answer, right, "which is the first word that somebody without the mask could not have known?", strict)
-
-
-def check_token_count(answer: object, *, strict: bool = False) -> None:
-    """Exercise 1.1: the tokens of an image of 352 pixels a side in patches of 16, with the class token."""
-    why = "how many patches lie side by side, how many are there in all, and which token is no patch?"
-    check_number(answer, (352 // 16) ** 2 + 1, why, strict)
-
-
-def check_film(answer: object, *, strict: bool = False) -> None:
-    """Exercise 1.2: `film(tokens, scale, shift)` of tokens (B, L, C), scales and shifts (B, C): one of each an image."""
-    if answer is ...:
-        return report(answer, False, "", strict)
-    scale, shift = torch.tensor([[1.0, 2.0, 0.0], [-1.0, 3.0, 1.0]]), torch.tensor([[0.0, 1.0, 5.0], [2.0, 0.0, 0.0]])
-    for length in (4, 2):  # with as many tokens as images, a shape that does not fit is not noticed
-        tokens = torch.arange(6.0 * length).reshape(2, length, 3)
-        expected = torch.stack([scale[image] * tokens[image] + shift[image] for image in range(2)])
-        got = tensor(answer, tokens, scale, shift)
-        if got is None or got.shape != expected.shape:
-            why = (
-                f"tokens {tuple(tokens.shape)} must stay {tuple(tokens.shape)}, not become {getattr(got, 'shape', got)}"
-            )
-            return report(answer, False, why, strict)
-        if not torch.allclose(got, expected):
-            why = (
-                f"every token of an image is scaled and then shifted by that image's own numbers (tried with {length})"
-            )
-            return report(answer, False, why, strict)
-    return report(answer, True, "", strict)
-
-
-def check_best_threshold(answer: object, *, strict: bool = False) -> None:
-    """Exercise 1.3: `best_threshold(thresholds, dice)` of T thresholds and Dice (T, N): the best mean over N images."""
-    if answer is ...:
-        return report(answer, False, "", strict)
-    thresholds = np.array([0.2, 0.4, 0.8])
-    cases = [
-        ([[0.1, 0.1], [0.5, 0.6], [0.4, 0.4]], 0.4, "give the threshold itself, not its place in the list"),
-        (
-            [[0.5, 0.5], [0.0, 0.9], [0.1, 0.2]],
-            0.2,
-            "one image with a high Dice is not enough: take the mean over images",
-        ),
-        ([[0.1, 0.7, 0.1], [0.2, 0.1, 0.2], [0.4, 0.4, 0.4]], 0.8, "each row is a threshold, each column an image"),
-    ]
-    for dice, expected, why in cases:
-        got = call(answer, thresholds, np.array(dice))
-        if got is None or abs(got - expected) > 1e-6:
-            return report(answer, False, f"{why}, yours gives {got}", strict)
-    return report(answer, True, "", strict)
 
 
 def check_lora_parameters(answer: object, *, strict: bool = False) -> None:
