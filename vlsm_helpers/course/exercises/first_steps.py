@@ -117,7 +117,11 @@ def check_prompt_effect(answer: object, *, strict: bool = False) -> None:
     base = torch.tensor([[[1.0, -1.0], [2.0, -2.0]]])
     cases = [
         (lambda one, word: base, 0.0, "a model that ignores the prompt must give 0"),
-        (lambda one, word: base * (1 + (word == "b")), 0.0, "logits that keep their sign keep the label: compare masks"),
+        (
+            lambda one, word: base * (1 + (word == "b")),
+            0.0,
+            "logits that keep their sign keep the label: compare masks",
+        ),
         (lambda one, word: base + 1.5 * (word == "b"), 0.25, "one pixel of four changes its label"),
         (lambda one, word: base - 3 * (word == "b"), 0.5, "a pixel that leaves the mask counts, too"),
     ]
