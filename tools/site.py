@@ -19,7 +19,14 @@ from sphinx.cmd.build import main as sphinx
 from tools.notebooks import NOTEBOOKS, PROJECT, REPOSITORY
 from vlsm_helpers.course import results
 
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/glossary.md", "docs/common_errors.md", "docs/teaching.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/glossary.md",
+    "docs/common_errors.md",
+    "docs/teaching.md",
+    "docs/where_this_stands.md",
+)
 PICTURES = ("notebooks/phantoms.jpg",)
 PARTS = {
     "The course": "notebooks/[0-9]*.ipynb",
