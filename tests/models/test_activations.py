@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vlsm_helpers.models.activations import decoder_stages, likeness, token_maps
+from vlsm_helpers.models.activations import decoder_stages, token_maps
 from vlsm_helpers.models.clipseg import CLIPSeg
 
 
@@ -50,17 +50,3 @@ def test_looking_leaves_no_hook_behind(clipseg, asked):
     with pytest.raises(RuntimeError):
         decoder_stages(clipseg, asked[0], asked[1][:, :3])
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in clipseg.decoder.modules())
-
-
-def test_likeness_is_the_cosine_of_what_differs_from_the_mean():
-    maps = torch.tensor([[[1.0, 0.0], [3.0, 0.0]], [[-1.0, 0.0], [1.0, 4.0]]]).view(1, 2, 2, 2)
-    # The mean token is (1, 1): the others differ from it by (0, -1), (2, -1), (-2, -1) and (0, 3).
-    expected = [[1, 1 / 5**0.5], [1 / 5**0.5, 0]]
-    torch.testing.assert_close(likeness(maps, (0, 0))[0], torch.tensor(expected))
-
-
-def test_likeness_is_measured_in_each_map_for_itself():
-    maps = torch.rand(3, 4, 4, 5)
-    together = likeness(maps, (1, 2))
-    torch.testing.assert_close(together[1:2], likeness(maps[1:2], (1, 2)))
-    assert torch.allclose(together[:, 1, 2], torch.ones(3))

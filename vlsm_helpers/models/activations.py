@@ -1,8 +1,7 @@
-"""What a CLIPSeg decoder computes between tokens and a mask, caught on the way, and which tokens are alike."""
+"""What a CLIPSeg decoder computes between tokens and a mask, recorded on the way."""
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vlsm_helpers.models.segmenter import Features
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter
@@ -48,13 +47,3 @@ def decoder_stages(segmenter: VisionLanguageSegmenter, features: Features, text:
         for hook in hooks:
             hook.remove()
     return stages
-
-
-def likeness(maps: Tensor, place: tuple[int, int]) -> Tensor:
-    """How much the tokens of each map (B, G, G, C) are like its token at `place` (row, column): (B, G, G), from 0 to 1.
-
-    The cosine of what makes a token differ from the map's mean; negative ones count as 0.
-    """
-    own = maps - maps.mean(dim=(1, 2), keepdim=True)
-    cosine = functional.cosine_similarity(own, own[:, place[0], place[1], None, None], dim=-1)
-    return cosine.clamp(0, 1)
