@@ -1,12 +1,12 @@
-"""Where the time goes, and what it was saved by: `python -m benchmarks.bench [SECTION ...]`, on two quiet cores.
+"""All timings of the package: `python -m benchmarks.bench [SECTION ...]`, on two quiet cores.
 
-Every figure is a ratio of ways that took turns in one run; medians count. Writes bench.json and bench.md beside this file;
-sections that are not asked for keep their rows. With --tiny a rehearsal of the program, whose figures mean nothing.
+Alternatives take turns in one run; medians are reported. Writes bench.json and bench.md next to this file; sections that are
+not given keep their rows. With --tiny a dry run of the program, whose figures mean nothing.
 
-Sections: start (importing, answering), pixels (decoding, augmenting), waiting (of the light CNN for its data), models (a training
-step and an inference of each at full size), memory (of ensemble A at batch 8), numbers (bfloat16 and torch.compile: time saved,
-and whether masks change), caches (an epoch, whole trainings), fusion (the exact search), explorer (a slider), notebooks (the
-course, each in a process of its own).
+Sections: start (importing, answering), pixels (decoding, augmenting), waiting (time that the light CNN waits for data), models
+(a training step and an inference of each at full size), memory (of ensemble A at batch 8), numbers (bfloat16 and torch.compile:
+time saved, change in Dice), caches (an epoch, whole trainings), fusion (the exhaustive search), explorer (a slider), notebooks
+(the course, each in a separate process).
 """
 
 import argparse
@@ -49,7 +49,7 @@ Given = argparse.Namespace
 
 
 def start(given: Given) -> list[dict]:
-    """Seconds until Python, the package and the command are there."""
+    """Seconds to start Python, the package and the command."""
     commands = {
         "python alone": ["-c", "pass"],
         "import vlsm_helpers": ["-c", "import vlsm_helpers"],
@@ -84,7 +84,7 @@ def pixels(given: Given) -> list[dict]:
 
 
 def waiting(given: Given) -> list[dict]:
-    """How an epoch of the light CNN at the tiny profile is spent: in the loader, and in the network."""
+    """The time of an epoch of the light CNN at the tiny profile: in the loader and in the network."""
     profile = PROFILES["tiny"]
     samples = load_split(given.dataset, "train")[: 16 if given.tiny else 400]
     loader = DataLoader(
@@ -115,7 +115,7 @@ def waiting(given: Given) -> list[dict]:
 
 
 def models(given: Given) -> list[dict]:
-    """A training step and an inference of every model, default against published wiring."""
+    """A training step and an inference of every model, ours against the published implementation."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         write_weights(Path(folder), given.tiny)
@@ -134,7 +134,7 @@ WANTED = {"training step": "1.5 times as fast", "inference": "1.3 times as fast"
 
 
 def memory(given: Given) -> list[dict]:
-    """Peak resident memory, in GB, of two training steps of ensemble A at batch 8, each way in a process of its own."""
+    """Peak resident memory, in GB, of two training steps of ensemble A at batch 8, each way in a separate process."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         write_weights(Path(folder), given.tiny)
@@ -148,7 +148,7 @@ def memory(given: Given) -> list[dict]:
 
 
 def numbers(given: Given) -> list[dict]:
-    """Bfloat16 and torch.compile: a training step of UNet-D, and whether the masks of trained members stay as they are."""
+    """Bfloat16 and torch.compile: a training step of UNet-D, and the change in Dice of trained members."""
     full = PROFILES["tiny" if given.tiny else "full"]
     found = precision.steps(PROFILES["tiny"], 8, given.rounds) + precision.steps(full, 4, given.rounds)
     images, epochs = (10, 1) if given.tiny else (100, 15)
@@ -162,14 +162,14 @@ def write_weights(folder: Path, tiny: bool) -> None:
 
 
 def caches(given: Given) -> list[dict]:
-    """An epoch of BiomedCLIPSeg's decoder with and without cached features, and what trainings add up to, filling included."""
+    """An epoch of BiomedCLIPSeg's decoder with and without cached features, and whole trainings with filling the cache."""
     with tempfile.TemporaryDirectory() as folder:
         write_biomedclip(Path(folder) / "biomedclip", tiny=given.tiny)
         images = 8 if given.tiny else 96
         measured = features.seconds(Path(folder) / "biomedclip", given.dataset, images, given.rounds)
     wanted = {features.CACHED: "10 times as fast"}
-    found = rows(f"an epoch, seconds an image, {images} images", measured.taken, wanted)
-    anew, kept = (np.median(measured.taken[way]) for way in (features.ANEW, features.CACHED))
+    found = rows(f"an epoch, seconds an image, {images} images", measured.epochs, wanted)
+    anew, kept = (np.median(measured.epochs[way]) for way in (features.COMPUTED, features.CACHED))
     for epochs in (10, 24, DECODER_ONLY.epochs):
         views = replace(DECODER_ONLY, epochs=epochs).views(VIEWS)
         taken = {"anew": [epochs * anew], FILLED: [views * measured.making + epochs * kept]}
@@ -179,7 +179,7 @@ def caches(given: Given) -> list[dict]:
 
 
 def fusion(given: Given) -> list[dict]:
-    """The exact search of the weights of three members."""
+    """The exhaustive search of the weights of three members."""
     shape = (10, 32) if given.tiny else (weight_search.IMAGES, weight_search.SIZE)
     found = weight_search.measure("synthetic", weight_search.correlated_members(*shape), given.rounds)
     return [
@@ -196,7 +196,7 @@ def fusion(given: Given) -> list[dict]:
 
 
 def explorer(given: Given) -> list[dict]:
-    """A move of a slider: the Dice of a split of 100 images at 176 px, and the explorer's pictures, of the shipped split."""
+    """A move of a slider: the Dice of a split of 100 images at 176 px, and the explorer's images, for the shipped split."""
     from vlsm_helpers.widgets import FusionExplorer
 
     shape = (10, 32) if given.tiny else (100, LARGEST_SIDE)
@@ -248,15 +248,20 @@ SECTIONS: dict[str, Callable[[Given], list[dict]]] = {
 
 
 def table(found: dict[str, dict]) -> str:
-    """Markdown, a table a section under its hardware."""
+    """Markdown: one table per section, with its hardware."""
     lines = []
-    for section, facts in found.items():
-        lines += [f"## {section}", "", f"{facts['hardware']}; {facts['versions']}; {facts['rounds']} rounds.", ""]
+    for section, measured in found.items():
+        lines += [
+            f"## {section}",
+            "",
+            f"{measured['hardware']}; {measured['versions']}; {measured['rounds']} rounds.",
+            "",
+        ]
         lines += [
             "| what | way | median | fastest to slowest | times as fast | peak memory | wanted |",
             "|---" * 7 + "|",
         ]
-        for row in facts["rows"]:
+        for row in measured["rows"]:
             seconds = _seconds(row.get("seconds"))
             spread = f"{_seconds(row['fastest'])} to {_seconds(row['slowest'])}" if "fastest" in row else ""
             times = f"{row['times']:.2f}" if "times" in row else ""
@@ -274,26 +279,28 @@ def _seconds(value: float | None) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the sections that are asked for; both files are written after each of them."""
+    """Measure the given sections; both files are written after each of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; by default all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--dataset", default=settings.DEFAULT_DATASET, help="whose images pixels, waiting and caches take"
+        "--dataset", default=settings.DEFAULT_DATASET, help="dataset of the sections pixels, waiting and caches"
     )
-    parser.add_argument("--tiny", action="store_true", help="a rehearsal in little time")
-    parser.add_argument("--out", type=Path, help="by default bench.json beside this file; with --tiny nowhere")
+    parser.add_argument("--tiny", action="store_true", help="a quick dry run")
+    parser.add_argument(
+        "--out", type=Path, help="by default bench.json next to this file; with --tiny a temporary file"
+    )
     given = parser.parse_args(arguments)
     if unknown := set(given.sections) - set(SECTIONS):
-        parser.error(f"there is no section {', '.join(sorted(unknown))}")
+        parser.error(f"unknown section {', '.join(sorted(unknown))}")
     out = given.out or (Path(tempfile.mkdtemp()) if given.tiny else HERE) / "bench.json"
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     for name in given.sections or SECTIONS:
-        facts = {"hardware": settings.hardware(), "versions": settings.versions(), "rounds": given.rounds}
+        metadata = {"hardware": settings.hardware(), "versions": settings.versions(), "rounds": given.rounds}
         measured = SECTIONS[name](given)
         found = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-        found[name] = facts | {"rows": measured}
+        found[name] = metadata | {"rows": measured}
         ordered = {section: found[section] for section in SECTIONS if section in found}
         out.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
         out.with_suffix(".md").write_text(table(ordered), encoding="utf-8")

@@ -1,8 +1,8 @@
 """Trained on one dataset, tested on another: `python -m benchmarks.domain_shift [TRAINED_ON:TESTED_ON ...]`.
 
-Writes domain_shift.csv.gz (Dice of each test image) and .md to vlsm_helpers/measured: members, ensembles and late fusion at home
-and abroad. The runs are those of hybrid_ensembles.py, trained by it where they are missing; weights and threshold of late
-fusion come from validation images of the dataset that was trained on.
+Writes domain_shift.csv.gz (Dice of each test image) and .md to vlsm_helpers/measured: members, ensembles and late fusion in
+and out of domain. The runs are those of hybrid_ensembles.py, which are trained if they are missing; weights and threshold of
+late fusion are fitted on validation images of the training dataset.
 """
 
 import argparse
@@ -27,16 +27,16 @@ ENTRANTS = (*MEMBERS, *ENSEMBLES, LATE_FUSION)
 
 
 def measure(trained_on: str, dataset: str, label: str, seed: int) -> pd.DataFrame:
-    """A row a test image of `dataset`: trained_on, dataset, model, seed, id, dice."""
+    """One row per test image of `dataset`: trained_on, dataset, model, seed, id, dice."""
     own, tested = draw_of(trained_on, seed), draw_of(dataset, seed)
     if label == LATE_FUSION:
         runs = {name: trained(trained_on, name, seed) for name in MEMBERS}
-        seen, asked = (
+        val, test = (
             PredictionStore([predicted(run, name, split, member) for member, run in runs.items()])
             for name, split in ((own, "val"), (tested, "test"))
         )
         rule = WeightedMean(of_logits=True)
-        dice = judge(fit([rule], seen), asked)[rule.name]
+        dice = judge(fit([rule], val), test)[rule.name]
         rows = dice.rename("dice").rename_axis("id").reset_index()
     else:
         run = trained(trained_on, label, seed)
@@ -56,15 +56,15 @@ def table(rows: pd.DataFrame) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure each pair there and at home; both files are written after every model, and rows of others in them are kept."""
+    """Measure each pair in and out of domain; both files are written after every model and keep the rows of other models."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("pairs", nargs="*", default=PAIRS)
     parser.add_argument("--models", nargs="*", default=list(ENTRANTS), choices=list(ENTRANTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--out", type=Path, default=MEASURED / "domain_shift.csv.gz")
     given = parser.parse_args(arguments)
-    for trained_on, _, abroad in (pair.partition(":") for pair in given.pairs):
-        for dataset in (trained_on, abroad):
+    for trained_on, _, target in (pair.partition(":") for pair in given.pairs):
+        for dataset in (trained_on, target):
             for seed in given.seeds:
                 for label in given.models:
                     keep(measure(trained_on, dataset, label, seed), given.out, KEYS, table)

@@ -1,7 +1,7 @@
-"""What cached features save: `python -m benchmarks.features`, on two cores; with --tiny a rehearsal in seconds.
+"""The time that cached features save: `python -m benchmarks.features`, on two cores; with --tiny a rehearsal in seconds.
 
 Trains the decoder of a full-size BiomedCLIPSeg, random weights in the published format, on images of 224 px in batches of 8.
-Epochs from cached features and epochs without them take turns, so that a busy machine slows both; medians count.
+Epochs from cached features and epochs without them take turns, so that a busy machine slows both; medians are reported.
 """
 
 import argparse
@@ -27,27 +27,27 @@ from vlsm_helpers.training.feature_cache import PromptEmbeddings, cache_features
 from vlsm_helpers.training.loop import segmentation_loss
 
 THREADS, BATCH, SIZE = 2, 8, 224
-ANEW, CACHED = "without the cache", "from cached features"
+COMPUTED, CACHED = "without the cache", "from cached features"
 
 
 def epoch(
     segmenter: BiomedCLIPSeg, dataset: Dataset, texts: PromptEmbeddings, optimizer: torch.optim.Optimizer
 ) -> None:
-    """An epoch: what `fit` does in a step, without validation and checkpoints."""
+    """An epoch of the steps that `fit` takes, without validation and checkpoints."""
     loss = segmentation_loss()
     segmenter.train()
     for batch in DataLoader(dataset, BATCH):
-        known = {"features": tuple(batch["features"])} if "features" in batch else {}
-        logits = segmenter(batch["image"], batch["prompt"], text=texts(batch["prompt"]), **known)
+        cached = {"features": tuple(batch["features"])} if "features" in batch else {}
+        logits = segmenter(batch["image"], batch["prompt"], text=texts(batch["prompt"]), **cached)
         loss(logits, batch["mask"]).backward()
         torch.nn.utils.clip_grad_norm_(segmenter.decoder.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
 
-def largest_difference(segmenter: BiomedCLIPSeg, kept: Dataset, anew: Dataset) -> float:
-    """By how much logits from cached features differ from those computed anew, on the first batch."""
-    batch, same = (next(iter(DataLoader(dataset, BATCH))) for dataset in (kept, anew))
+def largest_difference(segmenter: BiomedCLIPSeg, cached: Dataset, computed: Dataset) -> float:
+    """The largest difference between logits from cached and from newly computed features, on the first batch."""
+    batch, same = (next(iter(DataLoader(dataset, BATCH))) for dataset in (cached, computed))
     segmenter.eval()
     with torch.no_grad():
         one = segmenter(batch["image"], batch["prompt"], features=tuple(batch["features"]))
@@ -55,53 +55,56 @@ def largest_difference(segmenter: BiomedCLIPSeg, kept: Dataset, anew: Dataset) -
 
 
 class Measured(NamedTuple):
-    """What `seconds` finds; all of one image."""
+    """The results of `seconds`, per image."""
 
-    taken: dict[str, list[float]]  # by way, seconds of each epoch
-    making: float  # seconds of a view's features, once
-    megabytes: float  # of a view's features
-    difference: float  # of logits from cached features and anew, at most
-    size: int  # pixels a side
+    epochs: dict[str, list[float]]  # by way, seconds of each epoch
+    making: float  # seconds to compute the features of one augmentation
+    megabytes: float  # of the features of one augmentation
+    difference: float  # largest, between logits from cached and from newly computed features
+    size: int  # side in pixels
 
 
 def seconds(weights: Path, dataset: str, images: int, rounds: int) -> Measured:
-    """Fill a cache, then let epochs without it and from it take turns; the cache is thrown away."""
+    """Fill a cache, then alternate epochs without and with it; the cache is deleted."""
     segmenter = BiomedCLIPSeg(weights)
-    anew = SegmentationDataset(load_split(dataset, "train")[:images], SIZE)
+    computed = SegmentationDataset(load_split(dataset, "train")[:images], SIZE)
     begin = time.perf_counter()
-    kept = cache_features(segmenter, anew)
-    making = (time.perf_counter() - begin) / len(anew)
-    megabytes = sum(path.stat().st_size for path in kept.folder.iterdir()) / 1e6 / len(anew)
-    difference = largest_difference(segmenter, kept, anew)
+    cached = cache_features(segmenter, computed)
+    making = (time.perf_counter() - begin) / len(computed)
+    megabytes = sum(path.stat().st_size for path in cached.folder.iterdir()) / 1e6 / len(computed)
+    difference = largest_difference(segmenter, cached, computed)
     texts = PromptEmbeddings(segmenter)
     optimizer = torch.optim.AdamW(segmenter.decoder.parameters(), lr=1e-3)
-    ways = {name: partial(epoch, segmenter, some, texts, optimizer) for name, some in ((ANEW, anew), (CACHED, kept))}
-    taken = {name: [one / len(anew) for one in values] for name, values in interleaved(ways, rounds).items()}
-    shutil.rmtree(kept.folder)  # features of random weights serve nobody
+    ways = {
+        name: partial(epoch, segmenter, some, texts, optimizer)
+        for name, some in ((COMPUTED, computed), (CACHED, cached))
+    }
+    taken = {name: [one / len(computed) for one in values] for name, values in interleaved(ways, rounds).items()}
+    shutil.rmtree(cached.folder)  # nobody needs features of random weights
     return Measured(taken, making, megabytes, difference, segmenter.image_size)
 
 
 def measure(weights: Path, dataset: str, images: int, rounds: int) -> str:
-    """What was measured, in Markdown."""
+    """The results as Markdown."""
     found = seconds(weights, dataset, images, rounds)
     lines = [
         f"BiomedCLIPSeg, {found.size} px, decoder only, batch {BATCH}, {images} images, {rounds} epochs each.",
         f"{settings.hardware()}, torch {torch.__version__}.",
-        *table(found.taken),
-        f"Making the cache, once: {found.making:.4f} s and {found.megabytes:.2f} MB per image and view.",
-        f"Logits from cached features and from those computed anew differ by at most {found.difference:.1e}.",
+        *table(found.epochs),
+        f"Making the cache, once: {found.making:.4f} s and {found.megabytes:.2f} MB per image and augmentation.",
+        f"Logits from cached features and from newly computed ones differ by at most {found.difference:.1e}.",
     ]
     return "\n".join(lines)
 
 
 def table(seconds: dict[str, list[float]]) -> list[str]:
-    """Lines of Markdown: a row for each way, then how much faster the cache is."""
+    """Lines of Markdown: one row per way, then the speed-up of the cache."""
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     rows = [
         f"| {name} | {medians[name]:.4f} | {min(taken):.4f} to {max(taken):.4f} |" for name, taken in seconds.items()
     ]
     head = ["", "| an epoch | seconds per image, median | fastest to slowest |", "|---|---|---|"]
-    return [*head, *rows, "", f"From the cache {medians[ANEW] / medians[CACHED]:.1f} times faster."]
+    return [*head, *rows, "", f"From the cache {medians[COMPUTED] / medians[CACHED]:.1f} times faster."]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,10 +1,10 @@
-"""Members, ensembles A, B, C and their controls on the same images: `python -m benchmarks.hybrid_ensembles [DATASET ...]`.
+"""Members, ensembles A, B, C and ablations on the same images: `python -m benchmarks.hybrid_ensembles [DATASET ...]`.
 
 Writes hybrid_ensembles.csv.gz (Dice of each test image) and .md (each ensemble against its best member, paired by image) to
-vlsm_helpers/measured, where the course's notebooks find them.
-Everything is trained as `vlsm train` trains it, on at most as many images as the profile's notebooks take; what has no CNN trains
-from cached features for the 40 epochs of its recipe. Phantoms: three seeds, each with training and validation images of its own
-draw and the same test images; real datasets: three seeds of training. Runs are kept in VLSM_RUNS: a second call goes on.
+vlsm_helpers/measured, which the notebooks load.
+All networks are trained as by `vlsm train`, on at most as many images as the profile allows; those without a CNN train from
+cached features for the 40 epochs of their recipe. Phantoms: three seeds, each with training and validation images of its own
+draw and the same test images; real datasets: three seeds of training. Runs are stored in VLSM_RUNS: a second call resumes.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from benchmarks.rows import DRAWN, SEEDS, draw_of, keep, of_test
 from vlsm_helpers import settings
@@ -20,7 +21,7 @@ from vlsm_helpers.experiments.runs import evaluate_run, train_member
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.segmenter import trainable_parameters
-from vlsm_helpers.models.unet_d import width_for
+from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import Profile
 from vlsm_helpers.training.loop import METRICS
 
@@ -31,7 +32,7 @@ JOINED = {
     "A": ("BiomedCLIPSeg", "UNet-D"),
     "B": ("CLIPSeg", "UNet-D"),
     "C": tuple(MEMBERS),
-}  # what each ensemble is made of
+}  # the members in each ensemble
 CONTROLS = {"A without the CNN": "ensemble_a_no_cnn", "a CNN as large as A": "unet_d"}
 ENTRANTS = MEMBERS | ENSEMBLES | CONTROLS
 WITHOUT_CNN = ("BiomedCLIPSeg", "CLIPSeg", "A without the CNN")
@@ -39,15 +40,26 @@ CNN_EPOCHS = 20  # of each training of a network with a CNN
 
 
 def options(label: str, profile: Profile) -> dict:
-    """The options that `train_member` takes beyond the profile's."""
+    """Options of `train_member` beyond those of the profile."""
     if label != "a CNN as large as A":
         return {}
     ensemble = factory.build("ensemble_a", profile)
     return {"width": width_for(trainable_parameters(ensemble))}
 
 
+def width_for(parameters: int) -> float:
+    """The width, to three digits, at which UNet-D has about `parameters` parameters: a CNN as large as another network."""
+    low, high = 0.0, 8.0
+    while high - low > 5e-4:
+        middle = (low + high) / 2
+        with torch.device("meta"):
+            size = trainable_parameters(UNetD(middle))
+        low, high = (middle, high) if size < parameters else (low, middle)
+    return round(high, 3)
+
+
 def trained(dataset: str, label: str, seed: int, cnn_epochs: int = CNN_EPOCHS) -> Path:
-    """The run of an entrant on its seed's draw of the dataset; trained, unless it is finished already."""
+    """The run of an entrant on its seed's draw of the dataset; trained unless it is finished."""
     name, (profile, _) = draw_of(dataset, seed), settings.choose_profile()
     what = label.lower().replace(" ", "-")
     return train_member(
@@ -62,7 +74,7 @@ def trained(dataset: str, label: str, seed: int, cnn_epochs: int = CNN_EPOCHS) -
 
 
 def measure(dataset: str, label: str, seed: int, cnn_epochs: int) -> pd.DataFrame:
-    """A row a test image: dataset, model, seed, id, dice, and the run's best Dice on validation."""
+    """One row per test image: dataset, model, seed, id, dice, and the run's best Dice on validation."""
     run = trained(dataset, label, seed, cnn_epochs)
     evaluate_run(run)
     rows = of_test(run, draw_of(dataset, seed))[["id", "dice"]]
@@ -89,17 +101,17 @@ def table(rows: pd.DataFrame) -> str:
 
 def _against(model: str, scores: dict[str, pd.DataFrame], validated: pd.Series) -> str:
     """The mean difference of an ensemble to its best member on the same images and seeds, with a 95 % interval."""
-    rivals = [name for name in JOINED.get(model, ()) if name in scores]
-    if not rivals:
+    members = [name for name in JOINED.get(model, ()) if name in scores]
+    if not members:
         return ""
-    best = max(rivals, key=validated.get)
+    best = max(members, key=validated.get)
     difference = (scores[model] - scores[best]).dropna()
     mean, low, high, _ = bootstrap_seeds(100 * np.asarray(difference), resamples=2000)
     return f"{mean:+.1f} ({low:+.1f} to {high:+.1f}) v {best}"
 
 
 def main() -> None:
-    """Measure what is asked for; both files are written after every run, and rows of other runs in them are kept."""
+    """Measure the given datasets; both files are written after every run and keep the rows of other runs."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("datasets", nargs="*", default=DRAWN)
     parser.add_argument("--models", nargs="*", default=list(ENTRANTS), choices=list(ENTRANTS))

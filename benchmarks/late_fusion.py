@@ -1,13 +1,13 @@
-"""Members trained apart and fused afterwards, against cheaper ways: `python -m benchmarks.late_fusion [DATASET ...]`.
+"""Members trained separately and fused afterwards, against cheaper baselines: `python -m benchmarks.late_fusion [DATASET ...]`.
 
-Writes late_fusion.csv.gz (Dice of each test image) and .md to vlsm_helpers/measured: whether fusing can work at
-all, then every rule. Members are the runs of hybrid_ensembles.py, trained by it where they are missing. Rules are fitted on
-validation at network size and judged on test at the original size: logits are resized,
-bilinear, then fused (the per-pixel gate so sees finer pixels than it was fitted on).
+Writes late_fusion.csv.gz (Dice of each test image) and .md to vlsm_helpers/measured: complementarity of the
+members, then every rule. Members are the runs of hybrid_ensembles.py, which are trained if they are missing. Rules are fitted on
+validation at network size and evaluated on test at the original size: logits are resized, bilinear, then fused (so the per-pixel
+gate runs at a finer resolution than it was fitted at).
 
-Two controls, of the single member that is best on validation, cost no second kind of network: the mean of its probabilities over
-the image and its three mirrorings, and over its trainings with all seeds that are asked for. On phantoms each seed has training
-images of its own, so that the second control has seen three times as many as any rule.
+Two baselines use only the member that is best on validation: the mean of its probabilities over the image and its three flips
+(test-time augmentation), and over its trainings with all given seeds (seed ensemble). On phantoms each seed has its own training
+images, so the seed ensemble was trained on three times as many as any rule.
 """
 
 import argparse
@@ -43,8 +43,8 @@ BEST_SINGLE, MIRRORED, AVERAGED = BestSingle.name, "best single member, mirrorin
 PIXEL_ORACLE = "pixel oracle"
 
 
-class Mirrored(nn.Module):
-    """A segmenter that sees images mirrored along `dims`, and whose answers are mirrored back."""
+class Flipped(nn.Module):
+    """A segmenter applied to images flipped along `dims`, whose logits are flipped back."""
 
     def __init__(self, segmenter: nn.Module, dims: tuple[int, ...]):
         super().__init__()
@@ -56,117 +56,118 @@ class Mirrored(nn.Module):
 
 
 def predicted(run: Path, dataset: str, split: str, name: str) -> Prediction:
-    """What a run says of a split, under the member name `name`."""
+    """The predictions of a run for a split, under the member name `name`."""
     return _renamed(predictions.read(predict_run(run, split, dataset)), name)
 
 
-def mirrorings(run: Path, prediction: Prediction) -> list[Prediction]:
-    """The prediction, and what the same run says of the images mirrored."""
-    segmenter, facts = factory.load(run / BEST)
+def flips(run: Path, prediction: Prediction) -> list[Prediction]:
+    """The prediction, and those of the same run for the flipped images."""
+    segmenter, metadata = factory.load(run / BEST)
     samples = load_split(prediction.index.dataset, prediction.index.split)
-    images = SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"])
-    views = [prediction]
+    images = SegmentationDataset(samples, metadata["image_size"], prompt=metadata["prompt"])
+    flipped = [prediction]
     for name, dims in MIRRORINGS.items():
-        logits = np.stack([one.numpy() for _, one in predict(Mirrored(segmenter, dims), images)])
-        views.append(_renamed(Prediction(prediction.index, logits), name))
-    return views
+        logits = np.stack([one.numpy() for _, one in predict(Flipped(segmenter, dims), images)])
+        flipped.append(_renamed(Prediction(prediction.index, logits), name))
+    return flipped
 
 
 def measure(dataset: str, seed: int, seeds: Sequence[int]) -> pd.DataFrame:
-    """Rows dataset, rule, seed, id, dice: members alone, the pixel oracle, every rule, and the controls.
+    """Rows dataset, rule, seed, id, dice: each member, the pixel oracle, every rule, and the baselines.
 
-    `seeds`: whose runs the second control averages; there is none of a single one.
+    `seeds`: of the seed ensemble, which needs more than one.
     """
     name = draw_of(dataset, seed)
     runs = {label: trained(dataset, label, seed) for label in MEMBERS}
-    apart = {split: [predicted(run, name, split, label) for label, run in runs.items()] for split in SPLITS}
-    alone = {label: BestSingle(number) for number, label in enumerate(runs)}
-    fitted = fit(RULES, PredictionStore(apart["val"]))
-    scores = judge(alone | fitted, PredictionStore(apart["test"]))
+    predictions_of = {split: [predicted(run, name, split, label) for label, run in runs.items()] for split in SPLITS}
+    single = {label: BestSingle(number) for number, label in enumerate(runs)}
+    fitted = fit(RULES, PredictionStore(predictions_of["val"]))
+    scores = judge(single | fitted, PredictionStore(predictions_of["test"]))
     number = fitted[BEST_SINGLE].member
     best = list(runs)[number]
-    views = {split: PredictionStore(mirrorings(runs[best], apart[split][number])) for split in SPLITS}
-    scores[MIRRORED] = control(views)
+    augmented = {split: PredictionStore(flips(runs[best], predictions_of[split][number])) for split in SPLITS}
+    scores[MIRRORED] = mean_of(augmented)
     if len(seeds) > 1:
         others = {one: trained(dataset, best, one) for one in seeds}
         trainings = {
             split: PredictionStore([predicted(run, name, split, f"seed {one}") for one, run in others.items()])
             for split in SPLITS
         }
-        scores[AVERAGED] = control(trainings)
+        scores[AVERAGED] = mean_of(trainings)
     rows = scores.rename_axis("id").melt(var_name="rule", value_name="dice", ignore_index=False).reset_index()
     return rows.assign(dataset=dataset, seed=seed).round(4)
 
 
 def fit(rules: Sequence[Rule], validation: PredictionStore) -> dict[str, Rule]:
-    """The rules by name, fitted on a validation split: the test split is nowhere near."""
-    size = validation.size
-    seen = validation.validation(size)
-    return {rule.name: rule.fit(seen) for rule in rules}
+    """The rules by name, fitted on a validation split."""
+    members = validation.validation(validation.size)
+    return {rule.name: rule.fit(members) for rule in rules}
 
 
 def judge(rules: Mapping[str, Rule], test: PredictionStore) -> pd.DataFrame:
-    """Dice at the original size, a row an image and a column a rule, and one for the pixel oracle, members cut at 0.5."""
+    """Dice at the original size: one row per image, one column per rule, and the pixel oracle at the threshold 0.5."""
     rows = []
     for number, truth in enumerate(test.true_masks()):
         logits, mask = test.logits(truth.shape, [number]), torch.from_numpy(truth)[None]
-        marked = {name: rule.predict(logits) for name, rule in rules.items()}
-        row = {name: mask_dice(one, mask).item() for name, one in marked.items()}
+        masks = {name: rule.predict(logits) for name, rule in rules.items()}
+        row = {name: mask_dice(one, mask).item() for name, one in masks.items()}
         rows.append(row | {PIXEL_ORACLE: pixel_oracle(logits > 0, mask).item()})
     return pd.DataFrame(rows, index=list(test.ids))
 
 
-def control(stores: Mapping[str, PredictionStore]) -> pd.Series:
-    """Dice of each test image by the mean of probabilities, its threshold chosen on validation; `stores` by split."""
+def mean_of(stores: Mapping[str, PredictionStore]) -> pd.Series:
+    """Dice of each test image for the mean of probabilities, with the threshold chosen on validation; `stores` by split."""
     rules = fit([MeanProbability()], stores["val"])
     return judge(rules, stores["test"])[MeanProbability.name]
 
 
 def table(rows: pd.DataFrame) -> str:
-    """Markdown: whether fusing can work, then the rules."""
+    """Markdown: complementarity of the members, then the rules."""
     scores = {
         dataset: {rule: group.pivot(index="seed", columns="id", values="dice") for rule, group in part.groupby("rule")}
         for dataset, part in rows.groupby("dataset", sort=False)
     }
-    return "\n".join([*_potentials(scores), "", *_rules(scores)])
+    return "\n".join([*_complementarity(scores), "", *_rules(scores)])
 
 
-def _potentials(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[str]:
-    """Lines of a table: members alone, and what one could gain who knew which of them to trust; seeds pooled."""
+def _complementarity(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[str]:
+    """Lines of a table: each member, and oracles that choose between them; seeds pooled."""
     columns = [*MEMBERS, "per-image oracle", PIXEL_ORACLE, "correlations", *(f"won by {label}" for label in MEMBERS)]
     lines = [f"| dataset | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for dataset, dice in scores.items():
-        apart = torch.stack([torch.tensor(dice[label].to_numpy().ravel()) for label in MEMBERS])
-        found: Complementarity = from_scores(apart, torch.tensor(dice[PIXEL_ORACLE].to_numpy().ravel()), tuple(MEMBERS))
+        members = torch.stack([torch.tensor(dice[label].to_numpy().ravel()) for label in MEMBERS])
+        found: Complementarity = from_scores(
+            members, torch.tensor(dice[PIXEL_ORACLE].to_numpy().ravel()), tuple(MEMBERS)
+        )
         percent = [*found.members.values(), found.image_oracle, found.pixel_oracle]
         correlations = ", ".join(f"{one:.2f}" for one in found.correlations.values())
         cells = [*(f"{100 * one:.1f}" for one in percent), correlations]
-        cells += [f"{100 * one:.0f} %" for one in found.won.values()]
+        cells += [f"{100 * one:.0f} %" for one in found.best_on.values()]
         lines.append(f"| {dataset} | {' | '.join(cells)} |")
     return lines
 
 
 def _rules(scores: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[str]:
-    """Lines of a table: a rule's Dice, and its differences to the best single member and to both controls."""
-    rivals = (BEST_SINGLE, MIRRORED, AVERAGED)
-    lines = [f"| dataset | rule | Dice on test, % | seeds | {' | '.join(f'against {rival}' for rival in rivals)} |"]
-    lines.append("|---" * (4 + len(rivals)) + "|")
+    """Lines of a table: a rule's Dice, and its differences to the three baselines."""
+    baselines = (BEST_SINGLE, MIRRORED, AVERAGED)
+    lines = [f"| dataset | rule | Dice on test, % | seeds | {' | '.join(f'against {one}' for one in baselines)} |"]
+    lines.append("|---" * (4 + len(baselines)) + "|")
     for dataset, dice in scores.items():
         for rule in [name for name in (*(rule.name for rule in RULES), MIRRORED, AVERAGED) if name in dice]:
             by_seed = 100 * dice[rule].mean(axis=1)
             spread = f" ± {by_seed.std():.1f}" if len(by_seed) > 1 else ""
-            cells = [_difference(dice, rule, rival) for rival in rivals]
+            cells = [_difference(dice, rule, one) for one in baselines]
             lines.append(
                 f"| {dataset} | {rule} | {by_seed.mean():.1f}{spread} | {len(by_seed)} | {' | '.join(cells)} |"
             )
     return lines
 
 
-def _difference(dice: Mapping[str, pd.DataFrame], rule: str, rival: str) -> str:
-    """The mean difference on the same images and seeds, in points, with a 95 % interval; empty where one was not measured."""
-    if rule == rival or rival not in dice:
+def _difference(dice: Mapping[str, pd.DataFrame], rule: str, baseline: str) -> str:
+    """The mean difference on the same images and seeds, in percentage points, with a 95 % interval; empty without both."""
+    if rule == baseline or baseline not in dice:
         return ""
-    difference = (dice[rule] - dice[rival]).dropna()
+    difference = (dice[rule] - dice[baseline]).dropna()
     mean, low, high, _ = bootstrap_seeds(100 * difference.to_numpy(), resamples=2000)
     return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
@@ -176,7 +177,7 @@ def _renamed(prediction: Prediction, name: str) -> Prediction:
 
 
 def main() -> None:
-    """Measure what is asked for; both files are written after every seed, and rows of others in them are kept."""
+    """Measure the given datasets; both files are written after every seed and keep the rows of other datasets."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("datasets", nargs="*", default=DRAWN)
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))

@@ -1,8 +1,8 @@
 """Dice over the number of labels: `python -m benchmarks.learning_curve [DATASET ...]`.
 
 Writes learning_curve.csv.gz (Dice of each test image) and .md to vlsm_helpers/measured: BiomedCLIPSeg, CLIPSeg, UNet-D and their
-late fusion, trained on 10, 25, 50 and 100 % of the 200 images that the tiny profile takes, each share part of the next. All with
-the epochs of hybrid_ensembles.py, so fewer images are fewer steps, too. Validation and test images are all there always.
+late fusion, trained on 10, 25, 50 and 100 % of the 200 images of the tiny profile, each share contained in the next. All use
+the epochs of hybrid_ensembles.py, so fewer images also mean fewer steps. Validation and test images are always complete.
 """
 
 import argparse
@@ -42,22 +42,22 @@ def run_of(dataset: str, label: str, seed: int, images: int) -> Path:
 
 
 def measure(dataset: str, images: int, seed: int) -> pd.DataFrame:
-    """A row a test image and model: dataset, images, seed, model, id, dice."""
+    """One row per test image and model: dataset, images, seed, model, id, dice."""
     name = draw_of(dataset, seed)
     runs = {label: run_of(dataset, label, seed, images) for label in MEMBERS}
-    seen, asked = (
+    val, test = (
         PredictionStore([predicted(run, name, split, label) for label, run in runs.items()])
         for split in ("val", "test")
     )
     rule = WeightedMean(of_logits=True)
     rules = {label: BestSingle(number) for number, label in enumerate(runs)}
-    scores = judge(rules | {LATE_FUSION: fit([rule], seen)[rule.name]}, asked)[[*rules, LATE_FUSION]]
+    scores = judge(rules | {LATE_FUSION: fit([rule], val)[rule.name]}, test)[[*rules, LATE_FUSION]]
     rows = scores.rename_axis("id").melt(var_name="model", value_name="dice", ignore_index=False).reset_index()
     return rows.assign(dataset=dataset, images=images, seed=seed).round(4)
 
 
 def table(rows: pd.DataFrame) -> str:
-    """Markdown: Dice in % with a 95 % interval over seeds and images, a column a number of training images."""
+    """Markdown: Dice in % with a 95 % interval over seeds and images, one column per number of training images."""
     counts = sorted(rows["images"].unique())
     lines = [
         f"| dataset | model | {' | '.join(f'{count} images' for count in counts)} |",
@@ -76,7 +76,7 @@ def table(rows: pd.DataFrame) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is asked for; both files are written after every share and seed, and rows of others in them are kept."""
+    """Measure the given datasets; both files are written after every share and seed and keep other rows."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("datasets", nargs="*", default=DATASETS)
     parser.add_argument("--shares", nargs="*", type=float, default=list(SHARES))

@@ -1,4 +1,4 @@
-"""Bfloat16 and torch.compile: what they save, and whether a mask changes. Section `numbers` of `benchmarks.bench`."""
+"""Bfloat16 and torch.compile: the time that they save, and the change of Dice. Section `numbers` of `benchmarks.bench`."""
 
 import os
 import tempfile
@@ -33,7 +33,7 @@ Call = Callable[..., Tensor]
 
 
 def calls(model: nn.Module) -> dict[str, Call]:
-    """By way, the model's call. Shapes do not change within a run, so compiling takes them as they are."""
+    """By way, the model's call. Shapes are constant within a run, so compiling is static."""
     compiled = torch.compile(model, dynamic=False)
 
     def call(network: Call, bf16: bool, images: Tensor, prompts: list[str] | str) -> Tensor:
@@ -44,7 +44,7 @@ def calls(model: nn.Module) -> dict[str, Call]:
 
 
 def steps(profile: Profile, batch: int, rounds: int) -> list[dict]:
-    """Seconds of UNet-D's training step, way by way; of a compiled one also after how many steps compiling has paid."""
+    """Seconds of UNet-D's training step in each way, and the number of steps after which compiling pays off."""
     size = profile.image_size
     model = UNetD(profile.unet_width).to(memory_format=torch.channels_last).train()
     images = torch.rand(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
@@ -57,7 +57,7 @@ def steps(profile: Profile, batch: int, rounds: int) -> list[dict]:
         optimizer.zero_grad()
 
     ways = {way: partial(step, call) for way, call in calls(model).items()}
-    first = {way: _clock(once) for way, once in ways.items()}  # a compiled one is compiled by it
+    first = {way: _clock(once) for way, once in ways.items()}  # includes compilation
     found = rows(f"training step of UNet-D, {size} px, batch {batch}", interleaved(ways, rounds))
     for row, plain in zip(found[2:], found[:2], strict=True):
         saved = plain["seconds"] - row["seconds"]
@@ -67,14 +67,14 @@ def steps(profile: Profile, batch: int, rounds: int) -> list[dict]:
 
 
 def dice(dataset: str, images: int, epochs: int | None, rounds: int) -> Iterator[dict]:
-    """Of each of MEMBERS, trained: seconds of a batch, and how much the Dice of test images changes, way by way."""
+    """For each trained member and way: seconds per batch, and the change in Dice of the test images."""
     profile, _ = settings.choose_profile()
     samples = load_split(dataset, "test")[:images]
     test = SegmentationDataset(samples, profile.image_size, prompt="p1")
     batches = list(DataLoader(test, BATCH))
     masks = [read_mask(sample.mask) for sample in samples]
     for name in MEMBERS:
-        with _runs_thrown_away():
+        with _temporary_runs():
             model = factory.load(train_member(name, dataset, epochs=epochs, limit=images) / BEST)[0]
         ways, scores = calls(model.eval()), {}
         for way, call in ways.items():
@@ -104,8 +104,8 @@ def _clock(way: Callable[[], object]) -> float:
 
 
 @contextmanager
-def _runs_thrown_away() -> Iterator[None]:
-    """Train into a folder that is gone afterwards."""
+def _temporary_runs() -> Iterator[None]:
+    """Train into a temporary folder."""
     before = os.environ.get("VLSM_RUNS")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["VLSM_RUNS"] = folder

@@ -1,7 +1,7 @@
-"""What prompts, pooled training images and a library's U-Net do: `python -m benchmarks.prompts_and_pools [--shard K/N]`.
+"""The effect of prompts, pooled training images and a standard U-Net: `python -m benchmarks.prompts_and_pools [--shard K/N]`.
 
-The cells are those of `vlsm reproduce`, in VLSM_RUNS, so that it may be stopped, started again, and shared out over processes.
-Writes prompts_and_pools.csv.gz (Dice of each test image) and .md to vlsm_helpers/measured, from all cells that are done by then.
+The cells are those of `vlsm reproduce`, in VLSM_RUNS, so that a run can be stopped, resumed, and split over processes.
+Writes prompts_and_pools.csv.gz (Dice of each test image) and .md to vlsm_helpers/measured, from all finished cells.
 """
 
 import argparse
@@ -22,7 +22,7 @@ BUDGET = {"seeds": SEEDS, "epochs": 30, "limit": 200}
 ALONE, POOLED = ("kvasir_polyp", "clinicdb_polyp", "busi"), "kvasir_polyp+clinicdb_polyp"
 PLANS = (
     Plan((POOLED, *ALONE), (*FUSED, LATE_FUSION), **BUDGET),
-    # No prompt at all, and one for each image, which says size, colour and place of its true mask.
+    # No prompt, and one prompt per image, which gives size, colour and position of its ground truth.
     Plan(("kvasir_polyp", "busi"), ("biomedclipseg", "clipseg"), prompts=("p0", "p6"), **BUDGET),
     Plan(ALONE, ("smp_unet",), **BUDGET),
 )

@@ -1,4 +1,4 @@
-"""Taking turns with a clock: what is compared runs in the same process and minute, so that a busy machine slows both."""
+"""Timing of alternatives that take turns in one process, so that a busy machine slows all of them."""
 
 import json
 import os
@@ -14,7 +14,7 @@ Way = Callable[[], object]
 
 
 def interleaved(ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]:
-    """By way, the seconds of `rounds` calls; the ways take turns, and a first turn, which warms up, does not count."""
+    """The seconds of `rounds` calls of each way; the ways take turns after one warm-up call each."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
@@ -26,8 +26,7 @@ def interleaved(ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]:
 
 
 def rows(what: str, taken: Mapping[str, Sequence[float]], wanted: Mapping[str, str] | None = None) -> list[dict]:
-    """A row a way: what was measured, the way, the median, fastest and slowest in seconds, how many times faster than the first
-    way, and what is wanted of it."""
+    """One row per way: what was measured, median, fastest and slowest seconds, speed-up over the first way, and the target."""
     base = statistics.median(next(iter(taken.values())))
     return [
         {
@@ -49,19 +48,19 @@ def forget_peak() -> None:
 
 
 def peak_gigabytes() -> float:
-    """The most memory that this process has held, resident (on Linux): ru_maxrss would be that of who started it."""
+    """Peak resident memory of this process (on Linux); ru_maxrss would include the process that started it."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
 
 
 def in_a_process(*arguments: str) -> dict:
-    """What `python -m ARGUMENTS` prints as JSON in its last line."""
+    """The JSON in the last line that `python -m ARGUMENTS` prints."""
     child = subprocess.run([sys.executable, "-m", *arguments], check=True, capture_output=True, text=True)
     return json.loads(child.stdout.splitlines()[-1])
 
 
 def one_notebook(name: str, folder: Path) -> dict:
-    """Run a notebook at the tiny profile with empty runs: its seconds, and the most memory, in GB, that one process held.
+    """Run a notebook at the tiny profile with empty runs: its seconds, and the peak memory of its largest process in GB.
 
     To be called in a process that has imported nothing large: a child's peak begins at its parent's.
     """

@@ -1,9 +1,9 @@
-"""What the vision-language members reach: `python -m benchmarks.vision_language [DATASET ...]`.
+"""Dice of the vision-language members: `python -m benchmarks.vision_language [DATASET ...]`.
 
-Writes vision_language.csv and .md: for each dataset the floor that never looks, CLIPSeg's zero-shot answers (the right prompt
-chosen on val, unsuitable prompts, no prompt), and members trained as `vlsm train` trains them. Phantoms: three seeds, each with
-training and validation images of its own draw and the same test images. Real datasets: one seed. Runs are kept in VLSM_RUNS: a
-second call goes on where the first was stopped.
+Writes vision_language.csv and .md: for each dataset the mean-mask baseline, zero-shot CLIPSeg (a suitable prompt chosen on
+val, unsuitable prompts, no prompt), and members trained as by `vlsm train`. Phantoms: three seeds, each with
+its own training and validation images and the same test images. Real datasets: one seed. Runs are stored in VLSM_RUNS: a
+second call resumes where the first stopped.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from vlsm_helpers.models.mean_mask import MeanMask
 from vlsm_helpers.training.loop import METRICS
 
 KEYS = ["dataset", "model", "prompt", "seed"]
-RIGHT = {  # what a layman may call the target; the best is chosen on val
+RIGHT = {  # everyday words for the target; the best is chosen on val
     "colonoscopy": (
         "polyp",
         "a bump",
@@ -75,7 +75,7 @@ MEMBERS = {  # what is trained, and how; `vlsm train` takes the same options
 
 
 def zero_shot(dataset: str) -> Iterator[dict]:
-    """Rows of what needs no training, on the test images."""
+    """Rows of the baseline and of zero-shot CLIPSeg, on the test images."""
     profile, _ = settings.choose_profile()
     splits = {
         split: SegmentationDataset(load_split(dataset, split), profile.image_size) for split in ("train", "val", "test")
@@ -100,7 +100,7 @@ def zero_shot(dataset: str) -> Iterator[dict]:
 
 
 def trained(dataset: str, label: str, seeds: Sequence[int], budget: dict) -> Iterator[dict]:
-    """A row a seed: a member trained on its own draw of the dataset, scored on test."""
+    """One row per seed: a member trained on that seed's images, evaluated on test."""
     member, options = MEMBERS[label]
     for seed in seeds:
         name = draw_of(dataset, seed)
@@ -126,7 +126,7 @@ def _row(dataset: str, model: str, prompt: str, dice: Iterable[float], seed: int
 
 
 def table(rows: pd.DataFrame) -> str:
-    """Markdown: a line a dataset and model; over several seeds the mean and the standard deviation of their means."""
+    """Markdown: one line per dataset and model; mean and standard deviation over several seeds."""
     lines = ["| dataset | model | prompt | Dice on test, % | seeds |", "|---|---|---|---|---|"]
     for (dataset, model, prompt), group in rows.groupby(["dataset", "model", "prompt"], sort=False):
         dice, first = 100 * group["dice"], 100 * group.iloc[0][["low", "high"]]
@@ -136,11 +136,11 @@ def table(rows: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    """Measure what is asked for; both files are written after every row, and rows of other datasets in them are kept."""
+    """Measure the given datasets; both files are written after every row and keep the rows of other datasets."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("datasets", nargs="*", default=DRAWN)
     parser.add_argument("--members", nargs="*", default=list(MEMBERS)[::2], choices=list(MEMBERS))
-    parser.add_argument("--epochs", type=int, help="of each training, in place of the recipe's")
+    parser.add_argument("--epochs", type=int, help="of each training, instead of the recipe's")
     parser.add_argument("--out", type=Path, default=HERE / "vision_language.csv")
     given = parser.parse_args()
     for dataset in given.datasets:

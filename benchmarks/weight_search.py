@@ -1,9 +1,9 @@
-"""What the exact search of fusion weights takes: `python -m benchmarks.weight_search`, on two quiet cores.
+"""The time of the exhaustive search of fusion weights: `python -m benchmarks.weight_search`, on two quiet cores.
 
-Three members, 100 validation images of 352 px, all 231 points of the simplex at all 19 thresholds. The members see the same round
-targets moved and blurred, through noise that they share in part. Trained ones differ more, which takes longer a pixel: so the
-shipped predictions of val, 60 images of 128 px, are measured, too. That the search finds what brute force finds is tested in
-tests/test_fusion_search.py. Prints JSON, times in seconds.
+Three members, 100 validation images of 352 px, all 231 points of the simplex at all 19 thresholds. The members predict the same
+round targets shifted and blurred, with partly shared noise. Trained members differ more, which takes longer per pixel, so the
+shipped predictions of val, 60 images of 128 px, are measured as well. tests/fusion/test_search.py compares the search with
+brute force. Prints JSON, times in seconds.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from vlsm_helpers.fusion import MemberLogits, WeightedMean
 
 THREADS, MEMBERS, IMAGES, SIZE = 2, 3, 100, 352
 SHIFTS, SOFTNESS = ((4, 2), (-3, 5), (0, -4)), (1.0, 2.0, 3.0)  # of each member, in pixels at 352 px
-SHARED, OWN = 1.5, 1.5  # standard deviations of logits: of the noise that members share, and of each one's own
+SHARED, OWN = 1.5, 1.5  # standard deviations of the shared and of the individual noise, in logits
 
 
 def correlated_members(images: int = IMAGES, size: int = SIZE, seed: int = 0) -> MemberLogits:
-    """Logits of three members and the true masks, discs of which each covers some percent of its image."""
+    """Logits of three members and the ground truth, one disc of a few percent of each image."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     centres = (0.25 + 0.5 * torch.rand(images, 2, generator=generator)) * size
@@ -34,10 +34,10 @@ def correlated_members(images: int = IMAGES, size: int = SIZE, seed: int = 0) ->
     distances = (rows - centres[:, :1, None]) ** 2 + (columns - centres[:, 1:, None]) ** 2
     masks = distances < radii[:, None, None] ** 2
     width = max(3, 31 * size // SIZE) | 1
-    seen = functional.avg_pool2d((2 * masks.float() - 1).unsqueeze(1), width, 1, width // 2)[:, 0]
+    blurred = functional.avg_pool2d((2 * masks.float() - 1).unsqueeze(1), width, 1, width // 2)[:, 0]
     shared = SHARED * _smooth_noise(images, size, generator)
     logits = [
-        12 / softness * torch.roll(seen, (down * size // SIZE, right * size // SIZE), (1, 2))
+        12 / softness * torch.roll(blurred, (down * size // SIZE, right * size // SIZE), (1, 2))
         + shared
         + OWN * _smooth_noise(images, size, generator)
         for (down, right), softness in zip(SHIFTS, SOFTNESS, strict=True)
@@ -46,13 +46,13 @@ def correlated_members(images: int = IMAGES, size: int = SIZE, seed: int = 0) ->
 
 
 def _smooth_noise(images: int, size: int, generator: torch.Generator) -> Tensor:
-    """Noise (images, size, size) of standard deviation about 1, as coarse as a decoder's patches."""
+    """Noise (images, size, size) of standard deviation about 1, at the resolution of a decoder's patches."""
     coarse = torch.randn(images, 1, 22, 22, generator=generator)
     return functional.interpolate(coarse, (size, size), mode="bicubic")[:, 0]
 
 
 def measure(kind: str, validation: MemberLogits, rounds: int) -> list[dict]:
-    """For each kind of mean, seconds of `fit`, and what it found."""
+    """For each kind of mean, the seconds of `fit` and its result."""
     found = []
     for of_logits in (False, True):
         taken = []
@@ -67,10 +67,10 @@ def measure(kind: str, validation: MemberLogits, rounds: int) -> list[dict]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print what was measured."""
+    """Print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("--images", type=int, default=IMAGES)
-    parser.add_argument("--size", type=int, default=SIZE, help="pixels a side")
+    parser.add_argument("--size", type=int, default=SIZE, help="side in pixels")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args(arguments)
     torch.set_num_threads(THREADS)

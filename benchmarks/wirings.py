@@ -1,9 +1,9 @@
-"""The models at full size, default against `published` wiring: `python -m benchmarks.wirings`, on two cores.
+"""The models at full size, our implementation against the published one: `python -m benchmarks.wirings`, on two cores.
 
-Random weights in the published formats, batches of 4, prompts of 77 tokens. The published wiring computes everything anew; of
-CLIPSeg it is the library's own forward. Both take turns in one process, so that a busy machine slows both; medians count. Peak
-memory is that of a process of its own for each way. With --tiny the default wiring is a miniature: a rehearsal of this program,
-whose ratios mean nothing.
+Random weights in the published formats, batches of 4, prompts of 77 tokens. The published one computes all features in
+every step; for CLIPSeg it is the library's forward. Both take turns in one process, so that a busy machine slows both; medians
+are reported. Peak memory is measured in a separate process for each way. With --tiny ours is a miniature: a dry run of this
+program, whose ratios mean nothing.
 """
 
 import argparse
@@ -27,16 +27,16 @@ from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training.loop import segmentation_loss
 
 THREADS, BATCH, TOKENS = 2, 4, 77
-ENSEMBLES = {"ensemble_a": 224, "ensemble_b": 352, "ensemble_c": 224}  # and the published size, pixels a side
+ENSEMBLES = {"ensemble_a": 224, "ensemble_b": 352, "ensemble_c": 224}  # with the published image size
 MODELS = {"unet_d": 352, "clipseg": 352, "biomedclipseg": 224} | ENSEMBLES
 PUBLISHED, IMAGES, DECODER_ONLY = "published", "default, from images", "default, from cached features"
 WAYS = (PUBLISHED, IMAGES, DECODER_ONLY)
-TOWERS = ("trunk.blocks", "encoder.layer", "encoder.layers")  # of timm, BERT and CLIP: where their blocks lie
-PROMPT = "polyp " * (TOKENS - 2)  # a word is a token; the tokenizer adds one at each end
+TOWERS = ("trunk.blocks", "encoder.layer", "encoder.layers")  # names of the blocks in timm, BERT and CLIP
+PROMPT = "polyp " * (TOKENS - 2)  # one token per word, plus start and end
 
 
 def ways_of(name: str) -> tuple[str, ...]:
-    """The ways to compare: a CNN has no encoders whose features could be kept."""
+    """The ways to compare: a CNN has no encoders whose features could be cached."""
     return WAYS[:2] if name == "unet_d" else WAYS
 
 
@@ -78,7 +78,7 @@ def _published(name: str, weights: Path, images: Tensor, ids: Tensor) -> tuple[n
 
 
 def training_step(model: nn.Module, logits: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> None:
-    """What `fit` does with a batch."""
+    """One training step of `fit`."""
     model.train()
     images = logits.args[0]
     segmentation_loss()(logits(), torch.zeros_like(images[:, :1])).backward()
@@ -94,12 +94,12 @@ def inference(model: nn.Module, logits: Callable[[], Tensor]) -> None:
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
-    """As `fit` makes it."""
+    """The optimizer of `fit`."""
     return torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-4)
 
 
 def encoder_passes(model: nn.Module, logits: Callable[[], Tensor]) -> dict[str, int]:
-    """How often a training step runs each tower of the encoders, by its name."""
+    """The number of forward passes of each encoder in a training step, by name."""
     counts = {}
     for name, module in model.named_modules():
         if "clip." in name and name.endswith(TOWERS) and isinstance(module, nn.ModuleList | nn.Sequential):
@@ -111,7 +111,7 @@ def encoder_passes(model: nn.Module, logits: Callable[[], Tensor]) -> dict[str, 
 
 
 def seconds(name: str, weights: Path, tiny: bool, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """By way, the seconds of a "training step" and of an "inference"; the ways take turns, and the first round warms up."""
+    """By way, the seconds of a "training step" and of an "inference"; the ways take turns after a warm-up round."""
     networks = {way: network(name, way, weights, tiny) for way in ways_of(name)}
     steps = {
         way: partial(training_step, model, logits, optimizer_of(model)) for way, (model, logits) in networks.items()
@@ -132,7 +132,7 @@ def peak(name: str, way: str, weights: Path, tiny: bool, batch: int) -> None:
 
 
 def peak_in_a_process(name: str, way: str, weights: Path, tiny: bool, batch: int = BATCH) -> dict:
-    """What `peak` prints, from a process of its own."""
+    """The output of `peak`, from a separate process."""
     return in_a_process("benchmarks.wirings", "--peak", name, way, str(weights), str(batch), *["--tiny"] * tiny)
 
 
@@ -142,7 +142,7 @@ HEAD = """\
 
 
 def table(rows: Sequence[dict]) -> str:
-    """Lines of Markdown for one model, one for each way; how many times faster than published in brackets."""
+    """Lines of Markdown for one model, one per way, with the speed-up over the published one in brackets."""
     lines = []
     for row in rows:
         base = next(one for one in rows if one["way"] == PUBLISHED)
@@ -156,7 +156,7 @@ def table(rows: Sequence[dict]) -> str:
 
 
 def measure(name: str, weights: Path, tiny: bool, rounds: int) -> list[dict]:
-    """A row for each way of one model."""
+    """One row per way for one model."""
     rows = []
     for way, taken in seconds(name, weights, tiny, rounds).items():
         medians = {kind: statistics.median(values) for kind, values in taken.items()}

@@ -1,4 +1,4 @@
-"""Make the predictions that the package ships (see vlsm_helpers/shipped.py): `python -m tools.tiny_predictions`.
+"""Make the predictions that the package ships (see vlsm_helpers/evaluation/shipped.py): `python -m tools.tiny_predictions`.
 
 Trains BiomedCLIPSeg, CLIPSeg and UNet-D on the endoscopy phantoms as benchmarks/hybrid_ensembles.py does, the same runs of seed 0
 in VLSM_RUNS, so that what it finds finished there is not trained again. Writes the pictures, their index and a card.
@@ -10,10 +10,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 
 from benchmarks.hybrid_ensembles import MEMBERS, trained
 from vlsm_helpers import settings
@@ -39,8 +42,8 @@ def write(folder: Path, runs: dict[str, Path]) -> dict[str, list[Prediction]]:
         for split in SPLITS:
             prediction = predictions.read(predict_run(run, split))
             exact[split].append(prediction)
-            steps, name = shipped.steps_for(prediction.logits), f"{split}-{prediction.index.member}.png"
-            content = shipped.encode(prediction.logits, steps)
+            steps, name = steps_for(prediction.logits), f"{split}-{prediction.index.member}.png"
+            content = encode(prediction.logits, steps)
             (folder / name).write_bytes(content)
             files[name] = {
                 "steps": steps,
@@ -53,12 +56,27 @@ def write(folder: Path, runs: dict[str, Path]) -> dict[str, list[Prediction]]:
     return exact
 
 
+def steps_for(logits: np.ndarray) -> int:
+    """Grey levels per logit of 1: the largest power of 2 at which 256 levels hold these logits, at least 8."""
+    largest = max(float(np.abs(logits).max()), 1 / shipped.LEVELS)
+    return max(shipped.COARSEST, 2 ** int(np.log2(shipped.LEVELS / 2 / largest)))
+
+
+def encode(logits: np.ndarray, steps: int) -> bytes:
+    """Logits (N, S, S) as a grey PNG, S pixels wide and N * S high; clipped to -128/steps to 128/steps."""
+    half = shipped.LEVELS // 2
+    levels = np.floor(np.asarray(logits, np.float32) * steps).clip(-half, half - 1) + half
+    file = BytesIO()
+    Image.fromarray(levels.astype(np.uint8).reshape(-1, levels.shape[-1])).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
 def rounded(exact: list[Prediction]) -> PredictionStore:
     """What is read from their pictures."""
     kept = []
     for one in exact:
-        steps = shipped.steps_for(one.logits)
-        kept.append(Prediction(one.index, shipped.decode(shipped.encode(one.logits, steps), steps)))
+        steps = steps_for(one.logits)
+        kept.append(Prediction(one.index, shipped.decode(encode(one.logits, steps), steps)))
     return PredictionStore(kept)
 
 

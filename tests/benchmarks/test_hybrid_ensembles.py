@@ -1,10 +1,12 @@
 import numpy as np
 import pandas as pd
+import pytest
 
 from benchmarks import hybrid_ensembles
-from benchmarks.hybrid_ensembles import ENTRANTS, JOINED, MEMBERS, WITHOUT_CNN, table
+from benchmarks.hybrid_ensembles import ENTRANTS, JOINED, MEMBERS, WITHOUT_CNN, table, width_for
 from vlsm_helpers import settings
 from vlsm_helpers.models import factory
+from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.unet_d import UNetD
 
 
@@ -41,3 +43,9 @@ def test_what_is_said_to_have_no_cnn_has_none(monkeypatch):
     for label, name in ENTRANTS.items():
         network = factory.build(name, profile)
         assert any(isinstance(module, UNetD) for module in network.modules()) == (label not in WITHOUT_CNN)
+
+
+@pytest.mark.parametrize("parameters", [50_000, 185_689, 11_833_593])
+def test_a_cnn_has_about_as_many_parameters_as_another_network(parameters):
+    assert trainable_parameters(UNetD(width_for(parameters))) == pytest.approx(parameters, rel=0.02)
+    assert width_for(11_833_593) == 1.0

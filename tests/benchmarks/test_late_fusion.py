@@ -7,7 +7,7 @@ from torch import nn
 
 from benchmarks import late_fusion
 from benchmarks.hybrid_ensembles import MEMBERS
-from benchmarks.late_fusion import AVERAGED, BEST_SINGLE, MIRRORED, PIXEL_ORACLE, Mirrored, measure, table
+from benchmarks.late_fusion import AVERAGED, BEST_SINGLE, MIRRORED, PIXEL_ORACLE, Flipped, measure, table
 from vlsm_helpers.experiments.runs import PER_IMAGE, evaluate_run, train_member
 from vlsm_helpers.fusion import RULES
 
@@ -75,7 +75,7 @@ def test_a_mirrored_view_is_mirrored_back():
         def forward(self, images, prompts):
             return images.mean(1, keepdim=True) + torch.arange(16) / 16  # and something that knows left from right
 
-    seen = Mirrored(Brightness(), (-1,))(images, ["", ""])
+    seen = Flipped(Brightness(), (-1,))(images, ["", ""])
     expected = images.mean(1, keepdim=True) + torch.arange(16).flip(0) / 16
     torch.testing.assert_close(seen, expected)
 

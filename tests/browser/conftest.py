@@ -16,7 +16,7 @@ def chromium():
     playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
-        pytest.skip("there is no Chromium: install one (apt-get install chromium)")
+        pytest.skip("no Chromium found: install one (apt-get install chromium)")
     with playwright.sync_playwright() as engine:
         browser = engine.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
@@ -25,10 +25,10 @@ def chromium():
 
 @pytest.fixture
 def page(chromium):
-    """A page of its own, with nothing of another test's cookies."""
+    """A new page without the cookies of other tests."""
     page = chromium.new_page(viewport={"width": 1400, "height": 1000})
     page.set_default_timeout(PATIENCE)
-    # On a slow machine JupyterLab may ask for a kernel, though the notebook names one.
+    # On a slow machine JupyterLab may ask for a kernel although the notebook names one.
     page.add_locator_handler(page.locator(".jp-Dialog"), lambda dialog: dialog.locator(".jp-mod-accept").click())
     yield page
     page.close()

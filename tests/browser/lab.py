@@ -1,4 +1,4 @@
-"""Servers that show a notebook, and what somebody does with it in a headless Chromium."""
+"""Servers that show a notebook, and steps in a headless Chromium."""
 
 import os
 import socket
@@ -16,12 +16,12 @@ from tools.notebooks import KERNEL
 
 TOKEN = "only-for-this-test"
 PATIENCE = 300_000  # milliseconds: a kernel that imports torch on a busy machine
-SCREENSHOTS = Path(__file__).parents[2] / "runs" / "browser"  # kept, for whoever has to look
+SCREENSHOTS = Path(__file__).parents[2] / "runs" / "browser"  # kept for inspection
 NOTEBOOK = "explorer.ipynb"
 
 
 def write_notebook(folder: Path, source: str) -> None:
-    """A notebook of one cell in a new `folder`."""
+    """Write a notebook of one cell to a new `folder`."""
     folder.mkdir()
     notebook = new_notebook(cells=[new_code_cell(source.strip())], metadata={"kernelspec": KERNEL})
     nbformat.write(notebook, folder / NOTEBOOK)
@@ -29,11 +29,11 @@ def write_notebook(folder: Path, source: str) -> None:
 
 @contextmanager
 def jupyter_lab(folder: Path, **environment: str):
-    """A JupyterLab on `folder` at a free port, with settings of its own; the address of its notebook."""
+    """A JupyterLab server on `folder` at a free port, with its own settings; yields the address of its notebook."""
     own = {name: str(folder.parent / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR")}
-    told = folder.parent / "jupyterlab_settings_dir/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
-    told.parent.mkdir(parents=True)
-    told.write_text('{"fetchNews": "false"}')  # or it asks, over the picture
+    settings = folder.parent / "jupyterlab_settings_dir/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"fetchNews": "false"}')  # otherwise a dialog covers the page
     port = free_port()
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
     options += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
@@ -43,7 +43,7 @@ def jupyter_lab(folder: Path, **environment: str):
 
 @contextmanager
 def voila(folder: Path, **environment: str):
-    """A Voila that shows the outputs of the notebook in `folder` at a free port; its address."""
+    """A Voila server that shows the outputs of the notebook in `folder` at a free port; yields its address."""
     own = {"JUPYTER_CONFIG_DIR": str(folder.parent / "jupyter_config_dir")}
     port = free_port()
     options = [NOTEBOOK, "--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0"]
@@ -53,7 +53,7 @@ def voila(folder: Path, **environment: str):
 
 @contextmanager
 def server(module: str, options: list[str], folder: Path, port: int, environment: dict[str, str]):
-    """The server `python -m module`, started in `folder`, from when it listens at `port`."""
+    """The server `python -m module`, started in `folder`, once it listens at `port`."""
     with (folder.parent / f"{module}.log").open("w+") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *options], cwd=folder, env=os.environ | environment, stdout=log, stderr=log
@@ -87,7 +87,7 @@ def wait_for(port: int, process: subprocess.Popen, log) -> None:
 
 @contextmanager
 def screenshot(page, name: str):
-    """Whatever comes of this block, a picture of the page is kept."""
+    """Save a screenshot of the page after this block, also if it fails."""
     try:
         yield
     finally:
@@ -95,7 +95,7 @@ def screenshot(page, name: str):
 
 
 def run_all_cells(page):
-    """By the menu; what is chosen while JupyterLab still puts the page together is lost, and chosen once more."""
+    """Use the menu, again if JupyterLab was still loading the page and lost the click."""
     prompt = page.locator(".jp-InputArea-prompt").first
     prompt.wait_for()
     for _ in range(10):
@@ -108,8 +108,8 @@ def run_all_cells(page):
 
 
 @contextmanager
-def changing(page, picture):
-    """What is done in this block must change the picture."""
-    before = picture.get_attribute("src")
+def changing(page, image):
+    """Check that this block changes the image."""
+    before = image.get_attribute("src")
     yield
-    page.wait_for_function("([shown, old]) => shown.src !== old", arg=[picture.element_handle(), before])
+    page.wait_for_function("([shown, old]) => shown.src !== old", arg=[image.element_handle(), before])

@@ -1,4 +1,4 @@
-"""The explorer of fusions in a real browser: JupyterLab and Voila, a small store on disk, somebody at the keyboard."""
+"""The explorer of fusions in a real browser: JupyterLab and Voila, on a small store on disk."""
 
 import json
 
@@ -14,23 +14,23 @@ from vlsm_helpers.evaluation import predictions
 
 SOURCE = """
 from pathlib import Path
-from vlsm_helpers.store import Store
+from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.widgets import FusionExplorer
 
-FusionExplorer(Store.open(sorted(Path("../predictions").iterdir())), Path("../fusion.json"))
+FusionExplorer(PredictionStore.open(sorted(Path("../predictions").iterdir())), Path("../fusion.json"))
 """
 MEMBERS = {
     "biomedclipseg": ((0, -5), 4),
     "clipseg": ((-4, 3), 3),
     "unet_d": ((3, 3), 2),
-}  # how far and how badly each sees
+}  # how far each shifts and blurs the masks
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
-    """A folder with the notebook, beside the predictions of three members that see the toys moved and blurred."""
+    """A folder with the notebook, next to the predictions of three members that shift and blur the masks."""
     monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
     write_toy(tmp_path / "data", entries={"val": 6})
     samples, rng = load_split("toy", "val"), np.random.default_rng(0)
@@ -50,7 +50,7 @@ def lab(tmp_path, monkeypatch):
     return tmp_path / "lab"
 
 
-def test_somebody_moves_a_slider_in_jupyterlab(page, lab):
+def test_a_slider_moves_in_jupyterlab(page, lab):
     with jupyter_lab(lab) as address:
         page.goto(address)
         with screenshot(page, "fusion_explorer_jupyterlab"):
@@ -59,7 +59,7 @@ def test_somebody_moves_a_slider_in_jupyterlab(page, lab):
     assert list(exported(lab)) == sorted(MEMBERS)
 
 
-def test_somebody_moves_a_slider_in_voila(page, lab):
+def test_a_slider_moves_in_voila(page, lab):
     pytest.importorskip("voila", reason="the package voila is not installed")
     with voila(lab) as address, screenshot(page, "fusion_explorer_voila"):
         page.goto(address)
@@ -73,20 +73,20 @@ def exported(lab):
 
 
 def use_the_explorer(page):
-    words = page.locator(".widget-html-content", has_text="this picture")
-    words.wait_for()
-    # In the order of the page: the map, the picture, the members'.
-    triangle, picture = page.locator("img.widget-image").nth(0), page.locator("img.widget-image").nth(1)
-    before, drawn = words.inner_text(), picture.screenshot()
+    table = page.locator(".widget-html-content", has_text="this image")
+    table.wait_for()
+    # In the order of the page: the map, the image, the members' maps.
+    triangle, image = page.locator("img.widget-image").nth(0), page.locator("img.widget-image").nth(1)
+    before, drawn = table.inner_text(), image.screenshot()
     sliders = page.get_by_role("slider")
     sliders.first.focus()
-    with changing(page, picture), changing(page, triangle):
+    with changing(page, image), changing(page, triangle):
         sliders.first.press("End")
-    page.wait_for_function("([shown, old]) => shown.innerText !== old", arg=[words.element_handle(), before])
+    page.wait_for_function("([shown, old]) => shown.innerText !== old", arg=[table.element_handle(), before])
     assert [float(one.get_attribute("aria-valuenow")) for one in sliders.all()[:3]] == [1, 0, 0]
-    assert picture.screenshot() != drawn
-    before = words.inner_text()
-    page.get_by_role("button", name="take the best weights").click()
-    page.wait_for_function("([shown, old]) => shown.innerText !== old", arg=[words.element_handle(), before])
+    assert image.screenshot() != drawn
+    before = table.inner_text()
+    page.get_by_role("button", name="use the best weights").click()
+    page.wait_for_function("([shown, old]) => shown.innerText !== old", arg=[table.element_handle(), before])
     page.get_by_role("button", name="export").click()
     page.get_by_text("written to").wait_for()

@@ -1,4 +1,4 @@
-"""The explorer of prompts in a real browser: JupyterLab, a notebook on tiny random weights, somebody who types."""
+"""The explorer of prompts in a real browser: JupyterLab, a notebook on tiny random weights."""
 
 import pytest
 
@@ -7,21 +7,21 @@ from tests.browser.lab import changing, jupyter_lab, run_all_cells, screenshot, 
 SOURCE = """
 import numpy as np
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.data.segmentation import SegmentationDataset
+from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.models.clipseg import CLIPSeg
-from vlsm_helpers.prompting import PromptedImages
+from vlsm_helpers.evaluation.prompting import PromptedImages
 from vlsm_helpers.widgets import PromptExplorer, PromptModel
 
 images = PromptedImages.of(CLIPSeg(), SegmentationDataset(load_split("toy", "test"), 64))
 model = PromptModel(images)
-middle = np.median(model.probability(0, "a bright square"))  # random weights know no better threshold
+middle = np.median(model.probability(0, "a bright square"))  # random weights have no other useful threshold
 PromptExplorer(model, "a bright square", threshold=float(middle))
 """
 
 pytestmark = pytest.mark.browser
 
 
-def test_somebody_types_another_prompt_and_sees_the_picture_change(page, toy, tiny_weights, tmp_path):
+def test_another_prompt_changes_the_image(page, toy, tiny_weights, tmp_path):
     write_notebook(tmp_path / "lab", SOURCE)
     with jupyter_lab(tmp_path / "lab", VLSM_WEIGHTS=str(tiny_weights)) as address:
         page.goto(address)
@@ -31,15 +31,15 @@ def test_somebody_types_another_prompt_and_sees_the_picture_change(page, toy, ti
 
 def use_the_explorer(page):
     run_all_cells(page)
-    picture = page.locator("img.widget-image")
-    picture.wait_for()
+    image = page.locator("img.widget-image")
+    image.wait_for()
     assert "Dice" in page.locator(".widget-html-content").inner_text()
     box = page.locator(".widget-text input")
-    with changing(page, picture):
+    with changing(page, image):
         box.fill("a dark round thing")
         box.press("Enter")
     box.fill("word " * 60)
     box.press("Enter")
     page.get_by_text("are cut off").wait_for()
-    with changing(page, picture):
+    with changing(page, image):
         page.locator(".widget-slider [role=slider]").press("ArrowRight")

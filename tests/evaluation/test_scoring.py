@@ -8,8 +8,8 @@ from PIL import Image
 
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.evaluation.scoring import at_size, evaluate, predict, samples_named, summarise, worst_and_best
-from vlsm_helpers.models.segmenter import Segmenter
+from vlsm_helpers.evaluation.scoring import evaluate, predict, samples_named, summarise, worst_and_best
+from vlsm_helpers.models.segmenter import Segmenter, resize
 
 
 class Bright(Segmenter):
@@ -50,8 +50,8 @@ def test_it_is_scored_at_the_original_size(toy):
 
 def test_logits_are_resized_to_height_and_width():
     logits = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]])
-    assert at_size(logits, (6, 4)).shape == (6, 4)
-    assert (at_size(logits, (6, 4)) > 0).sum() == 12
+    assert resize(logits, (6, 4)).shape == (6, 4)
+    assert (resize(logits, (6, 4)) > 0).sum() == 12
 
 
 def test_predictions_of_an_image_do_not_depend_on_the_batch(toy):

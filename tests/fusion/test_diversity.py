@@ -9,23 +9,23 @@ from vlsm_helpers.fusion.diversity import complementarity
 
 
 def test_by_hand_on_two_images():
-    """The first member marks the left column, the second the right one; the truth is left, then right."""
+    """The first member predicts the left column, the second the right one; the ground truth is left, then right."""
     left = torch.tensor([[True, False], [True, False]])
     masks = torch.stack([left, ~left])
-    sure = 10 * (2 * left.float() - 1)
-    logits = torch.stack([torch.stack([sure, sure]), torch.stack([-sure, -sure])])
+    confident = 10 * (2 * left.float() - 1)
+    logits = torch.stack([torch.stack([confident, confident]), torch.stack([-confident, -confident])])
     found = complementarity(MemberLogits(logits, masks, ("left", "right")))
     assert found.members == {"left": 0.5, "right": 0.5}
     assert found.image_oracle == found.pixel_oracle == 1
-    assert found.won == {"left": 0.5, "right": 0.5}
+    assert found.best_on == {"left": 0.5, "right": 0.5}
     assert found.correlations[("left", "right")] == pytest.approx(-1)
 
 
-def test_twins_have_nothing_to_gain_and_share_their_victories():
+def test_equal_members_gain_nothing_and_share_the_images():
     logits, masks, _ = cases(1)
     found = complementarity(MemberLogits(torch.cat([logits, logits]), masks, ("one", "twin")))
     assert found.image_oracle == found.members["one"] == pytest.approx(found.pixel_oracle)
-    assert found.won == {"one": 0.5, "twin": 0.5}
+    assert found.best_on == {"one": 0.5, "twin": 0.5}
     assert found.correlations[("one", "twin")] == pytest.approx(1)
 
 

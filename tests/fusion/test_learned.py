@@ -18,7 +18,7 @@ def test_the_temperature_of_overconfident_logits_is_what_they_were_multiplied_by
     assert temperature(5 * honest, truth) == pytest.approx(5, abs=0.15)
 
 
-def test_each_member_has_a_temperature_of_its_own():
+def test_each_member_has_its_own_temperature():
     logits, masks, names = cases(2)
     hotter = MemberLogits(torch.stack([logits[0], 7 * logits[0]]), masks, names)
     first, second = TemperatureMean().fit(hotter).temperatures
@@ -41,7 +41,7 @@ def test_stacking_is_logistic_regression():
     assert rule(pixel).item() == pytest.approx(expit(pixel.flatten().numpy() @ expected[:-1] + expected[-1]), abs=1e-3)
 
 
-def test_stacking_says_what_it_gives_on_images_that_it_was_not_fitted_on():
+def test_stacking_reports_its_cross_validated_dice():
     validation = cases(images=10)
     rule = Stacking().fit(validation)
     fused = rule(validation.logits)
@@ -50,8 +50,8 @@ def test_stacking_says_what_it_gives_on_images_that_it_was_not_fitted_on():
     assert np.isnan(Stacking().fit(one).folds_dice)  # one image leaves nothing to fit on
 
 
-def test_the_gate_learns_whom_to_trust_where():
-    """The first member is right on the left half, the second on the right half; each shouts nonsense on the other."""
+def test_the_gate_learns_which_member_is_right_where():
+    """The first member is right on the left half, the second on the right half; each outputs noise on the other."""
     generator = torch.Generator().manual_seed(0)
     masks = torch.zeros(24, 16, 16, dtype=torch.bool)
     masks[:, 4:12, 2:14] = True
@@ -63,11 +63,11 @@ def test_the_gate_learns_whom_to_trust_where():
     gated = mask_dice(rule(logits) > rule.threshold, masks).mean()
     assert gated > 0.97
     assert rule(logits).sub(masks.float()).abs().mean() < torch.sigmoid(logits).mean(0).sub(masks.float()).abs().mean()
-    with pytest.raises(ValueError, match="not trained yet"):
+    with pytest.raises(ValueError, match="fit the rule"):
         PixelGate()(logits)
 
 
-def test_training_a_gate_leaves_the_random_numbers_of_others_alone():
+def test_training_a_gate_leaves_the_global_random_state():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)

@@ -20,7 +20,7 @@ def cases(members=3, images=6, size=16, seed=0):
     return MemberLogits(logits, masks, tuple(f"member {number}" for number in range(members)))
 
 
-def test_dice_of_masks_is_the_rulers():
+def test_dice_of_masks_equals_the_metric():
     marked, masks = torch.rand(9, 8, 8) > 0.7, torch.rand(9, 8, 8) > 0.6
     masks[0] = marked[1] = False
     masks[2] = marked[2] = False  # nothing marked where nothing is: 1
@@ -54,7 +54,7 @@ class TestEveryRule:
         rule.fit(cases())
         assert repr(rule) == before
 
-    def test_is_fitted_to_the_same_each_time_and_not_to_what_it_is_judged_on(self, rule):
+    def test_fitting_is_deterministic_and_independent_of_the_test_images(self, rule):
         first, again = rule.fit(cases()), rule.fit(cases())
         judged = cases(seed=5)
         fused = first(judged.logits)
@@ -63,7 +63,7 @@ class TestEveryRule:
         assert torch.equal(rule.fit(cases())(shuffled.logits), fused)
         assert first.threshold == again.threshold
 
-    def test_sees_each_image_by_itself(self, rule):
+    def test_an_image_does_not_depend_on_the_others(self, rule):
         fitted, judged = rule.fit(cases()), cases(seed=5)
         together = fitted(judged.logits)
         alone = torch.cat([fitted(judged.logits[:, i : i + 1]) for i in range(len(judged.masks))])
@@ -74,7 +74,7 @@ class TestEveryRule:
             validation = cases(members, images=4, size=12)
             assert rule.fit(validation)(validation.logits).shape == validation.masks.shape
 
-    def test_refuses_what_nothing_can_be_learned_from(self, rule):
+    def test_a_validation_without_information_is_refused(self, rule):
         logits, masks, names = cases()
         with pytest.raises(DataError, match="split is empty"):
             rule.fit(MemberLogits(logits[:, :0], masks[:0], names))

@@ -25,13 +25,13 @@ def test_bounds_and_votes_of_one_pixel_by_hand():
     assert MajorityVote()(logits_of(0.9, 0.2)).item() == 0.5  # not above a threshold of 0.5
 
 
-def test_a_coin_has_an_entropy_of_one_bit():
+def test_chance_level_has_an_entropy_of_one_bit():
     assert entropy(logits_of(0.5)).item() == pytest.approx(1)
     assert entropy(logits_of(0.25)).item() == pytest.approx(0.25 * 2 + 0.75 * 0.4150375, abs=1e-6)
     assert entropy(torch.tensor(40.0)).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_who_throws_a_coin_does_not_count():
+def test_a_member_at_chance_level_has_no_weight():
     assert EntropyWeighted()(logits_of(0.5, 0.9)).item() == pytest.approx(0.9, abs=1e-4)
     assert EntropyWeighted()(logits_of(0.5, 0.5)).item() == pytest.approx(0.5)
 

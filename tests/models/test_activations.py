@@ -11,7 +11,7 @@ def clipseg(tiny_weights):
 
 
 @pytest.fixture(scope="module")
-def asked(clipseg):
+def inputs(clipseg):
     """Features of an image and embeddings of two prompts."""
     torch.manual_seed(0)
     with torch.no_grad():
@@ -28,25 +28,25 @@ def test_tokens_that_fill_no_square_are_refused():
         token_maps(torch.zeros(1, 7, 2))
 
 
-def test_the_stages_are_the_decoders(clipseg, asked):
-    stages = decoder_stages(clipseg, *asked)
+def test_the_stages_are_the_decoders(clipseg, inputs):
+    stages = decoder_stages(clipseg, *inputs)
     assert list(stages) == ["before FiLM", "after FiLM", "after block 1", "after block 2", "after block 3"]
     assert {tuple(maps.shape) for maps in stages.values()} == {(2, 8, 8, 16)}
-    scale, shift = (layer(asked[1])[:, None, None] for layer in (clipseg.decoder.film_mul, clipseg.decoder.film_add))
+    scale, shift = (layer(inputs[1])[:, None, None] for layer in (clipseg.decoder.film_mul, clipseg.decoder.film_add))
     torch.testing.assert_close(stages["after FiLM"], scale * stages["before FiLM"] + shift)
     last = stages["after block 3"].permute(0, 3, 1, 2)
-    logits = clipseg.decoder(tuple(feature.expand(2, -1, -1) for feature in asked[0]), asked[1]).logits
+    logits = clipseg.decoder(tuple(feature.expand(2, -1, -1) for feature in inputs[0]), inputs[1]).logits
     torch.testing.assert_close(clipseg.decoder.transposed_convolution(last)[:, 0], logits)
 
 
-def test_prompts_differ_only_after_film(clipseg, asked):
-    stages = decoder_stages(clipseg, *asked)
+def test_prompts_differ_only_after_film(clipseg, inputs):
+    stages = decoder_stages(clipseg, *inputs)
     assert torch.equal(*stages["before FiLM"])
     assert not torch.allclose(*stages["after FiLM"])
 
 
-def test_looking_leaves_no_hook_behind(clipseg, asked):
-    decoder_stages(clipseg, *asked)
+def test_no_hook_is_left_behind(clipseg, inputs):
+    decoder_stages(clipseg, *inputs)
     with pytest.raises(RuntimeError):
-        decoder_stages(clipseg, asked[0], asked[1][:, :3])
+        decoder_stages(clipseg, inputs[0], inputs[1][:, :3])
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in clipseg.decoder.modules())

@@ -10,7 +10,7 @@ def test_tokens_lie_in_the_map_as_patches_lie_in_the_image():
     assert torch.equal(tokens_to_map(tokens), expected)
 
 
-def test_a_class_token_left_in_is_noticed():
+def test_a_class_token_is_refused():
     with pytest.raises(ValueError, match="is the class token among them"):
         tokens_to_map(torch.zeros(1, 65, 8))
 
@@ -33,12 +33,12 @@ def adapters():
 
 @pytest.mark.parametrize("adapter", adapters(), ids=["A", "B"])
 class TestBoth:
-    def test_any_number_of_patches_will_do(self, adapter):
+    def test_any_square_number_of_patches_is_accepted(self, adapter):
         for side in (2, 3, 7):
             states, text = [torch.randn(2, 1 + side**2, 6) for _ in range(3)], torch.randn(2, 5)
             assert adapter(states, text).shape == (2, 8, side, side)
 
-    def test_an_image_is_seen_by_itself(self, adapter):
+    def test_an_image_does_not_depend_on_its_batch(self, adapter):
         states, text = [torch.randn(5, 10, 6) for _ in range(3)], torch.randn(5, 5)
         with torch.no_grad():
             together = adapter(states, text)
@@ -57,16 +57,16 @@ class TestBoth:
             assert not torch.allclose(adapter(states, torch.randn(1, 5)), adapter(states, torch.randn(1, 5)))
 
 
-def test_a_reads_the_first_tap_and_b_all_of_them():
+def test_a_uses_the_first_tap_and_b_all_of_them():
     states, text = [torch.randn(1, 10, 6) for _ in range(3)], torch.randn(1, 5)
-    for adapter, reads in zip(adapters(), ([True, False, False], [True, True, True]), strict=True):
-        for tap, is_read in enumerate(reads):
+    for adapter, uses in zip(adapters(), ([True, False, False], [True, True, True]), strict=True):
+        for tap, is_used in enumerate(uses):
             changed = [state + (number == tap) for number, state in enumerate(states)]
             with torch.no_grad():
-                assert torch.equal(adapter(changed, text), adapter(states, text)) is not is_read
+                assert torch.equal(adapter(changed, text), adapter(states, text)) is not is_used
 
 
-def test_b_wants_one_state_a_tap():
+def test_b_needs_one_state_per_tap():
     with pytest.raises(ValueError, match="zip"):
         adapters()[1]([torch.randn(1, 10, 6)], torch.randn(1, 5))
 
@@ -77,5 +77,5 @@ def test_a_mask_head_enlarges_every_patch_to_its_pixels(patch):
 
 
 def test_patches_of_other_sizes_are_refused():
-    with pytest.raises(ValueError, match="14 pixels a patch do not do"):
+    with pytest.raises(ValueError, match="not 14"):
         MaskHead(8, 14)

@@ -20,24 +20,10 @@ def biomedclipseg(folder):
     return BiomedCLIPSeg(folder, reduce_dim=16, mlp_dim=64).eval()
 
 
-def test_it_wants_images_as_the_checkpoint_says(biomedclipseg):
+def test_preprocessing_comes_from_the_checkpoint(biomedclipseg):
     assert biomedclipseg.image_size == 128
     torch.testing.assert_close(biomedclipseg.mean.flatten(), torch.tensor([0.48145466, 0.4578275, 0.40821073]))
     torch.testing.assert_close(biomedclipseg.std.flatten(), torch.tensor([0.26862954, 0.26130258, 0.27577711]))
-
-
-@pytest.mark.parametrize("size", [(50, 70), (128, 128)])
-def test_logits_have_the_images_size_whatever_it_is(biomedclipseg, size):
-    with torch.no_grad():
-        assert biomedclipseg(torch.rand(1, 3, *size), "polyp").shape == (1, 1, *size)
-
-
-def test_an_image_alone_and_in_any_batch_has_the_same_logits(biomedclipseg):
-    images, prompts = torch.rand(4, 3, 128, 128), ["polyp", "a large dark lesion on the left", "", "息肉"]
-    with torch.no_grad():
-        together = biomedclipseg(images, prompts)
-        alone = torch.cat([biomedclipseg(image[None], prompt) for image, prompt in zip(images, prompts, strict=True)])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("taps", [(3, 6, 9), PUBLISHED_TAPS])
@@ -77,7 +63,7 @@ def test_text_is_embedded_as_open_clip_does_but_not_normalised(folder, biomedcli
 
 
 def test_a_long_prompt_is_cut_with_a_warning(biomedclipseg):
-    with pytest.warns(UserWarning, match="has 42 tokens, and 24 fit"):
+    with pytest.warns(UserWarning, match="42 to 24 tokens"):
         biomedclipseg.encode_text(["polyp " * 40])
 
 
@@ -98,7 +84,7 @@ def test_the_decoder_and_nothing_else_is_trained_on_frozen_features(folder):
     assert trainable_parameters(segmenter) == sum(parameter.numel() for parameter in segmenter.decoder.parameters())
 
 
-def test_encoders_may_train_and_gradients_reach_exactly_what_asks_for_them(folder):
+def test_encoders_train_up_to_the_last_tap(folder):
     segmenter = BiomedCLIPSeg(folder, train="encoders").train()
     assert segmenter.clip.training
     segmenter(torch.rand(2, 3, 128, 128), ["polyp", "lesion"]).square().mean().backward()
@@ -126,7 +112,7 @@ def test_the_decoder_may_start_from_a_clipsegs(tiny_weights, folder):
         warm_start(BiomedCLIPSeg(folder), teacher)
 
 
-def test_a_member_is_made_again_from_its_configuration(folder):
+def test_options_are_part_of_the_configuration(folder):
     first = BiomedCLIPSeg(folder, taps=[2, 4], reduce_dim=16, mlp_dim=64).eval()
     again = factory.build(**first.config)
     again.load_state_dict(first.state_dict())

@@ -4,7 +4,6 @@ from torch.nn import functional
 from transformers import CLIPSegForImageSegmentation
 
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.models import factory
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.vision_language import average_prompts
@@ -49,20 +48,6 @@ def test_images_are_resized_and_normalised_with_the_checkpoints_statistics(clips
     torch.testing.assert_close(pixels[:, 0], red)
 
 
-@pytest.mark.parametrize("size", [(50, 70), (128, 128), (301, 200)])
-def test_logits_have_the_images_size_whatever_it_is(clipseg, size):
-    with torch.no_grad():
-        assert clipseg(torch.rand(1, 3, *size), "polyp").shape == (1, 1, *size)
-
-
-def test_an_image_alone_and_in_any_batch_has_the_same_logits(clipseg):
-    images, prompts = torch.rand(4, 3, 128, 128), ["polyp", "a large dark lesion on the left", "", "polyp"]
-    with torch.no_grad():
-        together = clipseg(images, prompts)
-        alone = torch.cat([clipseg(image[None], prompt) for image, prompt in zip(images, prompts, strict=True)])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
-
-
 def test_a_tap_is_what_comes_out_of_that_block(clipseg, library):
     """Tap i is the library's hidden_states[i + 1]: its list begins with the embeddings."""
     images = torch.rand(2, 3, 128, 128)
@@ -100,7 +85,7 @@ def test_embeddings_are_not_normalised_and_each_distinct_prompt_is_embedded_once
 
 
 def test_a_long_prompt_is_cut_with_a_warning_and_keeps_its_end_mark(clipseg):
-    with pytest.warns(UserWarning, match="has 42 tokens, and 24 fit.*its last 18 are cut off"):
+    with pytest.warns(UserWarning, match="42 to 24 tokens.*last 18"):
         cut = clipseg.encode_text(["polyp " * 40])
     torch.testing.assert_close(cut, clipseg.encode_text(["polyp " * 22]))
 
@@ -116,7 +101,7 @@ def test_the_mean_of_several_prompts_serves_as_one(clipseg):
 
 
 @pytest.mark.parametrize("train", MODES)
-def test_gradients_reach_exactly_the_parameters_that_ask_for_them(folder, train):
+def test_gradients_reach_exactly_the_parameters_that_require_them(folder, train):
     segmenter = CLIPSeg(folder, train=train)
     segmenter(torch.rand(2, 3, 128, 128), ["polyp", "lesion"]).square().mean().backward()
     asking = {name for name, parameter in segmenter.named_parameters() if parameter.requires_grad}
@@ -137,7 +122,7 @@ def test_what_each_mode_trains(folder):
 
 
 def test_the_librarys_own_forward_trains_nothing_but_the_decoder(library, clipseg):
-    """Trap 2, and the reason for calling its parts: if this fails, the library has changed."""
+    """The reason for calling its parts one by one: if this fails, the library has changed."""
     library.requires_grad_(True).zero_grad()
     tokens = clipseg.tokenizer(["polyp"], return_tensors="pt")
     library(**tokens, pixel_values=torch.rand(1, 3, 128, 128)).logits.mean().backward()
@@ -145,7 +130,7 @@ def test_the_librarys_own_forward_trains_nothing_but_the_decoder(library, clipse
     library.zero_grad()
 
 
-def test_low_rank_updates_begin_as_nothing_and_train_little(folder, clipseg):
+def test_low_rank_updates_change_nothing_at_first_and_train_few_parameters(folder, clipseg):
     segmenter = CLIPSeg(folder, train="lora").eval()
     images = torch.rand(1, 3, 128, 128)
     with torch.no_grad():
@@ -161,16 +146,6 @@ def test_frozen_encoders_stay_in_evaluation_mode_and_their_features_may_be_train
     assert CLIPSeg(folder, train="encoders").train().clip.training
     features = segmenter.encode_images(torch.rand(1, 3, 128, 128))
     assert not any(feature.requires_grad or feature.is_inference() for feature in features)
-
-
-@pytest.mark.parametrize("train", MODES)
-def test_a_member_is_made_again_from_its_configuration(folder, train):
-    first = CLIPSeg(folder, train=train).eval()
-    again = factory.build(**first.config)
-    again.load_state_dict(first.state_dict())
-    images = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.equal(again.eval()(images, "polyp"), first(images, "polyp"))
 
 
 def test_an_unknown_mode_is_refused(folder):

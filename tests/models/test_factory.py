@@ -13,18 +13,6 @@ from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
 from vlsm_helpers.settings.profiles import CLIPSEG_WEIGHTS, PROFILES
 
 
-def test_a_member_is_made_again_from_its_configuration(tmp_path):
-    torch.manual_seed(0)
-    member = factory.build("unet_d", width=1 / 32).eval()
-    path = tmp_path / "best.safetensors"
-    save_checkpoint(path, member.state_dict(), {"member": member.config, "image_size": 32})
-    loaded, facts = factory.load(path)
-    images = torch.rand(2, 3, 32, 32)
-    assert facts["image_size"] == 32
-    assert not loaded.training
-    assert torch.equal(loaded(images), member(images))
-
-
 @pytest.fixture
 def clipseg_run(tiny_weights, tmp_path):
     """A CLIPSeg on a copy of the weights, and a checkpoint of it."""

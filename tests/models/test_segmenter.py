@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from vlsm_helpers.models.segmenter import Segmenter, as_prompts, trainable_parameters
+from vlsm_helpers.models.segmenter import Segmenter, as_prompts, resize, trainable_parameters
 
 
 class Brightness(Segmenter):
-    """A member of a user: bright pixels are foreground, and each prompt's length is added."""
+    """A user's member: bright pixels are foreground, and the prompt's length is added."""
 
     def __init__(self):
         super().__init__()
@@ -54,3 +54,11 @@ def test_frozen_parameters_are_not_counted():
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     model[0].requires_grad_(False)
     assert trainable_parameters(model) == 4
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (2, 4, 6), (2, 3, 4, 6)])
+def test_maps_of_any_number_of_dimensions_are_resized_alike(shape):
+    maps = torch.rand(shape)
+    planes = torch.stack([resize(plane, (8, 3)) for plane in maps.reshape(-1, 4, 6)])
+    torch.testing.assert_close(resize(maps, (8, 3)), planes.view(*shape[:-2], 8, 3))
+    assert resize(maps, (4, 6)) is maps

@@ -18,7 +18,7 @@ def test_a_cnn_has_nothing_frozen():
     assert frozen_state(UNetD(width=1 / 32)) == {}
 
 
-def test_of_a_vision_language_segmenter_the_encoders_are_frozen_but_for_what_trains(tiny_weights):
+def test_the_encoders_of_a_vision_language_segmenter_are_frozen_except_what_trains(tiny_weights):
     for segmenter in (CLIPSeg(tiny_weights / "clipseg"), BiomedCLIPSeg(tiny_weights / "biomedclip")):
         assert set(frozen_state(segmenter)) == {name for name, _ in segmenter.named_parameters() if name[:5] == "clip."}
     frozen = set(frozen_state(CLIPSeg(tiny_weights / "clipseg", train="encoders")))
@@ -48,14 +48,14 @@ def test_a_fingerprint_does_not_hang_on_how_values_lie_in_memory():
     assert fingerprint({"a": values}) == fingerprint({"a": values.to(memory_format=torch.channels_last)})
 
 
-def test_a_cnn_keeps_all_of_itself():
+def test_a_cnn_saves_all_of_itself():
     network = UNetD(width=1 / 32)
     assert trainable_state_dict(network).keys() == network.state_dict().keys()
     assert encoder_hash(network) is None
 
 
 @pytest.mark.parametrize("train", ["decoder", "encoders", "lora"])
-def test_frozen_and_own_state_share_out_the_whole(tiny_weights, train):
+def test_frozen_and_trainable_state_make_up_the_whole(tiny_weights, train):
     if train == "lora":
         pytest.importorskip("peft")
     first, again = (CLIPSeg(tiny_weights / "clipseg", train=train).eval() for _ in range(2))
@@ -75,9 +75,9 @@ def test_frozen_and_own_state_share_out_the_whole(tiny_weights, train):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda own: own.pop("film_mul.bias"), "decoder.film_mul.bias: there None, wanted .16,"),
-        (lambda own: own.update(more=torch.zeros(2)), "more: there .2,., wanted None"),
-        (lambda own: own.update({"film_mul.bias": torch.zeros(3)}), "there .3,., wanted .16,"),
+        (lambda own: own.pop("film_mul.bias"), "decoder.film_mul.bias: None instead of .16,"),
+        (lambda own: own.update(more=torch.zeros(2)), "more: .2,. instead of None"),
+        (lambda own: own.update({"film_mul.bias": torch.zeros(3)}), ".3,. instead of .16,"),
     ],
     ids=["missing", "unexpected", "of another shape"],
 )

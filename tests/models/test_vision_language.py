@@ -12,7 +12,7 @@ from vlsm_helpers.models.vision_language import average_prompts, check_taps
 
 @pytest.fixture(scope="module", params=["clipseg", "biomedclipseg"])
 def member(request, tiny_weights):
-    """Each of the two members; 24 tokens fit, the marks of beginning and end among them."""
+    """Each of the two members; their context has 24 tokens, start and end included."""
     if request.param == "clipseg":
         return CLIPSeg(tiny_weights / "clipseg").eval()
     return BiomedCLIPSeg(tiny_weights / "biomedclip").eval()
@@ -63,14 +63,14 @@ def test_any_text_has_finite_logits_the_empty_one_and_unknown_letters_too(member
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_list_of_prompts_of_another_length_is_refused(member, count):
-    with pytest.raises(ValueError, match=f"{count} prompts for 2 images: give one for all, or one an image"):
+    with pytest.raises(ValueError, match=f"{count} prompts for 2 images: give one for all, or one per image"):
         member(torch.rand(2, 3, 64, 64), ["polyp"] * count)
 
 
-def test_what_fits_is_not_warned_of_and_what_does_not_is_cut_by_so_many_tokens(member):
+def test_only_a_prompt_that_is_too_long_is_warned_of_with_the_number_of_tokens_cut_off(member):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fits = member.encode_text(["polyp " * 22])
-    with pytest.warns(UserWarning, match="has 27 tokens, and 24 fit.*its last 3 are cut off. It begins 'polyp polyp"):
+    with pytest.warns(UserWarning, match="27 to 24 tokens.*last 3.*'polyp polyp"):
         cut = member.encode_text(["polyp " * 25])
     torch.testing.assert_close(cut, fits)

@@ -1,4 +1,5 @@
 import matplotlib
+import matplotlib.pyplot
 import pytest
 
 matplotlib.use("Agg")

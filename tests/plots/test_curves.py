@@ -11,6 +11,11 @@ def test_a_dot_marks_the_best_value():
     assert dots == [[[0.75, 0.4]], [[0.25, 0.3]]]
 
 
+def test_more_lines_than_colours_are_all_drawn():
+    lines = {str(number): ([0, 1], [0, number]) for number in range(len(plots.COLOURS) + 1)}
+    assert len(plots.curves(lines, "x", "y").axes[0].lines) == len(lines)
+
+
 def test_equal_weights_of_channels_stay_visible_and_all_panels_share_an_axis():
     same = np.full(5, 0.5)
     figure = plots.channel_weights({"before": {"1": same, "2": same}, "after": {"1": same / 2, "2": same}})

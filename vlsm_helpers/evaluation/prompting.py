@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
-from vlsm_helpers.evaluation.scoring import at_size, score_image
-from vlsm_helpers.models.segmenter import Features, Segmenter, as_prompts
+from vlsm_helpers.evaluation.scoring import score_image
+from vlsm_helpers.models.segmenter import Features, Segmenter, as_prompts, resize
 
 BATCH = 16
 
@@ -116,7 +116,7 @@ def dice_curve(logits: Tensor, mask: np.ndarray, thresholds: Sequence[float]) ->
 
     What `metrics.overlap` gives, empty masks included, counted for all thresholds at once: a curve asks for many.
     """
-    probability = torch.sigmoid(at_size(logits, mask.shape))
+    probability = torch.sigmoid(resize(logits, mask.shape))
     truth = torch.from_numpy(np.asarray(mask, bool))
     predictions = probability > torch.as_tensor(thresholds, dtype=probability.dtype).view(-1, 1, 1)
     shared = predictions[:, truth].sum(dim=1)

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional
 from tqdm import tqdm
 
 from vlsm_helpers.data.dataset import SegmentationDataset
@@ -16,7 +15,7 @@ from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.io import atomic
 from vlsm_helpers.metrics.overlap import score
 from vlsm_helpers.metrics.statistics import bootstrap_mean
-from vlsm_helpers.models.segmenter import Segmenter
+from vlsm_helpers.models.segmenter import Segmenter, resize
 from vlsm_helpers.training.feature_cache import CachedDataset
 
 METRICS = ("dice", "iou", "nsd", "hd95_relative")
@@ -53,11 +52,6 @@ def predict(
                 bar.update()
 
 
-def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits (S, S) resized, bilinear, to `size` = (H, W)."""
-    return functional.interpolate(logits[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
-
-
 def evaluate(
     segmenter: Segmenter, dataset: SegmentationDataset | CachedDataset, *, threshold: float = 0.5
 ) -> pd.DataFrame:
@@ -82,7 +76,7 @@ def evaluate(
 
 def score_image(logits: Tensor, mask: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
     """One row of `evaluate` but for its id, from logits (S, S) and the true mask, bool (H, W), at its original size."""
-    return score_mask((torch.sigmoid(at_size(logits, mask.shape)) > threshold).numpy(), mask)
+    return score_mask((torch.sigmoid(resize(logits, mask.shape)) > threshold).numpy(), mask)
 
 
 def score_mask(prediction: np.ndarray, mask: np.ndarray) -> dict[str, float]:

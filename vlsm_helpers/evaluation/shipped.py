@@ -1,7 +1,7 @@
-"""Predictions that the package ships: what three tiny members say of the endoscopy phantoms, so that fusing needs no training.
+"""Predictions that the package ships: logits of three tiny members on the endoscopy phantoms, so that fusion needs no training.
 
-A prediction is a picture, the images one below the other: logits in steps of 1/8, or finer where they are small, are its 256 grey
-levels. A step ends at 0, so rounding moves no pixel across a probability of 0.5. `python -m tools.tiny_predictions` makes them.
+Each prediction is one PNG with the images stacked vertically: its 256 grey levels are logits in steps of 1/8, or finer if they
+are small. A step ends at 0, so rounding moves no pixel across a probability of 0.5. `tools.tiny_predictions` writes them.
 """
 
 import hashlib
@@ -51,23 +51,11 @@ def tiny_predictions(split: str) -> list[Prediction]:
     return found
 
 
-def steps_for(logits: np.ndarray) -> int:
-    """How many grey levels a logit of 1 takes: the power of 2 at which the 256 levels just hold these logits, 8 at least."""
-    largest = max(float(np.abs(logits).max()), 1 / LEVELS)
-    return max(COARSEST, 2 ** int(np.log2(LEVELS / 2 / largest)))
-
-
-def encode(logits: np.ndarray, steps: int) -> bytes:
-    """Logits (N, S, S) as a PNG, grey, S pixels wide and N * S high; those beyond -128/steps to 128/steps are cut."""
-    half = LEVELS // 2
-    levels = np.floor(np.asarray(logits, np.float32) * steps).clip(-half, half - 1) + half
-    file = BytesIO()
-    Image.fromarray(levels.astype(np.uint8).reshape(-1, levels.shape[-1])).save(file, "PNG", optimize=True)
-    return file.getvalue()
-
-
 def decode(png: bytes, steps: int) -> np.ndarray:
-    """What `encode` kept: float16 (N, S, S), the middle of each step. Raises ValueError or OSError for anything else."""
+    """Logits float16 (N, S, S), the middle of each step, from what `tools.tiny_predictions.encode` wrote.
+
+    Raises ValueError or OSError for other bytes.
+    """
     levels = np.asarray(Image.open(BytesIO(png)), np.float32)
     side = levels.shape[1]
     return ((levels.reshape(-1, side, side) + 0.5 - LEVELS / 2) / steps).astype(np.float16)

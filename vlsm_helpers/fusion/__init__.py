@@ -1,4 +1,4 @@
-"""Late fusion: members trained apart, their logits brought together by a rule that is fit on validation and judged on test."""
+"""Late fusion: rules that combine the stored logits of members, fit on validation and evaluated on test."""
 
 from vlsm_helpers.fusion.learned import PixelGate, Stacking, TemperatureMean
 from vlsm_helpers.fusion.rule import MemberLogits, Rule
@@ -29,6 +29,10 @@ __all__ = [
     "MeanLogit",
     "MeanProbability",
     "MemberLogits",
+    "Or",
+    "PixelGate",
     "Rule",
+    "Stacking",
+    "TemperatureMean",
+    "WeightedMean",
 ]
-__all__ += ["Or", "PixelGate", "Stacking", "TemperatureMean", "WeightedMean"]

@@ -1,4 +1,4 @@
-"""A weighted fusion as somebody moves it: its settings, and what they give on a validation split at once. It knows no widget."""
+"""The model behind the fusion explorer: a weighted fusion, and its Dice on a validation split, updated at once."""
 
 import itertools
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from vlsm_helpers.fusion.search import LARGEST_LOGIT, simplex
 from vlsm_helpers.fusion.simple import BestSingle
 from vlsm_helpers.fusion.weighted import WeightedFusion
 
-LARGEST_SIDE = 176  # pixels that Dice is counted at: three members of 100 images take 37 MB
-STEPS = 10  # of the simplex that is mapped: 66 points of three members, 1001 of five
-KEPT = 64  # maps and images that are remembered
+LARGEST_SIDE = 176  # pixels at which Dice is counted: three members of 100 images take 37 MB
+STEPS = 10  # per weight in the Dice map: 66 points of three members, 1001 of five
+CACHED = 64  # maps and images
 
 
 class Scale(NamedTuple):
-    """What of a fusion is not its weights."""
+    """The settings of a fusion besides its weights."""
 
     mean_of: str
     temperature: float
@@ -35,8 +35,8 @@ class Scale(NamedTuple):
 class FusedDice:
     """Dice of weighted fusions on N images, counted at the size of `logits` (M, N, S, S) and `masks`, bool (N, S, S).
 
-    A pixel that all members put on the same side of the threshold stays there whatever the weights are, so it is counted once
-    for a threshold and a temperature. What is open is fused: a small part of the images, unless the members know nothing.
+    A pixel that all members put on the same side of the threshold stays there for all weights ("settled"), so it is counted
+    once per threshold and temperature. Only the other ("open") pixels are fused: few, unless the members are uninformative.
     """
 
     def __init__(self, logits: Tensor, masks: Tensor):
@@ -51,46 +51,51 @@ class FusedDice:
         self._open = lru_cache(1)(self._settle)
 
     def __call__(self, scale: Scale, points: Sequence[Sequence[float]]) -> np.ndarray:
-        """Dice (P, N), in [0, 1], of P points: M weights each, which sum to one."""
+        """Dice (P, N), in [0, 1], of P points of M weights each, which sum to one."""
         settled, edges, values, cut = self._open(scale)
         weights = np.asarray(points, np.float32)
-        marked = np.empty((len(weights), len(settled)), np.int64)
+        predicted = np.empty((len(weights), len(settled)), np.int64)
         for number, (start, stop) in enumerate(itertools.pairwise(edges)):
             above = weights @ values[:, start:stop] > cut
-            bits = np.packbits(above, axis=1)  # whose bits are counted much faster than bool is summed
-            marked[:, number] = np.bitwise_count(bits).sum(axis=1)
-        marked += settled
-        wrong, shared = marked[:, ::2], marked[:, 1::2]
+            bits = np.packbits(above, axis=1)  # counting bits is much faster than summing bool
+            predicted[:, number] = np.bitwise_count(bits).sum(axis=1)
+        predicted += settled
+        wrong, shared = predicted[:, ::2], predicted[:, 1::2]
         return dice_of(*(torch.from_numpy(counts).double() for counts in (self._true, wrong + shared, shared))).numpy()
 
     def _settle(self, scale: Scale) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """How many pixels of each image's background and foreground all members mark (2N,); between which edges (2N + 1,) the
-        open ones lie; their values (M, open) on the scale that is averaged; and what the threshold is on it."""
+        """The number of settled foreground predictions in each image's background and foreground (2N,); the edges (2N + 1,) of
+        the open pixels; their values (M, open) on the scale that is averaged; and the threshold on that scale."""
         cut = float(logit(scale.threshold))
         above = self._lowest > scale.temperature * cut
         open_ = np.flatnonzero((self._highest > scale.temperature * cut) ^ above)
         settled = np.array([np.count_nonzero(above[slice(*ends)]) for ends in itertools.pairwise(self._edges)])
-        cooled = self._logits[:, open_] / np.float32(scale.temperature)
+        scaled = self._logits[:, open_] / np.float32(scale.temperature)
         edges = np.searchsorted(open_, self._edges)
         if scale.mean_of == "logits":
-            return settled, edges, cooled.clip(-LARGEST_LOGIT, LARGEST_LOGIT), cut
-        return settled, edges, torch.sigmoid(torch.from_numpy(cooled)).numpy(), scale.threshold
+            return settled, edges, scaled.clip(-LARGEST_LOGIT, LARGEST_LOGIT), cut
+        return settled, edges, torch.sigmoid(torch.from_numpy(scaled)).numpy(), scale.threshold
 
 
 class FusionModel:
-    """The members of a validation split under one weighted fusion: `fusion`, which may be replaced, of the chosen `image`.
+    """The members of a validation split, the current weighted fusion of them, `fusion`, and the index of the chosen `image`.
 
-    Dice is counted at `size` pixels, and exact there; by default that is the largest network's size, at most 176. `single`:
-    Dice (N,) of the member that is best on the split, `best_member`, at its best threshold. `points`, float (P, M), are the
-    weights that are tried: all of the simplex in steps of 1/10.
+    Both may be assigned. Dice is exact at `size` pixels, by default the largest network's size, at most 176. `single`: Dice
+    (N,) of the best member of the split, `best_member`, at its best threshold. `points`, float (P, M): all weights of the
+    simplex in steps of 1/10.
     """
 
     def __init__(self, store: PredictionStore, size: int | None = None):
-        """Start with equal weights, at the image that the best ones help most. Raises DataError for a test split, which may
-        choose no weights, and for a split that nothing can be learned from (see `rule.check`)."""
+        """Start with equal weights, at the image that gains most from the best ones.
+
+        Raises DataError for a test split, on which no weights may be chosen, and for a split that no rule can be fit on (see
+        `rule.check`).
+        """
         if store.split == "test":
-            hint = "explore the val split, export the weights, and let `vlsm evaluate` judge them on the test split."
-            raise DataError("Weights that are chosen on the test split are worth nothing there.", hint=hint)
+            hint = (
+                "explore the val split, export the weights, and evaluate them on the test split with `vlsm evaluate`."
+            )
+            raise DataError("Weights may not be chosen on the test split.", hint=hint)
         self.store, self.names, self.ids = store, store.names, store.ids
         self.size = size or min(store.size, LARGEST_SIDE)
         validation = store.validation(self.size)
@@ -101,59 +106,59 @@ class FusionModel:
         self._count = FusedDice(validation.logits, validation.masks)
         self._true_masks = store.true_masks()
         self.points = np.array(list(simplex(len(self.names), STEPS))) / STEPS
-        self._mapped = lru_cache(KEPT)(lambda scale: self._count(scale, self.points).mean(axis=1))
-        self._alone = lru_cache(KEPT)(lambda scale: self._count(scale, np.eye(len(self.names))))
-        self._logits = lru_cache(KEPT)(lambda image, side: store.logits(side, [image]))
-        self._pixels = lru_cache(KEPT)(lambda image: read_image(store.samples()[image].image))
+        self._mapped = lru_cache(CACHED)(lambda scale: self._count(scale, self.points).mean(axis=1))
+        self._member_dice = lru_cache(CACHED)(lambda scale: self._count(scale, np.eye(len(self.names))))
+        self._logits = lru_cache(CACHED)(lambda image, side: store.logits(side, [image]))
+        self._pixels = lru_cache(CACHED)(lambda image: read_image(store.samples()[image].image))
         self.fusion = WeightedFusion.equal(self.names)
         self.image = self.order()[0]
 
     def move(self, name: str, weight: float) -> None:
-        """Give the member `name` this weight, in [0, 1]; the others share the rest as they did (see `WeightedFusion.moved`)."""
+        """Give the member `name` this weight, in [0, 1]; the others share the rest in proportion (see `WeightedFusion.moved`)."""
         self.fusion = self.fusion.moved(name, weight)
 
     def dice(self) -> np.ndarray:
         """Dice (N,), in [0, 1], of each image."""
         return self._count(self._scale(), [list(self.fusion.weights.values())])[0]
 
-    def alone(self) -> np.ndarray:
-        """Dice (M, N) of each member with all the weight."""
-        return self._alone(self._scale())
+    def member_dice(self) -> np.ndarray:
+        """Dice (M, N) of each member alone."""
+        return self._member_dice(self._scale())
 
     def dice_map(self) -> np.ndarray:
-        """The mean Dice (P,) at each of `points`, at the present temperature, threshold and kind of mean."""
+        """The mean Dice (P,) at each of `points`, at the current temperature, threshold and kind of mean."""
         return self._mapped(self._scale())
 
     def best(self) -> WeightedFusion:
-        """The present fusion with the weights among `points` of the best mean Dice; of equals those nearest to equal ones."""
-        found = self.dice_map()
-        equals = self.points[found >= found.max() - 1e-12]
-        weights = min(equals.tolist(), key=lambda point: sum(weight**2 for weight in point))
+        """The current fusion with the weights of `points` that have the best mean Dice; of ties the nearest to equal ones."""
+        dice = self.dice_map()
+        ties = self.points[dice >= dice.max() - 1e-12]
+        weights = min(ties.tolist(), key=lambda point: sum(weight**2 for weight in point))
         return self._with(weights)
 
     def order(self) -> list[int]:
-        """The images' numbers: first those whose Dice the best weights raise most over the best single member."""
-        found = self._count(self._scale(), [list(self.best().weights.values())])[0]
-        return np.argsort(self.single - found, kind="stable").tolist()
+        """The indices of the images, by descending gain of the best weights over the best single member."""
+        fused = self._count(self._scale(), [list(self.best().weights.values())])[0]
+        return np.argsort(self.single - fused, kind="stable").tolist()
 
     def pixels(self) -> np.ndarray:
-        """The chosen image, uint8 (H, W, 3). Raises DataError where it cannot be read."""
+        """The chosen image, uint8 (H, W, 3). Raises DataError if it cannot be read."""
         return self._pixels(self.image)
 
-    def truth(self) -> np.ndarray:
+    def ground_truth(self) -> np.ndarray:
         """The chosen image's true mask, bool (H, W)."""
         return self._true_masks[self.image]
 
-    def members(self, side: int) -> np.ndarray:
-        """The members' probabilities float32 (M, side, side) of the chosen image, at the present temperature."""
+    def member_probabilities(self, side: int) -> np.ndarray:
+        """The members' probabilities float32 (M, side, side) of the chosen image, at the current temperature."""
         return torch.sigmoid(self._logits(self.image, side)[:, 0] / self.fusion.temperature).numpy()
 
-    def marked(self, side: int) -> np.ndarray:
-        """What the fusion marks of the chosen image, bool (side, side)."""
+    def prediction(self, side: int) -> np.ndarray:
+        """The fused mask of the chosen image, bool (side, side)."""
         return (self.fusion(self._logits(self.image, side))[0] > self.fusion.threshold).numpy()
 
     def export(self, path: Path) -> None:
-        """Write the present fusion as JSON, for `vlsm evaluate`. Raises SettingsError where it cannot be written."""
+        """Write the current fusion as JSON, for `vlsm evaluate`. Raises SettingsError where it cannot be written."""
         self.fusion.save(path)
 
     def _scale(self) -> Scale:

@@ -11,34 +11,33 @@ from torch.nn import functional
 from vlsm_helpers.fusion.rule import MemberLogits, Rule, best_threshold, check, mask_dice
 from vlsm_helpers.fusion.simple import MeanProbability, entropy
 
-COOLEST, HOTTEST = 0.05, 20.0  # temperatures that are tried
-PIXELS = 400_000  # that temperatures and stacking are fitted on: more change the third digit of nothing
+COOLEST, HOTTEST = 0.05, 20.0  # range of temperatures
+PIXELS = 400_000  # for temperatures and stacking; more would not change the third digit
 FOLDS = 5
 GATE_CHANNELS, GATE_STEPS, GATE_BATCH, GATE_RATE = 8, 150, 8, 5e-3
 
 
 @dataclass(frozen=True)
 class TemperatureMean(Rule):
-    """Each member's logits divided by a temperature of its own (Guo et al., ICML 2017), then the mean of probabilities."""
+    """Temperature scaling per member (Guo et al., ICML 2017): logits divided by a temperature, then the mean of probabilities."""
 
     temperatures: tuple[float, ...] = ()
     threshold: float = 0.5
     name = "temperature, then mean"
 
     def fit(self, validation: MemberLogits) -> "TemperatureMean":
-        """For each member the temperature with the least cross-entropy; then the threshold."""
+        """Fit for each member the temperature with the lowest cross-entropy; then the threshold."""
         check(validation)
         pixels, truth = _some_pixels(validation)
         fitted = replace(self, temperatures=tuple(temperature(one, truth) for one in pixels))
         return replace(fitted, threshold=best_threshold(fitted(validation.logits), validation.masks)[0])
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Probabilities (B, S, S)."""
         return MeanProbability()(logits / torch.tensor(self.temperatures).view(-1, 1, 1, 1))
 
 
 def temperature(logits: Tensor, truth: Tensor) -> float:
-    """The temperature, from 0.05 to 20, at which logits (P,) have the least cross-entropy with truth (P,) of 0 and 1."""
+    """The temperature, in [0.05, 20], at which logits (P,) have the lowest cross-entropy with truth (P,), 0 or 1."""
 
     def cost(log_temperature: float) -> float:
         return functional.binary_cross_entropy_with_logits(logits / np.exp(log_temperature), truth).item()
@@ -49,10 +48,10 @@ def temperature(logits: Tensor, truth: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Stacking(Rule):
-    """The paper's fusion, fitted afterwards: a 1x1 convolution over the members' logits, one weight each and a bias.
+    """The paper's fusion, fitted after training: a 1x1 convolution over the members' logits, one weight each and a bias.
 
-    It is a logistic regression over pixels, so it has one best answer. `folds_dice` is its mean Dice on images of validation
-    that it was not fitted on (five folds).
+    It is a logistic regression over pixels, so its optimum is unique. `folds_dice` is its mean Dice on validation in
+    five-fold cross-validation.
     """
 
     weights: tuple[float, ...] = ()
@@ -62,7 +61,7 @@ class Stacking(Rule):
     name = "stacking, 1x1"
 
     def fit(self, validation: MemberLogits) -> "Stacking":
-        """Fit on all images, after five folds have said what it gives on others."""
+        """Fit on all images; cross-validate in five folds of images."""
         check(validation)
         fitted = self._fit(validation)
         folds = torch.arange(len(validation.masks)) % min(FOLDS, len(validation.masks))
@@ -89,7 +88,7 @@ class Stacking(Rule):
         def closure() -> Tensor:
             optimizer.zero_grad()
             loss = functional.binary_cross_entropy_with_logits(layer(inputs)[:, 0], truth)
-            loss = loss + 1e-4 * layer.weight.square().sum()  # separable pixels would have no best answer
+            loss = loss + 1e-4 * layer.weight.square().sum()  # separable pixels would have no finite optimum
             loss.backward()
             return loss
 
@@ -98,14 +97,16 @@ class Stacking(Rule):
         return replace(fitted, threshold=best_threshold(fitted(validation.logits), validation.masks)[0])
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Probabilities (B, S, S)."""
         weights = torch.tensor(self.weights, dtype=logits.dtype).view(-1, 1, 1, 1)
         return torch.sigmoid((weights * logits).sum(0) + self.bias)
 
 
 @dataclass(frozen=True)
 class PixelGate(Rule):
-    """At each pixel another weighted mean: a small convolutional network reads logits, entropies and disagreement."""
+    """A weighted mean with weights per pixel, which a small convolutional network predicts.
+
+    Its inputs are the logits, their entropies and the disagreement of the members.
+    """
 
     seed: int = 0
     threshold: float = 0.5
@@ -113,7 +114,7 @@ class PixelGate(Rule):
     name = "per-pixel gate"
 
     def fit(self, validation: MemberLogits) -> "PixelGate":
-        """Train the gate by cross-entropy for 150 steps; then the threshold."""
+        """Train the gate with cross-entropy for 150 steps; then choose the threshold."""
         check(validation)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -133,7 +134,7 @@ class PixelGate(Rule):
     def __call__(self, logits: Tensor) -> Tensor:
         """Probabilities (B, S, S). Raises ValueError before `fit`."""
         if self.gate is None:
-            raise ValueError("the gate is not trained yet: fit the rule first")
+            raise ValueError("the gate is not trained: fit the rule first")
         parts = logits.split(GATE_BATCH, dim=1)
         return torch.cat([_gated(self.gate, part) for part in parts])
 
@@ -141,22 +142,22 @@ class PixelGate(Rule):
 def _gate(members: int) -> nn.Module:
     layers = [nn.Conv2d(2 * members + 1, GATE_CHANNELS, 3, padding=1), nn.ReLU()]
     last = nn.Conv2d(GATE_CHANNELS, members, 3, padding=1)
-    nn.init.zeros_(last.weight)  # begin with the plain mean
+    nn.init.zeros_(last.weight)  # initialised as the plain mean
     nn.init.zeros_(last.bias)
     return nn.Sequential(*layers, last)
 
 
 def _gated(gate: nn.Module, logits: Tensor) -> Tensor:
-    """Probabilities (B, S, S) of logits (M, B, S, S), weighted at each pixel as `gate` says."""
+    """Probabilities (B, S, S) from logits (M, B, S, S), weighted at each pixel by the output of `gate`."""
     probabilities, members = torch.sigmoid(logits), logits.transpose(0, 1)
-    seen = [members.clamp(-10, 10) / 5, entropy(members), probabilities.std(0, correction=0).unsqueeze(1)]
-    weights = gate(torch.cat(seen, dim=1)).softmax(1).transpose(0, 1)
+    inputs = [members.clamp(-10, 10) / 5, entropy(members), probabilities.std(0, correction=0).unsqueeze(1)]
+    weights = gate(torch.cat(inputs, dim=1)).softmax(1).transpose(0, 1)
     return (weights * probabilities).sum(0)
 
 
 def _some_pixels(validation: MemberLogits) -> tuple[Tensor, Tensor]:
-    """Logits (M, P) and truth (P,) of 0 and 1, of evenly spaced pixels of all images."""
+    """Logits (M, P) and ground truth (P,), 0 or 1, of evenly spaced pixels of all images."""
     logits, truth = validation.logits.flatten(1), validation.masks.flatten().float()
     step = max(1, truth.numel() // PIXELS)
-    step += 1 - step % 2  # odd: an even step would keep to the same columns
+    step += 1 - step % 2  # odd: an even step would take the same columns of each row
     return logits[:, ::step], truth[::step]

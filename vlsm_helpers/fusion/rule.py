@@ -1,4 +1,4 @@
-"""A fusion rule: logits of M members in, one probability map out; what it has to learn, it learns on validation."""
+"""The interface of fusion rules: from the logits of M members to one probability map, fitted on validation."""
 
 from abc import ABC, abstractmethod
 
@@ -14,16 +14,16 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 class Rule(ABC):
     """`fit(validation)` gives a fitted rule, and the rule maps logits (M, B, S, S) to probabilities (B, S, S) in [0, 1].
 
-    `threshold` is what the mask is cut at, chosen on validation with the rest; 0.5 before that. A rule knows nothing of the
-    images' names or numbers, so it can be applied to any.
+    A probability above `threshold` is foreground; `fit` chooses it, and it is 0.5 before. A rule does not depend on which images
+    it was fitted on, so it can be applied to any.
     """
 
-    name: str  # in tables
+    name: str  # label in tables
     threshold: float = 0.5
 
     @abstractmethod
     def fit(self, validation: MemberLogits) -> "Rule":
-        """The rule, fitted. Raises DataError for a validation that nothing can be learned from (see `check`)."""
+        """The fitted rule. Raises DataError for a validation that it cannot be fitted on (see `check`)."""
 
     @abstractmethod
     def __call__(self, logits: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def mask_dice(marked: Tensor, masks: Tensor) -> Tensor:
 
 
 def best_threshold(probabilities: Tensor, masks: Tensor) -> tuple[float, float]:
-    """The threshold with the best mean Dice, and that Dice; of equals the one nearest to 0.5."""
+    """The threshold with the best mean Dice, and that Dice; of equally good ones the nearest to 0.5."""
     means = dice_by_threshold(probabilities, masks).mean(1)
     best = means.max().item()
     equal = [threshold for threshold, mean in zip(THRESHOLDS, means.tolist(), strict=True) if mean >= best - 1e-12]

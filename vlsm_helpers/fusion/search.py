@@ -1,8 +1,14 @@
-"""Weighted means, their weights and threshold searched on validation: exactly for up to three members.
+"""Weighted means whose weights and threshold are searched on validation: exhaustively for up to three members.
 
-The mean Dice of every point of the simplex (steps of 0.05) at every threshold (0.05 to 0.95) is counted, not sampled. Values
-are held as integers, so that sums are exact. A pixel that all members put between the same two thresholds stays there
-whatever the weights are, so it is counted once; for three members, see also `triangle`.
+The search computes the mean Dice at every point of the weight simplex (steps of 0.05) and every threshold (0.05 to 0.95).
+Values are integers, so that sums are exact. A pixel whose members all lie between the same two thresholds stays there for all
+weights, so it is counted once ("settled"). For three members, `simplex` counts whole rows of points at a time.
+
+Example: one image of three pixels, two members with probabilities (0.9, 0.3, 0.2) and (0.8, 0.9, 0.1), of which the first two
+pixels are foreground. At the threshold 0.5, the first pixel is above and the third below for all weights: both are settled. The
+second is above if 0.3 w + 0.9 (1 - w) > 0.5, that is, if the first member's weight w < 2/3: then Dice = 2 * 2 / (2 + 2) = 1,
+otherwise 2 * 1 / (2 + 1) = 2/3. All points with w up to 0.65 are equally good; the search returns the one nearest to equal
+weights, (0.5, 0.5).
 """
 
 import itertools
@@ -14,15 +20,15 @@ import torch
 from torch import Tensor
 
 from vlsm_helpers.fusion.rule import THRESHOLDS, MemberLogits, Rule, check, dice_of
-from vlsm_helpers.fusion.simplex import above, crossings, joined
+from vlsm_helpers.fusion.simplex import concatenate, counts_above, crossings
 
 STEPS = 20  # of the simplex: weights are multiples of 1/20
-EXACT = 3  # members up to which every point of the simplex is tried
-STARTS = 8  # of the coordinate search among more members
+EXACT = 3  # largest number of members for which every point of the simplex is tried
+STARTS = 8  # random starting points of the coordinate search for more members
 LEVELS = len(THRESHOLDS) + 1  # between and beyond the thresholds
-_FIXED_POINT = {False: 1 << 16, True: 1 << 12}  # the integer that stands for a probability, for a logit of 1
-LARGEST_LOGIT = 16.0  # sure enough: beyond, a logit counts as this much
-_CHUNK = 1 << 17  # pixels at a time, so that they stay in the processor's cache
+PROBABILITY_UNIT, LOGIT_UNIT = 1 << 16, 1 << 12  # the integers that represent a probability of 1 and a logit of 1
+LARGEST_LOGIT = 16.0  # larger logits are clipped
+_CHUNK = 1 << 17  # pixels at a time, which fit the processor's cache
 
 Point = tuple[int, ...]  # weights in units of 1/20, which sum to 20
 
@@ -41,18 +47,18 @@ class WeightedMean(Rule):
     of_logits: bool = False
     weights: tuple[float, ...] = ()
     threshold: float = 0.5
-    approximate: bool = False  # whether the search may have missed the best weights
+    approximate: bool = False  # whether the search was not exhaustive
 
     @property
     def name(self) -> str:
-        """In tables."""
+        """The name of the rule in tables."""
         return f"weighted mean of {'logits' if self.of_logits else 'probabilities'}"
 
     def fit(self, validation: MemberLogits) -> "WeightedMean":
-        """Search weights and threshold: everywhere for up to three members, by coordinates from several starts for more."""
+        """Search weights and threshold: all points for up to three members, coordinate search from several starts for more."""
         check(validation)
         approximate = len(validation.logits) > EXACT
-        search = _by_coordinates if approximate else _everywhere
+        search = _coordinate_search if approximate else _exhaustive_search
         point, number = _best(search(validation.logits, validation.masks, self.of_logits))
         weights = tuple(weight / STEPS for weight in point)
         return replace(self, weights=weights, threshold=THRESHOLDS[number], approximate=approximate)
@@ -76,11 +82,11 @@ class Counts:
     def __init__(self, logits: Tensor, masks: Tensor, of_logits: bool):
         values, self._boundaries = _in_integers(logits.flatten(1), of_logits)
         levels = torch.bucketize(STEPS * values, self._boundaries, out_int32=True)
-        place = (2 * torch.arange(len(masks)).view(-1, 1, 1) + masks).flatten() * LEVELS  # image, and foreground or not
+        bins = (2 * torch.arange(len(masks)).view(-1, 1, 1) + masks).flatten() * LEVELS  # image, and foreground or not
         open_ = (levels != levels[0]).any(0)
-        self._bins = 2 * len(masks) * LEVELS
-        self._settled = torch.bincount((place + levels[0])[~open_], minlength=self._bins)
-        self._values, self._place = values[:, open_].contiguous(), place[open_].int()
+        self._count = 2 * len(masks) * LEVELS
+        self._settled = torch.bincount((bins + levels[0])[~open_], minlength=self._count)
+        self._values, self._first_bin = values[:, open_].contiguous(), bins[open_].int()
         self._true = masks.flatten(1).sum(1).double()
 
     def dice(self, point: Point) -> Tensor:
@@ -90,7 +96,7 @@ class Counts:
             part = self._values[:, start : start + _CHUNK]
             mean = sum(weight * one for weight, one in zip(point, part, strict=True) if weight)
             level = torch.bucketize(mean, self._boundaries, out_int32=True)
-            found += torch.bincount(level.add_(self._place[start : start + _CHUNK]), minlength=self._bins)
+            found += torch.bincount(level.add_(self._first_bin[start : start + _CHUNK]), minlength=self._count)
         above = found.view(-1, 2, LEVELS).flip(-1).cumsum(-1).flip(-1)[..., 1:].double()  # (N, 2, thresholds)
         shared = above[:, 1]
         return dice_of(self._true[:, None], above.sum(1), shared).mean(0)
@@ -104,15 +110,15 @@ def simplex(members: int, steps: int = STEPS) -> Iterator[Point]:
 
 
 def _in_integers(logits: Tensor, of_logits: bool) -> tuple[Tensor, Tensor]:
-    """What is averaged, as int32 of the logits' shape, and the thresholds (T,) on the scale of sums of weights times values."""
-    unit = _FIXED_POINT[of_logits]
+    """The averaged values as int32, of the logits' shape, and the thresholds (T,) on the scale of weights times values."""
+    unit = LOGIT_UNIT if of_logits else PROBABILITY_UNIT
     scale = torch.logit(torch.tensor(THRESHOLDS, dtype=torch.float64)) if of_logits else torch.tensor(THRESHOLDS)
     values = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT) if of_logits else torch.sigmoid(logits)
     return torch.round(values * unit).int(), torch.round(scale.double() * STEPS * unit).int()
 
 
-def _everywhere(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, Tensor]:
-    """Mean Dice (thresholds,) of every point."""
+def _exhaustive_search(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, Tensor]:
+    """Mean Dice (thresholds,) of every point of the simplex."""
     if len(logits) != 3:
         counts = Counts(logits, masks, of_logits)
         return {point: counts.dice(point) for point in simplex(len(logits))}
@@ -122,37 +128,33 @@ def _everywhere(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, T
         part = slice(start, start + some)
         values, boundaries = _in_integers(logits[:, part].flatten(2), of_logits)
         parts.append(crossings(values, truth[part], boundaries, STEPS))
-    true, counted = truth.sum(1, keepdim=True), above(joined(parts))
+    true, counted = truth.sum(1, keepdim=True), counts_above(concatenate(parts))
     return {point: dice_of(true, above.sum(1), above[:, 1].double()).mean(0) for point, above in counted}
 
 
-def _by_coordinates(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, Tensor]:
-    """Mean Dice (thresholds,) of the points met when weight moves between two members at a time, from several starts."""
+def _coordinate_search(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, Tensor]:
+    """Mean Dice (thresholds,) of the points visited by moving weight between two members at a time, from several starts."""
     counts, members = Counts(logits, masks, of_logits), len(logits)
-    known: dict[Point, Tensor] = {}
+    visited: dict[Point, Tensor] = {}
 
     def best_of(points: list[Point]) -> Point:
         for point in points:
-            if point not in known:
-                known[point] = counts.dice(point)
-        return max(points, key=lambda point: known[point].max().item())
+            if point not in visited:
+                visited[point] = counts.dice(point)
+        return max(points, key=lambda point: visited[point].max().item())
 
     rng = np.random.default_rng(0)
     starts = [tuple(STEPS * (one == other) for other in range(members)) for one in range(members)]
     starts += [tuple(int(n) for n in rng.multinomial(STEPS, np.full(members, 1 / members))) for _ in range(STARTS)]
     for start in starts:
-        here = start
-        while True:
-            around = [here, *_neighbours(here)]
-            there = best_of(around)
-            if there == here:
-                break
-            here = there
-    return known
+        point = start
+        while (better := best_of([point, *_neighbours(point)])) != point:
+            point = better
+    return visited
 
 
 def _neighbours(point: Point) -> Iterator[Point]:
-    """The points to which 1, 2 or 5 steps of weight move from one member to another."""
+    """The points reached by moving 1, 2 or 5 steps of weight from one member to another."""
     for giver, taker in itertools.permutations(range(len(point)), 2):
         for amount in (1, 2, 5):
             if point[giver] >= amount:
@@ -163,7 +165,7 @@ def _neighbours(point: Point) -> Iterator[Point]:
 
 
 def _best(found: dict[Point, Tensor]) -> tuple[Point, int]:
-    """Of all points and thresholds the best; of equals the one nearest to equal weights and to a threshold of 0.5."""
+    """The best point and threshold; of equally good ones the nearest to equal weights, then to a threshold of 0.5."""
     best = max(dice.max().item() for dice in found.values())
     equal = [
         (sum(weight**2 for weight in point), abs(THRESHOLDS[number] - 0.5), point, number)

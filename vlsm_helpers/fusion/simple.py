@@ -1,4 +1,4 @@
-"""Rules that learn a threshold at most: the best single member, plain means, entropy-weighted mean, votes, AND and OR."""
+"""Rules with at most a threshold to fit: the best single member, plain means, entropy-weighted mean, votes, AND, OR."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from vlsm_helpers.fusion.rule import MemberLogits, Rule, best_threshold, check
 
 @dataclass(frozen=True)
 class BestSingle(Rule):
-    """The member, and its threshold, that are best on validation: what every fusion must beat."""
+    """The member, with its threshold, that is best on validation: the baseline that every fusion must beat."""
 
     member: int | None = None
     threshold: float = 0.5
@@ -26,7 +26,7 @@ class BestSingle(Rule):
     def __call__(self, logits: Tensor) -> Tensor:
         """That member's probabilities. Raises ValueError before `fit`."""
         if self.member is None:
-            raise ValueError("which member is best is not known yet: fit the rule first")
+            raise ValueError("no member is chosen: fit the rule first")
         return torch.sigmoid(logits[self.member])
 
 
@@ -47,32 +47,29 @@ class MeanProbability(_ThresholdOnly):
     name = "mean of probabilities"
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Probabilities (B, S, S)."""
         return torch.sigmoid(logits).mean(0)
 
 
 @dataclass(frozen=True)
 class MeanLogit(_ThresholdOnly):
-    """The mean of logits: one sure member outweighs two doubtful ones."""
+    """The mean of logits: one confident member outweighs two uncertain ones."""
 
     name = "mean of logits"
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Probabilities (B, S, S)."""
         return torch.sigmoid(logits.mean(0))
 
 
 @dataclass(frozen=True)
 class EntropyWeighted(_ThresholdOnly):
-    """A mean of probabilities in which a member counts, at each pixel, by how sure it is: 1 minus its entropy in bits."""
+    """A mean of probabilities that weights each member, at each pixel, by its confidence: 1 minus its entropy in bits."""
 
     name = "entropy-weighted mean"
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Probabilities (B, S, S)."""
         probabilities = torch.sigmoid(logits)
-        sure = 1 - entropy(logits) + 1e-6  # where nobody is sure at all, the plain mean
-        return (sure * probabilities).sum(0) / sure.sum(0)
+        confidence = 1 - entropy(logits) + 1e-6  # the plain mean where no member has any confidence
+        return (confidence * probabilities).sum(0) / confidence.sum(0)
 
 
 @dataclass(frozen=True)
@@ -80,45 +77,45 @@ class _Fixed(Rule):
     threshold: float = 0.5
 
     def fit(self, validation: MemberLogits) -> "Rule":
-        """Nothing to learn."""
+        """Check the validation; there is nothing to fit."""
         check(validation)
         return self
 
 
 @dataclass(frozen=True)
 class MajorityVote(_Fixed):
-    """What more than half of the members mark; of two that disagree, neither has it."""
+    """Foreground where more than half of the members predict it; a tie is background."""
 
     name = "majority vote"
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """The share of members that mark a pixel."""
+        """The fraction of members that predict foreground."""
         return (logits > 0).float().mean(0)
 
 
 @dataclass(frozen=True)
 class And(_Fixed):
-    """What all members mark: a bound, no rule to use."""
+    """Foreground where all members predict it: a bound for comparison, not a rule for use."""
 
     name = "AND"
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """The least of the members' probabilities."""
+        """The lowest of the members' probabilities."""
         return torch.sigmoid(logits.amin(0))
 
 
 @dataclass(frozen=True)
 class Or(_Fixed):
-    """What any member marks: the other bound."""
+    """Foreground where any member predicts it: the other bound."""
 
     name = "OR"
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """The largest of the members' probabilities."""
+        """The highest of the members' probabilities."""
         return torch.sigmoid(logits.amax(0))
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """The entropy of each pixel's answer, in bits, 0 (sure) to 1 (a coin); of any shape."""
+    """Entropy of each pixel's probability in bits, from 0 (certain) to 1 (chance level); any shape."""
     nats = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.sigmoid(logits), reduction="none")
     return nats / torch.log(torch.tensor(2.0))

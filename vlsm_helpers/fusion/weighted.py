@@ -1,6 +1,6 @@
-"""A weighted fusion as a person sets it, and as it is kept: a few numbers in a JSON file, applied to any store.
+"""A weighted fusion with given weights, stored as a few numbers in a JSON file and applied to any prediction store.
 
-What `WeightedMean` searches is here a setting: weights by the members' names, so that a file fits its members in any order.
+`WeightedMean` searches its weights; here they are settings, by the members' names, so that their order does not matter.
 """
 
 import json
@@ -25,10 +25,10 @@ SUM_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class WeightedFusion:
-    """Weights of members by name, 0 or more and 1 in sum; what is averaged; a temperature, from 0.05 to 20, that every member's
-    logits are divided by; and the threshold, between 0 and 1, above which a probability is foreground.
+    """A weighted mean of the members' probabilities or logits.
 
-    Raises SettingsError for anything else.
+    `weights`: by member, at least 0, with the sum 1; `mean_of`: what is averaged; `temperature`: from 0.05 to 20, divides all
+    logits first; `threshold`: between 0 and 1, above which a probability is foreground. Raises SettingsError for other values.
     """
 
     weights: dict[str, float]
@@ -46,18 +46,17 @@ class WeightedFusion:
 
     @classmethod
     def load(cls, path: Path) -> "WeightedFusion":
-        """The fusion that `save` wrote. Raises SettingsError, naming the file, for one that holds no such settings."""
+        """The fusion that `save` wrote. Raises SettingsError, with the path, for a file without valid settings."""
         try:
-            facts = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(**facts)
+            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
         except CourseError as error:
             raise SettingsError(error.what, where=path, hint=error.hint) from error
         except (OSError, ValueError, TypeError) as error:
-            hint = "give a JSON file that FusionExplorer exports or WeightedFusion.save writes."
+            hint = "give a JSON file that FusionExplorer exported or WeightedFusion.save wrote."
             raise SettingsError(f"This file holds no weighted fusion ({error}).", where=path, hint=hint) from error
 
     def save(self, path: Path) -> None:
-        """Write it as JSON. Raises SettingsError where it cannot be written."""
+        """Write the fusion as JSON. Raises SettingsError if the file cannot be written."""
         try:
             Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
@@ -66,9 +65,9 @@ class WeightedFusion:
             ) from error
 
     def moved(self, name: str, weight: float) -> "WeightedFusion":
-        """With `weight`, in [0, 1], for the member `name`; the others share the rest in the proportions they had.
+        """The fusion with `weight`, in [0, 1], for the member `name`; the others share the rest in proportion to their weights.
 
-        Where they had nothing, they share it equally. The only member there is keeps all of it.
+        If those are all 0, they share it equally. A single member keeps the weight 1.
         """
         others = {other: value for other, value in self.weights.items() if other != name}
         if not others:
@@ -88,30 +87,30 @@ class WeightedFusion:
     ) -> Tensor:
         """Probabilities float32 (n, *size) of the images `images` of a store, all by default.
 
-        Raises DataError, with the nearest name, where a weight belongs to no member of the store; members without a weight
-        are left out.
+        Raises DataError, with the nearest name, for a weight of a member that the store lacks. Members without a weight are
+        ignored.
         """
         return self(store.of(list(self.weights)).logits(size, images))
 
     def score(self, store: PredictionStore) -> pd.DataFrame:
-        """A row an image, as `evaluation.evaluate` gives: members are resized to the true mask's original size, then fused.
+        """One row per image, as from `evaluation.evaluate`: members are resized to the original size of the mask, then fused.
 
-        Raises DataError as `probabilities` does, and where an image is missing from the dataset.
+        Raises DataError as `probabilities` does, and for an image that is missing from the dataset.
         """
         members = store.of(list(self.weights))
         rows = []
         for number, mask in enumerate(store.true_masks()):
-            marked = self.probabilities(members, mask.shape, [number])[0] > self.threshold
-            rows.append({"id": store.ids[number]} | score_mask(marked.numpy(), mask))
+            prediction = self.probabilities(members, mask.shape, [number])[0] > self.threshold
+            rows.append({"id": store.ids[number]} | score_mask(prediction.numpy(), mask))
         return pd.DataFrame(rows)
 
 
 def evaluate_fusion(weights: Path, predictions: Sequence[Path]) -> pd.DataFrame:
     """Score the fusion in the file `weights` on the members' predictions in these folders; the table of `evaluation.summarise`.
 
-    The rows of each image go to a table beside the file, with its name and the ending .csv, in place of older ones of the same
-    dataset and split. Raises SettingsError for a file of something else, and DataError for predictions that do not belong
-    together or lack a member.
+    The rows of each image are written next to the file, with the suffix .csv, in place of older ones of the same dataset
+    and split. Raises SettingsError for a file without a fusion, and DataError for predictions that do not belong together or
+    lack a member.
     """
     weights = Path(weights)
     fusion = WeightedFusion.load(weights)
@@ -125,7 +124,7 @@ def _check(fusion: WeightedFusion) -> None:
     weights = fusion.weights
     if not isinstance(weights, dict) or not weights or not all(isinstance(name, str) for name in weights):
         raise SettingsError(
-            f"The weights are {weights!r}, not numbers by member.",
+            f"The weights must be numbers by member, not {weights!r}.",
             hint='write them as {"unet_d": 0.4, "clipseg": 0.6}.',
         )
     for name, weight in weights.items():

@@ -1,1 +1,1 @@
-"""Segmenters: networks that read images and prompts and give logits."""
+"""Segmenters: networks behind one call, from images and prompts to logits."""

@@ -1,7 +1,7 @@
-"""Data adapters: they turn what a vision-language encoder knows, and the prompt, into a map that a CNN can read.
+"""Adapters: from hidden states of a vision-language encoder and a text embedding to a feature map for a CNN.
 
-Each is the corrected form of what the authors' code does (VLSM-Ensemble, Dietlmeier et al., MIDL 2025): the class token is
-dropped, so that no Linear layer has to mix the tokens of one fixed image size, and every image is seen by itself.
+Each is the corrected form of the authors' code (VLSM-Ensemble, Dietlmeier et al., MIDL 2025): the class token is dropped,
+so that no Linear layer mixes the tokens of one fixed image size, and each image is processed independently of its batch.
 """
 
 import math
@@ -20,7 +20,7 @@ class Film(nn.Module):
     def __init__(self, text_dim: int, channels: int):
         super().__init__()
         self.scale, self.shift = nn.Linear(text_dim, channels), nn.Linear(text_dim, channels)
-        nn.init.ones_(self.scale.bias)  # begin with all channels let through
+        nn.init.ones_(self.scale.bias)  # at first all channels pass unchanged
 
     def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
         """Tokens (B, N, channels) modulated by text embeddings (B, text_dim)."""
@@ -28,7 +28,7 @@ class Film(nn.Module):
 
 
 class Adapter(nn.Module):
-    """Ensemble A's: one tapped hidden state, made narrow and modulated by the prompt."""
+    """The adapter of ensemble A: the first tapped hidden state, projected to `channels` and modulated by the prompt."""
 
     def __init__(self, vision_dim: int, text_dim: int, channels: int = ADAPTER_CHANNELS):
         super().__init__()
@@ -36,12 +36,12 @@ class Adapter(nn.Module):
         self.film = Film(text_dim, channels)
 
     def forward(self, states: Sequence[Tensor], text: Tensor) -> Tensor:
-        """A map (B, channels, h, w) from hidden states (B, 1 + h w, vision_dim), of which the first is read, and text."""
+        """A map (B, channels, h, w) from hidden states (B, 1 + h w, vision_dim), of which it uses the first, and text."""
         return tokens_to_map(self.film(self.reduce(states[0][:, 1:]), text))
 
 
 class TransformerAdapter(nn.Module):
-    """Ensemble B's: every tapped hidden state, made narrow and added to what a transformer layer made of those before it."""
+    """The adapter of ensemble B: each projected hidden state is added to the output of a transformer layer over those before."""
 
     def __init__(self, vision_dim: int, text_dim: int, taps: int, channels: int = ADAPTER_CHANNELS):
         super().__init__()
@@ -52,23 +52,23 @@ class TransformerAdapter(nn.Module):
         )
 
     def forward(self, states: Sequence[Tensor], text: Tensor) -> Tensor:
-        """A map (B, channels, h, w) from hidden states (B, 1 + h w, vision_dim), one a tap, and text (B, text_dim)."""
-        narrow = [reduce(state[:, 1:]) for reduce, state in zip(self.reduces, states, strict=True)]
-        tokens = self.blocks[0](self.film(narrow[0], text))
-        for block, more in zip(self.blocks[1:], narrow[1:], strict=True):
-            tokens = block(tokens + more)
+        """A map (B, channels, h, w) from hidden states (B, 1 + h w, vision_dim), one per tap, and text (B, text_dim)."""
+        reduced = [reduce(state[:, 1:]) for reduce, state in zip(self.reduces, states, strict=True)]
+        tokens = self.blocks[0](self.film(reduced[0], text))
+        for block, state in zip(self.blocks[1:], reduced[1:], strict=True):
+            tokens = block(tokens + state)
         return tokens_to_map(tokens)
 
 
 class MaskHead(nn.Module):
-    """Ensemble A's second opinion: logits straight from the adapter's map, enlarged `patch` times."""
+    """The mask-head branch of ensemble A: logits from the adapter's map, enlarged `patch` times."""
 
     def __init__(self, channels: int, patch: int):
         super().__init__()
         factor = math.isqrt(patch)
         if factor**2 != patch:
             raise ValueError(
-                f"a mask head enlarges in two equal steps, so {patch} pixels a patch do not do: a square does"
+                f"a mask head enlarges in two equal steps: the pixels per patch must be a square number, not {patch}"
             )
         self.convolve = nn.Conv2d(channels, channels, 3, padding=1)
         self.enlarge = nn.ConvTranspose2d(channels, channels // 2, factor, stride=factor)
@@ -80,7 +80,7 @@ class MaskHead(nn.Module):
 
 
 def tokens_to_map(tokens: Tensor) -> Tensor:
-    """Patch tokens (B, h w, C) of a square image, laid out as they lie in it: (B, C, h, w)."""
+    """Patch tokens (B, h w, C) of a square image as a map (B, C, h, w)."""
     side = math.isqrt(tokens.shape[1])
     if side**2 != tokens.shape[1]:
         raise ValueError(f"{tokens.shape[1]} tokens are no square of patches: is the class token among them?")

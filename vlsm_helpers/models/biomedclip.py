@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vlsm_helpers.models.vision_language import Preprocessing
+from vlsm_helpers.models.vision_language import CLIPParts, Preprocessing
 from vlsm_helpers.settings.profiles import BIOMEDCLIP_WEIGHTS, PUBLISHED_WEIGHTS
 
 CONFIG = "open_clip_config.json"
@@ -48,7 +48,7 @@ PUBLISHED_CONFIG = {  # what the published folder's CONFIG says
 OLD_KEY = "text.transformer.embeddings.position_ids"
 
 
-def build_biomedclip(folder: Path, load_weights: bool):
+def build_biomedclip(folder: Path, load_weights: bool) -> CLIPParts:
     """The model in float32, its tokenizer, its context length and its Preprocessing; the folder is not written to.
 
     Where `load_weights` is False the weights are random, from the configs alone. Raises what the libraries raise (OSError,
@@ -61,9 +61,10 @@ def build_biomedclip(folder: Path, load_weights: bool):
     if load_weights:
         _load(model, folder / PUBLISHED_WEIGHTS[BIOMEDCLIP_WEIGHTS].tensors)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    view = open_clip.get_model_preprocess_cfg(model)
-    size = view["size"] if isinstance(view["size"], int) else view["size"][0]
-    return model, tokenizer, text["context_length"], Preprocessing(size, tuple(view["mean"]), tuple(view["std"]))
+    images = open_clip.get_model_preprocess_cfg(model)
+    size = images["size"] if isinstance(images["size"], int) else images["size"][0]
+    preprocessing = Preprocessing(size, tuple(images["mean"]), tuple(images["std"]))
+    return CLIPParts(model, tokenizer, text["context_length"], preprocessing)
 
 
 def build_published() -> nn.Module:
@@ -73,7 +74,7 @@ def build_published() -> nn.Module:
         return _network(Path(folder))[0]
 
 
-def tap(clip: nn.Module, pixels: Tensor, taps: Sequence[int]) -> tuple[Tensor, ...]:
+def tapped_states(clip: nn.Module, pixels: Tensor, taps: Sequence[int]) -> tuple[Tensor, ...]:
     """Hidden states (B, 1 + tokens, D) after the vision blocks `taps`, before the final norm; later blocks are not run."""
     states = clip.visual.trunk.forward_intermediates(
         pixels,

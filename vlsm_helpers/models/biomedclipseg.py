@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.models.biomedclip import tap
+from vlsm_helpers.models.biomedclip import tapped_states
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.pretrained import load_biomedclip, resolve_source
 from vlsm_helpers.models.segmenter import Features
@@ -14,17 +14,18 @@ from vlsm_helpers.models.vision_language import VisionLanguageSegmenter, check_t
 from vlsm_helpers.settings.profiles import BIOMEDCLIP_WEIGHTS
 
 TRAIN = ("decoder", "encoders")
-PUBLISHED_TAPS = (4, 7, 10)  # CLIPSeg's 3, 6, 9, read from a list without the embeddings as if it held them
+PUBLISHED_TAPS = (4, 7, 10)  # CLIPSeg's 3, 6, 9 plus one, from a list that does not begin with the embeddings
 
 
 class BiomedCLIPSeg(VisionLanguageSegmenter):
     """BiomedCLIP from a folder or a hub id, 224 px, and a decoder (1.13 million parameters).
 
-    `taps`: the vision blocks, counted from 0 and ascending, that the decoder reads; by default those a quarter, a half
-    and three quarters of the way up (3, 6, 9 of 12, as in CLIPSeg), PUBLISHED_TAPS in the authors' code. `reduce_dim` and
-    `mlp_dim`: the decoder's widths, in a block and within its MLP. Its weights are random; `warm_start` takes a CLIPSeg's.
-    `train`: what receives gradients: "decoder", as published, or "encoders" (the decoder and all of both encoders that its
-    logits depend on).
+    `taps`: the vision blocks, counted from 0 and ascending, whose outputs the decoder receives; by default
+    those at a quarter, a half and three quarters of the depth (3, 6, 9 of 12, as in CLIPSeg), PUBLISHED_TAPS in the authors'
+    code. `reduce_dim` and `mlp_dim`: widths of the decoder's blocks and of their MLPs. The decoder is randomly initialised;
+    `warm_start` copies a CLIPSeg's.
+    `train`: what receives gradients: "decoder", as published, or "encoders" (the decoder and those parts of both
+    encoders that its logits depend on).
     Raises WeightsError for weights that cannot be loaded, and SettingsError for taps that the encoder does not have and for
     an unknown `train`.
     """
@@ -60,22 +61,20 @@ class BiomedCLIPSeg(VisionLanguageSegmenter):
         self.train()
 
     def tap(self, pixels: Tensor, taps: Sequence[int]) -> Features:
-        """Hidden states (B, 1 + tokens, D) after the blocks `taps`, before the final norm."""
-        return tap(self.clip, pixels, taps)
+        return tapped_states(self.clip, pixels, taps)
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Embeddings (B, 512) of token ids (B, L); the text tower makes the mask itself, from the padding's id."""
-        return self.clip.encode_text(ids)
+        return self.clip.encode_text(ids)  # the text tower computes the mask itself, from the padding id
 
     def _used_parts(self) -> list[nn.Module | nn.Parameter]:
-        """What of the encoders the logits depend on: BiomedCLIP's own image embedding and later blocks do not count."""
+        """The encoders' parts that the logits depend on: not the image embedding, nor blocks after the last tap."""
         trunk = self.clip.visual.trunk
         blocks = trunk.blocks[: self.taps[-1] + 1]
         return [trunk.patch_embed, trunk.cls_token, trunk.pos_embed, trunk.norm_pre, *blocks, self.clip.text]
 
 
 def warm_start(segmenter: BiomedCLIPSeg, teacher: CLIPSeg) -> None:
-    """Start the decoder from `teacher`'s. Raises SettingsError where the two have other shapes."""
+    """Initialise the decoder with the weights of `teacher`'s. Raises SettingsError if their shapes differ."""
     try:
         segmenter.decoder.load_state_dict(teacher.decoder.state_dict())
         segmenter.started_from = teacher.config["weights"]
@@ -83,12 +82,12 @@ def warm_start(segmenter: BiomedCLIPSeg, teacher: CLIPSeg) -> None:
         raise SettingsError(
             f"The decoders differ: {error}",
             hint="make the BiomedCLIPSeg with the CLIPSeg's reduce_dim and decoder_intermediate_size (mlp_dim here), or "
-            "leave its decoder as it was drawn (--no-warm-start).",
+            "keep its randomly initialised decoder (--no-warm-start).",
         ) from error
 
 
 def reset_decoder(decoder: nn.Module) -> None:
-    """Draw a CLIPSeg decoder's weights anew, as torch does: the library's standard deviation of 1 gives logits of +-1000."""
+    """Initialise a CLIPSeg decoder as torch does by default: the library's standard deviation of 1 gives logits of +-1000."""
     for module in decoder.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             module.reset_parameters()

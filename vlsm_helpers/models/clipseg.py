@@ -1,7 +1,7 @@
-"""CLIPSeg (Lüddecke and Ecker, CVPR 2022): CLIP's two encoders and a small transformer that turns a prompt into a mask.
+"""CLIPSeg (Lüddecke and Ecker, CVPR 2022): CLIP's two encoders and a small transformer decoder, conditioned on the prompt.
 
-The network is the library's `CLIPSegForImageSegmentation`; its parts are called one by one, because its own forward runs
-both encoders under `no_grad`: whatever one sets trainable there, nothing but the decoder ever receives a gradient.
+The network is the library's `CLIPSegForImageSegmentation`. Its parts are called one by one, because its own forward runs
+both encoders under `no_grad`, so that only the decoder ever receives a gradient.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ LORA_RANK = 8
 class CLIPSeg(VisionLanguageSegmenter):
     """CLIPSeg from a folder or a hub id; the published one is 352 px, taps (3, 6, 9), 150.7 million parameters.
 
-    `train`: what receives gradients: "decoder" (1.1 million), "encoders" (the decoder and all of both encoders that its
-    logits depend on), or "lora" (the decoder and low-rank updates of the encoders' queries and values).
-    `image_size`: pixels a side that the encoder sees, any from one patch up; by default the size of its preprocessor.
+    `train`: what receives gradients: "decoder" (1.1 million), "encoders" (the decoder and those parts of both encoders
+    that its logits depend on), or "lora" (the decoder and low-rank updates of the encoders' queries and values).
+    `image_size`: side in pixels of the encoder's input, at least one patch; by default that of its preprocessor.
     Raises WeightsError for weights that cannot be loaded and SettingsError for an unknown `train`.
     """
 
@@ -47,22 +47,23 @@ class CLIPSeg(VisionLanguageSegmenter):
         self.train()
 
     def tap(self, pixels: Tensor, taps: Sequence[int]) -> Features:
-        """Hidden states (B, 1 + tokens, D) after the blocks `taps`: the library's `hidden_states[i + 1]`."""
-        return tap(self.clip, pixels, taps)
+        return tapped_states(self.clip, pixels, taps)
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Embeddings (B, projection_dim) of token ids (B, L)."""
         return self.clip.get_text_features(ids, attention_mask=mask).pooler_output
 
     def _used_parts(self) -> list[nn.Module]:
-        """The encoders' modules that the logits depend on: CLIP's own image embedding and later blocks are not among them."""
+        """The encoders' modules that the logits depend on: not the image embedding, nor blocks after the last tap."""
         vision = self.clip.vision_model
         blocks = vision.encoder.layers[: self.taps[-1] + 1]
         return [vision.embeddings, vision.pre_layrnorm, *blocks, self.clip.text_model, self.clip.text_projection]
 
 
-def tap(clip: nn.Module, pixels: Tensor, taps: Sequence[int]) -> Features:
-    """Hidden states (B, 1 + tokens, D) after the vision blocks `taps`, before the final norm; later blocks are not run."""
+def tapped_states(clip: nn.Module, pixels: Tensor, taps: Sequence[int]) -> Features:
+    """Hidden states (B, 1 + tokens, D) after the vision blocks `taps`, before the final norm; later blocks are not run.
+
+    Tap i is the library's `hidden_states[i + 1]`, whose list begins with the embeddings.
+    """
     vision = clip.vision_model
     hidden = vision.pre_layrnorm(vision.embeddings(pixels, interpolate_pos_encoding=True))
     tapped = {}
@@ -72,7 +73,7 @@ def tap(clip: nn.Module, pixels: Tensor, taps: Sequence[int]) -> Features:
 
 
 def _add_lora(clip: nn.Module, last_tap: int) -> None:
-    """Freeze `clip` and add low-rank updates (Hu et al., ICLR 2022) to the queries and values of the blocks that are run."""
+    """Freeze `clip` and add low-rank updates (Hu et al., ICLR 2022) to the queries and values of the blocks that run."""
     from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and only this mode needs it
 
     names = [

@@ -1,4 +1,4 @@
-"""The members by name: made from their configuration, loaded from a checkpoint."""
+"""The members by name: built from their configuration, loaded from a checkpoint."""
 
 import difflib
 import inspect
@@ -86,7 +86,7 @@ def load(checkpoint: Path) -> tuple[Segmenter, dict]:
         raise TrainingError(
             f"The pretrained weights are not those that this run was trained on. The member: {facts['member']}.",
             where=checkpoint,
-            hint="bring the weights of that time back, or train the run again under another name.",
+            hint="restore those weights, or train the run again under another name.",
         )
     load_trainable_state_dict(segmenter, tensors)
     return segmenter.eval(), facts

@@ -1,8 +1,8 @@
-"""The hybrid ensembles A, B and C of VLSM-Ensemble (Dietlmeier et al., MIDL 2025): a text-driven segmenter and a CNN in one net.
+"""The hybrid ensembles A, B and C of VLSM-Ensemble (Dietlmeier et al., MIDL 2025): a vision-language segmenter and a CNN.
 
-The same three steps each time: the segmenter gives its logits; an adapter hands what its encoder saw, and the prompt, to the
-bottleneck of a UNet-D, which gives logits of its own; a 1x1 convolution fuses the two. All of it trains together. The wiring
-is what the paper means; what the authors' code computes is in `published.py`.
+All take the same three steps: the segmenter computes logits; an adapter passes its encoders' features to the bottleneck of
+a UNet-D, which computes logits of its own; a 1x1 convolution fuses the two. Both branches train together. The networks are
+those that the paper describes; `published.networks` has those that the authors' code computes.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from vlsm_helpers.settings.profiles import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS
 
 
 class Fusion(nn.Conv2d):
-    """The paper's fusion: a 1x1 convolution over the logits of `members`, in one learned weight each; at first their mean."""
+    """The paper's fusion: a 1x1 convolution over the logits of `members`, one learned weight each, initialised as their mean."""
 
     def __init__(self, members: int):
         super().__init__(members, 1, 1)
@@ -28,12 +28,18 @@ class Fusion(nn.Conv2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, *logits: Tensor) -> Tensor:
-        """Logits (B, 1, H, W) from each member's."""
+        """Logits (B, 1, H, W) from those of each member, of the same shape."""
         return super().forward(torch.cat(logits, dim=1))
 
 
 class HybridEnsemble(Segmenter):
-    """A segmenter `vlsm` whose frozen encoders serve all parts: they run once an image and once a prompt."""
+    """A vision-language segmenter `vlsm` and a second branch on its encoders' features, whose logits `fuse` combines.
+
+    The frozen encoders run once per image and once per prompt, for both branches. A subclass adds the parts of the second
+    branch and defines `second_branch`.
+    """
+
+    fuse: Fusion
 
     def __init__(self, vlsm: BiomedCLIPSeg | CLIPSeg):
         super().__init__()
@@ -41,72 +47,86 @@ class HybridEnsemble(Segmenter):
         self.vision_dim, self.text_dim = vlsm.decoder.reduces[0].in_features, vlsm.decoder.film_mul.in_features
 
     def encoders(self) -> tuple[nn.Module, ...]:
-        """The segmenter's."""
         return self.vlsm.encoders()
 
     def feature_source(self) -> Segmenter:
-        """The segmenter."""
         return self.vlsm
 
     def encoding(self) -> dict:
-        """The segmenter's taps, size and statistics."""
         return self.vlsm.encoding()
 
     def encode_images(self, images: Tensor) -> Features:
-        """The segmenter's hidden states (B, 1 + tokens, D), one a tap."""
         return self.vlsm.encode_images(images)
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """The segmenter's embeddings (B, D)."""
         return self.vlsm.encode_text(prompts)
 
+    def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
+        vlsm = self.vlsm.decode(features, text, images, size)
+        return self.fuse(vlsm, self.second_branch(vlsm, features, text, images, size))
 
-class EnsembleAWithoutCNN(HybridEnsemble):
-    """The control for ensemble A: the same network without the CNN, so BiomedCLIPSeg fused with a mask head on the adapter.
+    def second_branch(
+        self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Logits (B, 1, *size) that are fused with those of the vision-language branch, `vlsm` (B, 1, *size)."""
+        raise NotImplementedError
 
-    `weights`, `mlp_dim` and `train` are BiomedCLIPSeg's; `width` multiplies the channels of the adapter.
-    """
+
+class _WithMaskHead(HybridEnsemble):
+    """What ensemble A and its ablation share: BiomedCLIPSeg, the adapter, and the mask head on the adapter's map."""
+
+    name: str
 
     def __init__(
         self, weights: str | Path = BIOMEDCLIP_WEIGHTS, mlp_dim: int = 2048, width: float = 1.0, train: str = "decoder"
     ):
         super().__init__(BiomedCLIPSeg(weights, mlp_dim=mlp_dim, train=train))
-        name = self.vlsm.config["weights"]
-        self.config = {"name": "ensemble_a_no_cnn", "weights": name, "mlp_dim": mlp_dim, "width": width, "train": train}
+        source = self.vlsm.config["weights"]
+        self.config = {"name": self.name, "weights": source, "mlp_dim": mlp_dim, "width": width, "train": train}
         channels = adapter_channels(width)
         self.adapter = Adapter(self.vision_dim, self.text_dim, channels)
         self.head = MaskHead(channels, self.vlsm.clip.visual.trunk.patch_embed.patch_size[0])
         self.fuse = Fusion(2)
 
-    def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B, 1, *size); the pixels are not looked at."""
-        head = resize(self.head(self.adapter(features, text)), size)
-        return self.fuse(self.vlsm.decode(features, text, images, size), head)
+
+class EnsembleAWithoutCNN(_WithMaskHead):
+    """The ablation of ensemble A: the same network without the CNN, so BiomedCLIPSeg fused with the mask head.
+
+    `weights`, `mlp_dim` and `train` are BiomedCLIPSeg's; `width` multiplies the channels of the adapter.
+    """
+
+    name = "ensemble_a_no_cnn"
+
+    def second_branch(
+        self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        return resize(self.head(self.adapter(features, text)), size)
 
 
-class EnsembleA(EnsembleAWithoutCNN):
-    """BiomedCLIPSeg and UNet-D, with a mask head on the adapter as a third voice (the authors call it BiomedCLIPSeg-A).
+class EnsembleA(_WithMaskHead):
+    """BiomedCLIPSeg and UNet-D, with the mask head as a third branch (BiomedCLIPSeg-A in the paper).
 
     `weights`, `mlp_dim` and `train` are BiomedCLIPSeg's; `width` multiplies the channels of UNet-D and of the adapter.
     """
+
+    name = "ensemble_a"
 
     def __init__(
         self, weights: str | Path = BIOMEDCLIP_WEIGHTS, mlp_dim: int = 2048, width: float = 1.0, train: str = "decoder"
     ):
         super().__init__(weights, mlp_dim, width, train)
-        self.config["name"] = "ensemble_a"
         self.cnn = ConditionedUNetD(adapter_channels(width), width)
         self.fuse_cnn = Fusion(2)
 
-    def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B, 1, *size) from hidden states, text embeddings and the pixels (B, 3, H, W) in [0, 1] of the same view."""
+    def second_branch(
+        self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]
+    ) -> Tensor:
         maps = self.adapter(features, text)
-        cnn = self.fuse_cnn(resize(self.head(maps), size), resize(self.cnn.draw(images, maps), size))
-        return self.fuse(self.vlsm.decode(features, text, images, size), cnn)
+        return self.fuse_cnn(resize(self.head(maps), size), resize(self.cnn.logits(images, maps), size))
 
 
 class EnsembleB(HybridEnsemble):
-    """CLIPSeg and UNet-D, joined by an adapter of transformer layers over all tapped states ("CLIPSeg-B").
+    """CLIPSeg and UNet-D, joined by an adapter of transformer layers over all tapped states (CLIPSeg-B in the paper).
 
     `weights`, `image_size` and `train` are CLIPSeg's; `width` multiplies the channels of UNet-D and of the adapter.
     """
@@ -125,15 +145,15 @@ class EnsembleB(HybridEnsemble):
         self.cnn = ConditionedUNetD(channels, width)
         self.fuse_cnn, self.fuse = Fusion(2), Fusion(2)
 
-    def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B, 1, *size) from hidden states, text embeddings and the pixels (B, 3, H, W) in [0, 1] of the same view."""
-        vlsm = self.vlsm.decode(features, text, images, size)
-        cnn = resize(self.cnn.draw(images, self.adapter(features, text)), size)
-        return self.fuse(vlsm, self.fuse_cnn(vlsm, cnn))
+    def second_branch(
+        self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        cnn = resize(self.cnn.logits(images, self.adapter(features, text)), size)
+        return self.fuse_cnn(vlsm, cnn)
 
 
 class EnsembleC(Segmenter):
-    """A and B side by side, their logits fused once more. Each keeps its own encoders, tokenizer, size and CNN.
+    """A and B, whose logits are fused once more. Each has its own encoders, tokenizer, image size and CNN.
 
     `weights` and `clipseg_weights`: of BiomedCLIP (A) and of CLIPSeg (B); the other options are theirs.
     """
@@ -153,29 +173,27 @@ class EnsembleC(Segmenter):
         self.config = self.a.config | {"name": "ensemble_c", "clipseg_weights": self.b.config["weights"]}
 
     def encoders(self) -> tuple[nn.Module, ...]:
-        """BiomedCLIP and CLIP."""
         return self.a.encoders() + self.b.encoders()
 
     def encoding(self) -> dict:
-        """A's and B's."""
         return {"a": self.a.encoding(), "b": self.b.encoding()}
 
     def encode_images(self, images: Tensor) -> Features:
-        """The hidden states of A, then those of B."""
+        """The hidden states of A, followed by those of B."""
         return self.a.encode_images(images) + self.b.encode_images(images)
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """A's embeddings and B's, side by side: (B, D + D')."""
+        """The embeddings of A and B, concatenated: (B, D + D')."""
         return torch.cat([self.a.encode_text(prompts), self.b.encode_text(prompts)], dim=1)
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B, 1, *size) from what both encoded and the pixels (B, 3, H, W) in [0, 1] of the same view."""
-        taps = len(self.a.vlsm.taps)
+        count_a = len(self.a.vlsm.taps)
+        features_a, features_b = features[:count_a], features[count_a:]
         text_a, text_b = text.split([self.a.text_dim, self.b.text_dim], dim=1)
-        logits_a = self.a.decode(features[:taps], text_a, images, size)
-        return self.fuse(logits_a, self.b.decode(features[taps:], text_b, images, size))
+        logits_a = self.a.decode(features_a, text_a, images, size)
+        return self.fuse(logits_a, self.b.decode(features_b, text_b, images, size))
 
 
 def adapter_channels(width: float) -> int:
-    """128 times `width`, rounded to a multiple of the attention's heads."""
+    """128 times `width`, rounded to a multiple of the number of attention heads."""
     return HEADS * scaled(ADAPTER_CHANNELS // HEADS, width)

@@ -1,4 +1,4 @@
-"""The one call that everything shares: `segmenter(images, prompts) -> logits`."""
+"""The interface of all members: `segmenter(images, prompts) -> logits`."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Features = tuple[Tensor, ...]  # what frozen encoders compute once; empty for a CNN
+Features = tuple[Tensor, ...]  # of the image encoder; empty for a network without a frozen part
 
 
 class Segmenter(nn.Module):
-    """A network that can predict, train and be fused; its call is composed of three parts.
+    """A network that can predict, train and be fused; its call has three parts.
 
-    `encode_images` and `encode_text` are what a frozen encoder computes once and a cache keeps; `decode` is what trains.
+    `encode_images` and `encode_text` compute what a cache can store if the encoders are frozen; `decode` is what trains.
     Resizing, normalising and tokenising belong to the member. A member defines the three parts, never the call, and
-    `config`: the JSON-able arguments from which `members.build` makes the same network again, its `name` among them.
+    `config`: the JSON-able arguments, its `name` among them, from which `factory.build` makes the same network again.
     """
 
     config: dict
-    started_from: str | None = None  # whose weights what trains began with, where `config` does not say it
+    started_from: str | None = None  # source of the initial weights of what trains, unless `config` names it
 
     def forward(
         self,
@@ -28,11 +28,11 @@ class Segmenter(nn.Module):
         features: Features | None = None,
         text: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, 1, H, W) at the images' size.
+        """Logits (B, 1, H, W) at the size of the images.
 
-        `images`: float (B, 3, H, W) in [0, 1]; `prompts`: one for all, or one an image (a CNN ignores them). `features`
-        of these images and `text` (B, D) of these prompts, where they were computed before, are not computed again.
-        Raises ValueError for images of another shape or type and for a list of prompts of another length.
+        `images`: float (B, 3, H, W) in [0, 1]; `prompts`: one for all, or one per image (a CNN ignores them). `features`
+        of these images and `text` (B, D) of these prompts are used instead of being computed again.
+        Raises ValueError for images of another shape or type, and for a list of prompts of another length.
         """
         check_images(images)
         prompts = as_prompts(prompts, len(images))
@@ -41,24 +41,24 @@ class Segmenter(nn.Module):
         return self.decode(features, text, images, images.shape[-2:])
 
     def encoders(self) -> tuple[nn.Module, ...]:
-        """The pretrained modules that `encode_images` and `encode_text` run; a CNN has none."""
+        """The pretrained modules that `encode_images` and `encode_text` run; none in a CNN."""
         return ()
 
     def feature_source(self) -> "Segmenter":
-        """The segmenter whose encoders compute the features: an ensemble around one names it, so that both share a cache."""
+        """The segmenter that computes the features: an ensemble names the one that it contains, so that both share a cache."""
         return self
 
     def encoding(self) -> dict:
-        """The JSON-able facts, besides the encoders' weights, that features follow from: taps, size, statistics."""
+        """The JSON-able settings, besides the encoders' weights, that determine the features: taps, size, statistics."""
         return {}
 
     @property
     def trains_encoders(self) -> bool:
-        """Whether any parameter of the encoders asks for a gradient."""
+        """Whether any parameter of the encoders requires a gradient."""
         return any(parameter.requires_grad for module in self.encoders() for parameter in module.parameters())
 
     def encode_images(self, images: Tensor) -> Features:
-        """What the member's image encoder says of images (B, 3, H, W)."""
+        """Features of images (B, 3, H, W) in [0, 1]: tensors whose first dimension is B, such as hidden states of taps."""
         raise NotImplementedError
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
@@ -66,8 +66,18 @@ class Segmenter(nn.Module):
         raise NotImplementedError
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B, 1, *size) from features, text embeddings and the pixels (B, 3, H, W) of the same view."""
+        """Logits (B, 1, *size) from features, text embeddings (B, D) and the images (B, 3, H, W) in [0, 1] that they are of."""
         raise NotImplementedError
+
+
+class ImageOnlySegmenter(Segmenter):
+    """A member without text input and without a frozen part, such as a CNN: only `decode` is left to define."""
+
+    def encode_images(self, images: Tensor) -> Features:
+        return ()
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        return empty_text(prompts, self)
 
 
 def check_images(images: Tensor) -> None:
@@ -77,26 +87,31 @@ def check_images(images: Tensor) -> None:
 
 
 def as_prompts(prompts: str | Sequence[str], batch: int) -> list[str]:
-    """One prompt an image. Raises ValueError when a list has another length than the batch."""
+    """One prompt per image. Raises ValueError if a list has another length than the batch."""
     if isinstance(prompts, str):
         return [prompts] * batch
     if len(prompts) != batch:
-        raise ValueError(f"{len(prompts)} prompts for {batch} images: give one for all, or one an image")
+        raise ValueError(f"{len(prompts)} prompts for {batch} images: give one for all, or one per image")
     return list(prompts)
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps or logits (B, C, h, w) at another size (height, width), by bilinear interpolation; the same ones if they have it."""
+    """Maps or logits (..., h, w), of up to four dimensions, at another size (height, width), by bilinear interpolation.
+
+    Maps that have that size are returned as they are.
+    """
     if maps.shape[-2:] == tuple(size):
         return maps
-    return functional.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+    batch = maps[(None,) * (4 - maps.ndim)]
+    resized = functional.interpolate(batch, size=tuple(size), mode="bilinear", align_corners=False)
+    return resized.view(*maps.shape[:-2], *size)
 
 
 def trainable_parameters(module: nn.Module) -> int:
-    """The number of parameters that ask for a gradient (whether one arrives is a test's business)."""
+    """The number of parameters that require a gradient."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def empty_text(prompts: Sequence[str], like: nn.Module) -> Tensor:
-    """The text embedding (B, 0) of a member that does not read, on the device of the module `like`."""
+    """The text embedding (B, 0) of a member without text input, on the device of the module `like`."""
     return torch.empty(len(prompts), 0, device=next(like.parameters()).device)

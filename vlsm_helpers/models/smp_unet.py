@@ -1,4 +1,4 @@
-"""The U-Net of segmentation_models_pytorch as a segmenter: the strong convolutional rival of the vision-language members."""
+"""The U-Net of segmentation_models_pytorch as a segmenter: the strong convolutional baseline for the vision-language members."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +18,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class SMPUNet(Segmenter):
     """A U-Net (Ronneberger et al., MICCAI 2015) around `encoder`, any name that the library knows; all of it trains.
 
-    With resnet50 it is the U-Net of MedVLSM's table, 32,521,105 parameters. `weights`: where the encoder's pretrained weights
-    come from, a folder or a hub id (see `weights.find`); without any it begins with random ones. They are no part of `config`:
-    a checkpoint holds the whole network. Raises WeightsError.
+    With resnet50 it is the U-Net of MedVLSM's table, 32,521,105 parameters. `weights`: the source of the encoder's
+    pretrained weights, a folder or a hub id (see `pretrained.find`); without it the encoder is randomly initialised. `config`
+    does not contain it, because a checkpoint stores the whole network. Raises WeightsError.
     """
 
     def __init__(self, encoder: str = "resnet50", weights: str | Path | None = None):
@@ -38,11 +38,11 @@ class SMPUNet(Segmenter):
         return ()
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings (B, 0): a CNN does not read."""
+        """Embeddings (B, 0): a CNN has no text input."""
         return empty_text(prompts, self)
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B, 1, *size) from images (B, 3, H, W) in [0, 1]; edges are repeated up to multiples of 32."""
+        """Logits (B, 1, *size) from images (B, 3, H, W) in [0, 1]; sides are padded to multiples of 32."""
         height, width = images.shape[-2:]
         pixels = (images - self.mean) / self.std
         padded = functional.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")

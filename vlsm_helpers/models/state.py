@@ -1,4 +1,4 @@
-"""What of a segmenter is frozen: given by its pretrained weights, so neither trained nor saved, but recognised again."""
+"""The frozen part of a segmenter: neither trained nor saved, but identified by a hash when a checkpoint is loaded."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,41 +10,41 @@ from vlsm_helpers.models.segmenter import Segmenter
 
 
 def frozen_state(segmenter: Segmenter) -> dict[str, Tensor]:
-    """The parameters of the encoders that ask for no gradient, by their names in the state_dict; none of a CNN."""
+    """The encoders' parameters that require no gradient, by their names in the state_dict; empty for a CNN."""
     pretrained = {id(parameter) for module in segmenter.encoders() for parameter in module.parameters()}
     state = segmenter.state_dict(keep_vars=True)
     return {name: value for name, value in state.items() if id(value) in pretrained and not value.requires_grad}
 
 
 def trainable_state_dict(segmenter: Segmenter) -> dict[str, Tensor]:
-    """The rest of its state_dict: what trains, and every buffer. A checkpoint keeps this."""
+    """The rest of its state_dict: what trains, and every buffer. A checkpoint stores this."""
     frozen = frozen_state(segmenter)
     return {name: value for name, value in segmenter.state_dict().items() if name not in frozen}
 
 
 def load_trainable_state_dict(segmenter: Segmenter, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `own_state` gave. Raises TrainingError, naming some, unless all tensors and no others are there."""
+    """Load what `trainable_state_dict` returned. Raises TrainingError, with some names, unless names and shapes are equal."""
     own = {name: tuple(value.shape) for name, value in trainable_state_dict(segmenter).items()}
     given = {name: tuple(value.shape) for name, value in tensors.items()}
     different = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
     if different:
-        shown = "; ".join(f"{name}: there {given.get(name)}, wanted {own.get(name)}" for name in different[:3])
+        shown = "; ".join(f"{name}: {given.get(name)} instead of {own.get(name)}" for name in different[:3])
         raise TrainingError(
-            f"The checkpoint is not one of this segmenter: {len(different)} tensors differ ({shown}).",
+            f"The checkpoint does not fit this segmenter: {len(different)} tensors differ ({shown}).",
             where=segmenter.config["name"],
-            hint="make the segmenter with the options of the run's settings.json.",
+            hint="build the segmenter with the options in the run's settings.json.",
         )
-    segmenter.load_state_dict(tensors, strict=False)  # names were compared above; the frozen ones are there already
+    segmenter.load_state_dict(tensors, strict=False)  # names were compared above; the frozen tensors are already loaded
 
 
 def encoder_hash(segmenter: Segmenter) -> str | None:
-    """The fingerprint of what is frozen; None where nothing is."""
+    """The fingerprint of the frozen parameters; None without any."""
     frozen = frozen_state(segmenter)
     return fingerprint(frozen) if frozen else None
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """A SHA-256 of names, types, shapes and values, wherever the tensors lie: 0.5 to 2 s a gigabyte."""
+    """SHA-256 of names, types, shapes and values, on any device: 0.5 to 2 s per gigabyte."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

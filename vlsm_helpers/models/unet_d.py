@@ -1,6 +1,6 @@
 """UNet-D, the low-complexity CNN of VLSM-Ensemble (Dietlmeier et al., MIDL 2025), as a segmenter.
 
-Wired as the authors' `modeling_UNet_D` computes it: skips are taken after pooling, so there is none at full resolution;
+It computes what the authors' `modeling_UNet_D` does: skips are taken after pooling, so there is none at full resolution;
 the two convolutions of an encoder level have no activation between them; a decoder level applies one convolution twice.
 """
 
@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlsm_helpers.models.segmenter import Features, Segmenter, empty_text, resize
+from vlsm_helpers.models.segmenter import Features, ImageOnlySegmenter, resize
 
 ENCODER_CHANNELS = (64, 128, 256, 512)
 BOTTLENECK_CHANNELS = 1240
 DECODER_CHANNELS = (546, 182, 91, 45)
 PUBLISHED_DROPOUT = 0.1
-STRIDE = 2 ** len(ENCODER_CHANNELS)  # the network halves a side four times, so it wants multiples of 16
+STRIDE = 2 ** len(ENCODER_CHANNELS)  # the network halves each side four times, so sides must be multiples of 16
 
 
-class UNetD(Segmenter):
+class UNetD(ImageOnlySegmenter):
     """UNet-D with every channel count multiplied by `width`: 11,833,593 parameters at 1, 186 thousand at 1/8.
 
-    `dropout`, the share of values dropped after each encoder level, is by default the published 0.1 at width 1 and none
-    below: a narrow network has no channels to spare.
+    `dropout`: the fraction of values dropped after each encoder level, by default the published 0.1 from width 1 on and 0
+    below, because a narrow network has few channels.
     """
 
     def __init__(self, width: float = 1.0, dropout: float | None = None):
@@ -46,25 +46,16 @@ class UNetD(Segmenter):
         )
         self.head = nn.Conv2d(decoder[-1], 1, 1)
 
-    def encode_images(self, images: Tensor) -> Features:
-        """Nothing: a CNN has no frozen part to compute once."""
-        return ()
-
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings (B, 0): a CNN does not read."""
-        return empty_text(prompts, self)
-
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B, 1, *size) from images (B, 3, H, W) in [0, 1]."""
-        return resize(self.draw(images), size)
+        return resize(self.logits(images), size)
 
-    def draw(self, images: Tensor) -> Tensor:
+    def logits(self, images: Tensor) -> Tensor:
         """Logits (B, 1, H, W) from images (B, 3, H, W) of any size."""
         maps = self.down(images)
         return self.up(maps[-1], maps, images.shape[-2:])
 
     def down(self, images: Tensor) -> list[Tensor]:
-        """The maps (B, C, H/2, W/2) ... of the four levels; edges are repeated up to multiples of 16."""
+        """The feature maps (B, C, H/2, W/2) ... of the four levels; sides are padded to multiples of 16 by repeating edges."""
         height, width = images.shape[-2:]
         maps = [functional.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")]
         for level in self.encoder:
@@ -72,7 +63,7 @@ class UNetD(Segmenter):
         return maps[1:]
 
     def up(self, deepest: Tensor, skips: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-        """Logits (B, 1, *size) from what enters the bottleneck and the maps of all levels."""
+        """Logits (B, 1, *size) from the input of the bottleneck and the feature maps of all levels."""
         maps = self.attention(self.widen(deepest))
         for level, skip in zip(self.decoder, [*skips[-2::-1], None], strict=True):
             maps = level(maps)
@@ -82,14 +73,14 @@ class UNetD(Segmenter):
 
 
 class ConditionedUNetD(UNetD):
-    """UNet-D whose bottleneck reads a map of `channels`, laid before its own: the CNN of the ensembles A, B and C."""
+    """UNet-D with a map of `channels` concatenated in front of its bottleneck's input: the CNN of the ensembles A, B and C."""
 
     def __init__(self, channels: int, width: float = 1.0, dropout: float | None = None):
         super().__init__(width, dropout)
         self.widen = nn.Conv2d(channels + self.widen.in_channels, self.widen.out_channels, 1)
 
-    def draw(self, images: Tensor, condition: Tensor) -> Tensor:
-        """Logits (B, 1, H, W) from images (B, 3, H, W) and the map (B, channels, h, w), brought to the bottleneck's size."""
+    def logits(self, images: Tensor, condition: Tensor) -> Tensor:
+        """Logits (B, 1, H, W) from images (B, 3, H, W) and a map (B, channels, h, w), resized to the bottleneck."""
         maps = self.down(images)
         condition = resize(condition, maps[-1].shape[-2:])
         return self.up(torch.cat([condition, maps[-1]], dim=1), maps, images.shape[-2:])
@@ -124,7 +115,7 @@ class DecoderLevel(nn.Module):
 
 
 class EfficientChannelAttention(nn.Module):
-    """ECA (Wang et al., CVPR 2020): each channel is scaled by what it and its neighbours' averages say.
+    """ECA (Wang et al., CVPR 2020): scales each channel by a weight in (0, 1), computed from its average and its neighbours'.
 
     The kernel grows with the number of channels, |log2(C) / 2 + 1/2| made odd: 5 for 1240.
     """
@@ -147,21 +138,10 @@ def scaled(channels: int, width: float) -> int:
 
 
 def receptive_field(levels: int = len(ENCODER_CHANNELS)) -> int:
-    """Side, in pixels of the image, of the square that a bottleneck value of UNet-D can see after `levels` levels."""
+    """Side, in pixels of the image, of UNet-D's receptive field after `levels` encoder levels."""
     field, step = 1, 1
     for _ in range(levels):
         field += 2 * 2 * step  # two 3x3 convolutions
         field += step  # the 2x2 pooling
         step *= 2
     return field
-
-
-def width_for(parameters: int) -> float:
-    """The width at which UNet-D has about so many parameters, to three digits: for a CNN as large as another network."""
-    low, high = 0.0, 8.0
-    while high - low > 5e-4:
-        middle = (low + high) / 2
-        with torch.device("meta"):
-            size = sum(parameter.numel() for parameter in UNetD(middle).parameters())
-        low, high = (middle, high) if size < parameters else (low, middle)
-    return round(high, 3)

@@ -1,11 +1,11 @@
-"""What CLIPSeg and BiomedCLIPSeg share: two encoders that know pictures and words, and a decoder that draws the mask.
+"""What CLIPSeg and BiomedCLIPSeg share: a pretrained image encoder and text encoder, and a decoder that predicts the mask.
 
-A tap is the number of a vision block, counted from 0: tap 3 is what comes out of the fourth block. It is entry 3 of timm's
-list of hidden states and entry 4 of transformers', whose list begins with the embeddings.
+A tap is the number of a vision block, counted from 0: tap 3 is the output of the fourth block. It is entry 3 of timm's list
+of hidden states and entry 4 of transformers', whose list begins with the embeddings.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,21 +17,30 @@ from vlsm_helpers.models.segmenter import Features, Segmenter, resize
 
 
 class Preprocessing(NamedTuple):
-    """How a network wants its images: square, `size` pixels a side, and normalised by the statistics of its pretraining."""
+    """The input that an image encoder was pretrained on: squares of `size` pixels, normalised by `mean` and `std` per channel."""
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
-class VisionLanguageSegmenter(Segmenter):
-    """A pretrained image-text model `clip`, and a CLIPSeg `decoder` that reads its tapped hidden states and the prompt.
+class CLIPParts(NamedTuple):
+    """A pretrained image-text model with what its inputs need."""
 
-    A subclass defines `tap` and `embed`, what its library calls the two encoders. Encoders without a trainable parameter
-    run without gradients and stay in evaluation mode: their dropout would blur what a cache keeps.
+    clip: nn.Module  # in float32
+    tokenizer: Callable
+    context_length: int  # tokens of a prompt, start and end included
+    preprocessing: Preprocessing
+
+
+class VisionLanguageSegmenter(Segmenter):
+    """A pretrained image-text model `clip`, and a CLIPSeg `decoder` of its tapped hidden states and the text embedding.
+
+    A subclass defines `tap` and `embed`, which call the two encoders of its library. Encoders without a trainable parameter
+    run without gradients and stay in evaluation mode, so that dropout does not change the features that a cache stores.
     """
 
-    taps: tuple[int, ...]  # the blocks that the decoder reads, ascending; a subclass sets them
+    taps: tuple[int, ...]  # blocks whose outputs the decoder receives, ascending; a subclass sets them
 
     def __init__(
         self, clip: nn.Module, decoder: nn.Module, tokenizer, context_length: int, preprocessing: Preprocessing
@@ -52,40 +61,37 @@ class VisionLanguageSegmenter(Segmenter):
         raise NotImplementedError
 
     def encoders(self) -> tuple[nn.Module, ...]:
-        """The image-text model."""
         return (self.clip,)
 
     def encoding(self) -> dict:
-        """Taps, size and statistics."""
         statistics = [self.mean.flatten().tolist(), self.std.flatten().tolist()]
         return {"taps": list(self.taps), "image_size": self.image_size, "statistics": statistics}
 
     def train(self, mode: bool = True) -> "VisionLanguageSegmenter":
-        """Training mode for what trains; frozen encoders stay in evaluation mode."""
+        """Set training mode, but leave frozen encoders in evaluation mode."""
         super().train(mode)
         self.clip.train(mode and self.trains_encoders)
         return self
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] of any size, as the encoder wants them: (B, 3, image_size, image_size), normalised."""
+        """Images (B, 3, H, W) in [0, 1] of any size, resized and normalised: (B, 3, image_size, image_size)."""
         size = (self.image_size, self.image_size)
         if images.shape[-2:] != size:
             images = functional.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
         return (images - self.mean) / self.std
 
     def hidden_states(self, images: Tensor, taps: Sequence[int]) -> Features:
-        """Hidden states (B, 1 + tokens, D), one a tap, of images (B, 3, H, W) in [0, 1]."""
+        """Hidden states (B, 1 + tokens, D), one per tap, of images (B, 3, H, W) in [0, 1]."""
         with self._encoder_gradients():
             return self.tap(self.preprocess(images), taps)
 
     def encode_images(self, images: Tensor) -> Features:
-        """The hidden states (B, 1 + tokens, D) that the decoder reads, the class token first."""
         return self.hidden_states(images, self.taps)
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Embeddings (B, D), not L2-normalised; each distinct prompt is embedded once.
 
-        Warns, saying how many tokens are lost, where a prompt is longer than the context.
+        Warns of a prompt that is longer than the context, with the number of tokens that are cut off.
         """
         distinct = list(dict.fromkeys(prompts))
         self._warn_of_cuts(distinct)
@@ -97,7 +103,6 @@ class VisionLanguageSegmenter(Segmenter):
         return embeddings[[distinct.index(prompt) for prompt in prompts]]
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (B, 1, *size) from hidden states and text embeddings (B, D); the pixels are not looked at."""
         return resize(self.decoder(features, text).logits.unsqueeze(1), size)
 
     def _encoder_gradients(self) -> torch.set_grad_enabled:
@@ -109,8 +114,8 @@ class VisionLanguageSegmenter(Segmenter):
             if len(ids) > self.context_length:
                 cut = len(ids) - self.context_length
                 warnings.warn(
-                    f"A prompt has {len(ids)} tokens, and {self.context_length} fit, the marks of beginning and end "
-                    f"among them: its last {cut} are cut off. It begins {prompt[:40]!r}.",
+                    f"Prompt truncated from {len(ids)} to {self.context_length} tokens (start and end token included): "
+                    f"its last {cut} are cut off. It begins {prompt[:40]!r}.",
                     stacklevel=3,
                 )
 
@@ -118,11 +123,11 @@ class VisionLanguageSegmenter(Segmenter):
 def average_prompts(segmenter: Segmenter, prompts: str | Sequence[str]) -> Tensor:
     """Prompt ensembling: the mean (1, D) of several prompts' embeddings, for `decode` in place of one prompt's.
 
-    Raises ValueError for no prompt at all.
+    Raises ValueError for an empty list.
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not prompts:
-        raise ValueError("there are no prompts to average: give one at least, the empty one if need be")
+        raise ValueError("there are no prompts to average: give at least one; the empty prompt will do")
     return segmenter.encode_text(prompts).mean(dim=0, keepdim=True)
 
 

@@ -1,6 +1,7 @@
 """Line plots: any quantity over another, training histories, learning curves, scores in and out of domain."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +16,7 @@ Line = tuple[Sequence[float], Sequence[float]]  # x and y
 
 def draw_curves(axes: plt.Axes, lines: Mapping[str, Line], mark_best: bool = False) -> None:
     """Draw one line per name, each in a colour of its own; `mark_best` puts a dot on its largest value."""
-    for colour, (name, (x, y)) in zip(COLOURS, lines.items(), strict=False):
+    for colour, (name, (x, y)) in zip(cycle(COLOURS), lines.items(), strict=False):
         axes.plot(x, y, color=colour, label=name)
         if mark_best:
             best = int(np.argmax(y))
@@ -94,7 +95,7 @@ def learning_curves(table: pd.DataFrame) -> Figure:
     figure, grid = plt.subplots(1, len(datasets), figsize=(3.9 * len(datasets), 2.9), squeeze=False, sharey=True)
     for axes, dataset in zip(grid.flat, datasets, strict=True):
         part = table[table["dataset"] == dataset]
-        for colour, (model, rows) in zip(COLOURS, part.groupby("model", sort=False), strict=False):
+        for colour, (model, rows) in zip(cycle(COLOURS), part.groupby("model", sort=False), strict=False):
             axes.fill_between(rows["images"], rows["low"], rows["high"], color=colour, alpha=0.12, linewidth=0)
             axes.plot(rows["images"], rows["value"], "o-", color=colour, label=model, markersize=4)
         counts = sorted(part["images"].unique())

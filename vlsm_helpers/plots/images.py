@@ -1,6 +1,7 @@
 """Images in rows and grids: with outlines of masks, with probability maps, cut into patches."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -154,7 +155,7 @@ def receptive_fields(image: np.ndarray, sides: Mapping[str, int]) -> Figure:
     figure, axes = plt.subplots(figsize=(3.6, 3.6))
     axes.imshow(image)
     row, column = image.shape[0] / 2, image.shape[1] / 2
-    for colour, (name, side) in zip(COLOURS, sides.items(), strict=False):
+    for colour, (name, side) in zip(cycle(COLOURS), sides.items(), strict=False):
         corner = (column - side / 2, row - side / 2)
         axes.add_patch(plt.Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=2, label=name))
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)

@@ -1,6 +1,7 @@
 """Scores and differences with their intervals, scores of single images, and whether probabilities can be trusted."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,19 +35,13 @@ def difference_forest(
     `label`: the column that names the lines. `colour`: a column whose values share a line, each in its colour. `panel`: a
     column whose values get a panel each. A filled dot: the interval excludes 0.
     """
-    names = list(dict.fromkeys(table[colour])) if colour else [None]
-    colours = dict(zip(names, COLOURS, strict=False))
+    names = table[colour].unique() if colour else [None]
+    colours = dict(zip(names, cycle(COLOURS), strict=False))
     parts = [part for _, part in table.groupby(panel, sort=False)] if panel else [table]
     heights = [_height(part, label) for part in parts]
-    figure, grid = plt.subplots(
-        len(parts),
-        1,
-        figsize=(7.5, 0.8 + sum(heights) + 0.3 * len(parts)),
-        height_ratios=heights,
-        sharex=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (7.5, 0.8 + sum(heights) + 0.3 * len(parts))
+    options = {"sharex": True, "squeeze": False, "layout": "constrained"}
+    figure, grid = plt.subplots(len(parts), 1, figsize=size, height_ratios=heights, **options)
     for axes, part in zip(grid.flat, parts, strict=True):
         _draw_differences(axes, part, label, colour, colours)
         if panel:
@@ -67,7 +62,7 @@ def _draw_differences(
     axes: plt.Axes, part: pd.DataFrame, label: str, colour: str | None, colours: Mapping[str | None, str]
 ) -> None:
     axes.axvline(0, color="0.6", linewidth=1)
-    lines = list(dict.fromkeys(part[label]))
+    lines = part[label].unique()
     for position, name in enumerate(lines):
         if position % 2:
             axes.axhspan(position - 0.5, position + 0.5, color="0.95", zorder=0)

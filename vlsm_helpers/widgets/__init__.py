@@ -1,4 +1,4 @@
-"""Explorers: a model that computes and knows no widget, and a view that only draws it, in core ipywidgets 7.7 and 8."""
+"""Explorers: each has a model that computes, and a view in core ipywidgets (7.7 and 8) that displays its results."""
 
 from vlsm_helpers.widgets.fusion import FusionExplorer
 from vlsm_helpers.widgets.prompt import PromptExplorer, PromptModel

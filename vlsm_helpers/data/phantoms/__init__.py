@@ -1,4 +1,4 @@
-"""Phantoms: procedural pictures that look like a modality, drawn from a seed. Not real patients.
+"""Phantoms: procedural images that imitate a modality, generated from a seed. Not real patients.
 
 `render` draws one, `seeds` says which seeds a split takes, `ensure` lays a dataset out on disk. A module a modality.
 """

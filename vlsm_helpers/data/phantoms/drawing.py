@@ -1,6 +1,6 @@
-"""What the four modalities draw with: random streams, smooth noise, blobs, strokes, shading and the difficulty table.
+"""Drawing tools of all four modalities: random streams, smooth noise, blobs, strokes, shading and the difficulty table.
 
-Lengths are in half-widths of the picture: x and y run from -1 (left, top) to 1, so a scene looks the same at any size.
+Lengths are in half-widths of the image: x and y run from -1 (left, top) to 1, so a scene looks the same at any size.
 Fields are float64 (size, size). Only `random` and `uniform` are drawn from the generators, whose streams NumPy has
 kept since 1.17; what differs between machines in the last bit of a sine is lost in rounding to 8 bits.
 """
@@ -19,14 +19,14 @@ NOISE_GAIN = 3.6  # brings spline noise over uniform lattice values to a standar
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How hard a picture is made; every modality reads the same six numbers in its own terms."""
+    """The difficulty of an image; every modality interprets the same six numbers in its own terms."""
 
-    contrast: float  # of the target against what is around it, 1 = plain to see
-    lookalikes: int  # at most so many things that resemble the target and are not in the mask
-    cast: float  # strength of the colour cast, or of the exposure's change
-    haze: float  # at most so much of the picture is veiled
-    blur: float  # at most, half-widths
-    jitter: float  # SD of the annotator's hand on the outline, half-widths
+    contrast: float  # of the target against its surroundings, 1 = clearly visible
+    lookalikes: int  # maximum number of distractors that resemble the target
+    cast: float  # strength of the colour cast, or of the change of exposure
+    haze: float  # maximum veil
+    blur: float  # maximum, in half-widths
+    jitter: float  # SD of the annotator's outline, in half-widths
 
 
 DIFFICULTIES = {
@@ -38,21 +38,21 @@ DIFFICULTIES = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A modality's picture before it is rounded: RGB float (size, size, 3), about 0 to 1; mask bool (size, size)."""
+    """A modality's image before rounding: RGB float (size, size, 3), about 0 to 1; mask bool (size, size)."""
 
     image: np.ndarray
     mask: np.ndarray
-    noun: str  # what a prompt calls the target
+    noun: str  # the word for the target in prompts
     kind: str
 
 
 def streams(name: str, seed: int) -> Stream:
-    """One random generator for each part of a picture, so that a part can change without moving the others."""
+    """One random generator per part of an image, so that a change in one part leaves the others as they are."""
     return lambda part: np.random.Generator(np.random.Philox(key=[zlib.crc32(f"{name}/{part}".encode()), seed]))
 
 
 def pick(rng: np.random.Generator, options: Sequence):
-    """One of `options`, all as likely."""
+    """One of `options`, with equal probability."""
     return options[int(rng.random() * len(options))]
 
 
@@ -63,7 +63,7 @@ def chance(rng: np.random.Generator, probability: float) -> bool:
 
 @lru_cache(maxsize=8)
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """y and x of the pixels' centres, each (size, size), from -1 to 1; read-only, for they are shared."""
+    """y and x of the pixels' centres, each (size, size), from -1 to 1; read-only, because they are shared."""
     axis = (np.arange(size) + 0.5) * 2 / size - 1
     y, x = np.meshgrid(axis, axis, indexing="ij")
     y.flags.writeable = x.flags.writeable = False
@@ -81,7 +81,7 @@ def _spline(size: int, cells: int) -> np.ndarray:
 
 
 def noise(rng: np.random.Generator, size: int, rows: int, columns: int | None = None) -> np.ndarray:
-    """A smooth random field, mean 0, SD about 1, with `rows` x `columns` (default: `rows`) bumps across the picture."""
+    """A smooth random field, mean 0, SD about 1, with `rows` x `columns` (default: `rows`) bumps across the image."""
     columns = columns or rows
     lattice = rng.uniform(-1, 1, (rows + 3, columns + 3))
     return _spline(size, rows) @ lattice @ _spline(size, columns).T * NOISE_GAIN
@@ -94,7 +94,7 @@ def fractal(rng: np.random.Generator, size: int, cells: int, octaves: int = 3) -
 
 
 def wander(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """A smooth random curve (size,), mean 0, SD about 1: how a line that crosses the picture strays."""
+    """A smooth random curve (size,), mean 0, SD about 1: the deviation of a line that crosses the image."""
     return _spline(size, cells) @ rng.uniform(-1, 1, cells + 3) * np.sqrt(NOISE_GAIN * 1.75)
 
 
@@ -105,13 +105,13 @@ def ridges(field: np.ndarray, width: float) -> np.ndarray:
 
 
 def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
-    """0 below `low`, 1 above `high`, an S between them (and the other way round where low > high)."""
+    """Smooth step: 0 below `low`, 1 above `high` (reversed if low > high)."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def lobes(rng: np.random.Generator, amount: float, orders: Sequence[int]) -> list[tuple[int, float, float]]:
-    """Waves (order, amplitude, phase) that make an outline uneven by about `amount` of its radius."""
+    """Waves (order, amplitude, phase) that deform an outline by about `amount` of its radius."""
     return [(k, amount * rng.uniform(0.3, 1.0) * orders[0] / k, rng.uniform(0, 2 * np.pi)) for k in orders]
 
 
@@ -132,7 +132,7 @@ def blob(at, centre, radii, angle: float = 0.0, waves: Sequence[tuple[int, float
 
 
 def stroke(at, start, end, bend: float = 0.0) -> np.ndarray:
-    """Distance of the points `at` (y, x) to an arc from `start` to `end` whose middle strays sideways by `bend`."""
+    """Distance of the points `at` (y, x) to an arc from `start` to `end` whose middle deviates sideways by `bend`."""
     y, x = at
     ey, ex = end[0] - start[0], end[1] - start[1]
     length = np.hypot(ey, ex)
@@ -145,7 +145,7 @@ def stroke(at, start, end, bend: float = 0.0) -> np.ndarray:
 
 
 def shade(height: np.ndarray, light: tuple[float, float]) -> np.ndarray:
-    """Brightness of a surface of this height (half-widths), 1 where it is flat: the one shading law for all lumps.
+    """Brightness of a surface of this height (half-widths), 1 where it is flat: the shading of all bumps.
 
     The lamp is at the camera, shifted towards `light` (y, x): slopes that face it are brighter, steep rims darker.
     """
@@ -160,11 +160,11 @@ def blur(field: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def mix(image: np.ndarray, colour, amount: np.ndarray | float) -> np.ndarray:
-    """`image` (size, size, 3) with `amount` (a field or a number, 0 to 1) of `colour` laid over it."""
+    """`image` (size, size, 3) blended with `amount` (a field or a number, 0 to 1) of `colour`."""
     amount = np.asarray(amount)[..., None]
     return image * (1 - amount) + np.asarray(colour) * amount
 
 
 def annotate(rng: np.random.Generator, depth: np.ndarray, radius: float, jitter: float) -> np.ndarray:
-    """The mask an annotator draws, bool: the outline of `blob`'s depth, `radius` large, `jitter` off (half-widths)."""
+    """The mask an annotator draws, bool: the outline of `blob` with `radius`, inaccurate by `jitter` (half-widths)."""
     return depth * radius + jitter * noise(rng, len(depth), 12) > 0

@@ -1,4 +1,4 @@
-"""Colonoscopy: a lit tube of mucosa with folds and vessels, one or two shaded polyps, and lumps that are none."""
+"""Colonoscopy: a lit tube of mucosa with folds and vessels, one or two shaded polyps, and distractors."""
 
 from dataclasses import dataclass, replace
 
@@ -26,32 +26,32 @@ from vlsm_helpers.data.phantoms.drawing import (
 )
 
 MUCOSA = [(0.80, 0.28, 0.20), (0.84, 0.33, 0.28), (0.78, 0.29, 0.13), (0.76, 0.36, 0.18), (0.76, 0.22, 0.17)]
-BLOOD = np.array([0.75, 0.30, 0.32])  # what a vessel leaves of the light in each channel
+BLOOD = np.array([0.75, 0.30, 0.32])  # fraction of the light that a vessel transmits, per channel
 STOOL = [(0.72, 0.42, 0.10), (0.52, 0.32, 0.10), (0.60, 0.30, 0.10)]
-LAMP = 0.35  # how far the lamp stands beside the lens
+LAMP = 0.35  # distance of the lamp from the lens
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What the lamp shines on: colour (size, size, 3), light that falls on it, height of its lumps (half-widths)."""
+    """The lit surface: colour (size, size, 3), light that falls on it, height of its bumps (half-widths)."""
 
     albedo: np.ndarray
     light: np.ndarray
     height: np.ndarray
-    lamp: np.ndarray  # where the lamp stands beside the lens, (y, x)
+    lamp: np.ndarray  # position of the lamp relative to the lens, (y, x)
 
     @property
     def size(self) -> int:
-        """Pixels a side."""
+        """Side in pixels."""
         return len(self.light)
 
     def seen(self) -> np.ndarray:
-        """The picture of it, float (size, size, 3): a sensor's response bends where it gets bright."""
+        """Its image, float (size, size, 3): a sensor's response saturates."""
         return 1 - np.exp(-1.9 * self.albedo * (self.light * shade(self.height, self.lamp) ** 0.8)[..., None])
 
 
 def draw(stream: Stream, size: int, level: Difficulty) -> Drawing:
-    """One colonoscopy picture; the mask shows the polyps. Kinds: sessile, flat, pedunculated."""
+    """One colonoscopy image; the mask shows the polyps. Kinds: sessile, flat, pedunculated."""
     black, inside = _frame(stream("frame"), size)
     surface = _wall(stream, size)
     kind = pick(stream("kind"), ("sessile", "sessile", "sessile", "flat", "pedunculated"))
@@ -66,7 +66,7 @@ def draw(stream: Stream, size: int, level: Difficulty) -> Drawing:
 
 
 def _polyps(stream: Stream, surface: Surface, kind: str, inside: np.ndarray, level: Difficulty):
-    """The wall with one polyp, sometimes two, and the mask that an annotator drew of them, bool (size, size)."""
+    """The wall with one polyp, sometimes two, and the mask that an annotator would draw, bool (size, size)."""
     depths, mask = [], np.zeros_like(inside)
     steep = (0.25 if kind == "flat" else 0.6) * (0.5 + level.contrast / 2)
     for number in range(1 + chance(stream("number"), 0.15)):
@@ -89,7 +89,7 @@ def _wall(stream: Stream, size: int) -> Surface:
     squash = rng.uniform(0.8, 1.25)
     dy, dx = (y - lumen[0]) * squash, (x - lumen[1]) / squash
     reach = np.hypot(dy, dx) * (1 + 0.10 * noise(rng, size, 3)) + 0.02
-    # Seen along the tube a fold is a ring: dark just behind its crest, bright on its face, fading outwards.
+    # Along the tube a fold appears as a ring: dark just behind its crest, bright on its face, fading outwards.
     phase = np.log(reach) * rng.uniform(1.2, 2.4) + 0.14 * noise(rng, size, 4) + rng.uniform(0, 1)
     phase += 0.12 * np.cos(3 * np.arctan2(dy, dx) + rng.uniform(0, 2 * np.pi))
     step = phase - np.floor(phase)
@@ -107,14 +107,14 @@ def _wall(stream: Stream, size: int) -> Surface:
 
 
 def _vessels(rng: np.random.Generator, size: int) -> np.ndarray:
-    """How much blood lies over each pixel: a few wide branches and many thin ones, in patches."""
+    """The amount of blood at each pixel: a few wide branches and many thin ones, in patches."""
     wide = ridges(fractal(rng, size, 4, 2), 0.014) * smoothstep(-0.2, 1.0, noise(rng, size, 3))
     thin = ridges(fractal(rng, size, 8, 2), 0.009) * smoothstep(-0.2, 1.0, noise(rng, size, 4))
     return rng.uniform(0.05, 0.55) * (0.5 * wide + 0.5 * thin)
 
 
 def _polyp(rng, kind: str, inside: np.ndarray, others: list[np.ndarray]) -> tuple[np.ndarray, float]:
-    """Depth inside a polyp, 1 at its centre, and its radius; a second one is smaller and keeps away from the first."""
+    """Depth inside a polyp, 1 at its centre, and its radius; a second one is smaller and at a distance from the first."""
     size = len(inside)
     radius = rng.uniform(0.14, 0.42) * (0.6 if others else 1.0)
     for _ in range(20):
@@ -136,7 +136,7 @@ def _polyp(rng, kind: str, inside: np.ndarray, others: list[np.ndarray]) -> tupl
 
 
 def _raise(rng: np.random.Generator, surface: Surface, depth: np.ndarray, radius: float, height: float) -> Surface:
-    """A rounded lump on the wall: even light on top, a dark crease around it, a shadow on the side away from the lamp."""
+    """A rounded bump on the wall: even light on top, a dark crease around it, a shadow on the side away from the lamp."""
     shift = -surface.lamp * radius * rng.uniform(0.5, 0.9) * surface.size / 2 / LAMP
     shadow = smoothstep(-0.15, 0.3, ndimage.shift(depth, shift, order=1, mode="nearest"))
     crease = np.exp(-((np.clip(-depth, 0, None) / 0.10) ** 2))
@@ -161,7 +161,7 @@ def _polyp_skin(rng: np.random.Generator, albedo: np.ndarray, depth: np.ndarray,
 
 
 def _lookalikes(rng: np.random.Generator, surface: Surface, mask: np.ndarray, most: int) -> Surface:
-    """Lumps under the same light that are no polyps: thin folds of the wall, and bumps of residue."""
+    """Distractors under the same light: thin folds of the wall, and bumps of residue."""
     at = grid(surface.size)
     for _ in range(int(rng.random() * (most + 1))):
         centre, bearing, radius = rng.uniform(-0.75, 0.75, 2), rng.uniform(0, np.pi), rng.uniform(0.10, 0.18)
@@ -182,14 +182,14 @@ def _lookalikes(rng: np.random.Generator, surface: Surface, mask: np.ndarray, mo
 
 
 def _residue(rng: np.random.Generator, surface: Surface) -> Surface:
-    """Sometimes a thin film of yellow or brown residue, where the bowel was not washed clean."""
+    """Sometimes a thin film of yellow or brown residue, where the bowel was not cleaned."""
     where = noise(rng, surface.size, 4) + 0.5 * noise(rng, surface.size, 14)
     amount = rng.uniform(0.3, 0.8) * chance(rng, 0.3)
     return replace(surface, albedo=mix(surface.albedo, pick(rng, STOOL), amount * smoothstep(1.3, 2.0, where)))
 
 
 def _glints(rng: np.random.Generator, surface: Surface) -> np.ndarray:
-    """Wet tissue mirrors the lamp: clusters of small streaks where it is lit, and spots on top of lumps."""
+    """Wet tissue mirrors the lamp: clusters of small streaks where it is lit, and spots on top of bumps."""
     size = surface.size
     wet = smoothstep(0.3, 1.4, noise(rng, size, 4)) * smoothstep(0.4, 0.8, surface.light)
     streaks = smoothstep(1.5, 2.3, noise(rng, size, 30, 18) + 0.5 * noise(rng, size, 44)) * wet
@@ -212,7 +212,7 @@ def _bubbles(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _instrument(rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rarely a catheter that comes in from the border; also what it hides, bool (size, size)."""
+    """Rarely a catheter that comes in from the border; also the pixels that it hides, bool (size, size)."""
     size = len(image)
     bearing, bend = rng.uniform(0, 2 * np.pi), rng.uniform(-0.15, 0.15)
     tip, width = rng.uniform(-0.4, 0.4, 2), rng.uniform(0.05, 0.09)
@@ -229,7 +229,7 @@ def _camera(rng: np.random.Generator, image: np.ndarray, level: Difficulty) -> n
     size = len(image)
     gain = 1 + level.cast * rng.uniform(-1, 1, 3)
     haze, spread, narrow = rng.uniform(0, level.haze), rng.uniform(0.2, 1) * level.blur, rng.random()
-    if narrow < 0.6 * level.cast:  # about 6 % of the medium pictures
+    if narrow < 0.6 * level.cast:  # about 6 % of the medium images
         red, green, blue = np.moveaxis(image, -1, 0)
         image = np.stack([0.35 * red + 0.45 * green, 0.25 * red + 0.85 * green, 0.3 * red + 0.8 * blue], -1)
     veil = mix(image * gain, (0.72, 0.55, 0.5), haze * smoothstep(-1.5, 1.5, noise(rng, size, 2)))
@@ -237,7 +237,7 @@ def _camera(rng: np.random.Generator, image: np.ndarray, level: Difficulty) -> n
 
 
 def _frame(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The black surround of a scope's picture: its colour, and 1 inside of cut corners, a disc, or everywhere."""
+    """The black surround of an endoscope's image: its colour, and 1 inside of cut corners, a disc, or everywhere."""
     y, x = grid(size)
     shape, width, height = rng.random(), rng.uniform(0.9, 1.0), rng.uniform(0.95, 1.0)
     corner, disc = rng.uniform(1.5, 1.75), rng.uniform(1.0, 1.12)

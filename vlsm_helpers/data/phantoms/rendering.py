@@ -9,10 +9,10 @@ from vlsm_helpers.data.phantoms import endoscopy, skin, ultrasound, xray
 from vlsm_helpers.data.phantoms.drawing import DIFFICULTIES, streams
 from vlsm_helpers.errors import DataError
 
-GENERATOR_VERSION = 2  # raise it with every change that moves a pixel: datasets on disk are then drawn again
+GENERATOR_VERSION = 2  # increase it with every change of a pixel: datasets on disk are then generated again
 
 FIRST_SEEDS = {"train": 10_000, "val": 20_000, "test": 30_000}
-PRETRAINING_SEEDS = range(1_000_000, 2_000_000)  # no split ever takes these: free for pretraining other models
+PRETRAINING_SEEDS = range(1_000_000, 2_000_000)  # in no split: for pretraining other models
 
 _MODALITIES = {
     "phantom_endoscopy": endoscopy.draw,
@@ -24,17 +24,17 @@ _MODALITIES = {
 
 @dataclass(frozen=True)
 class Phantom:
-    """A picture and its truth: image uint8 (size, size, 3), mask bool (size, size), empty for the kind `normal`."""
+    """An image and its ground truth: image uint8 (size, size, 3), mask bool (size, size), empty for the kind `normal`."""
 
     image: np.ndarray
     mask: np.ndarray
-    noun: str  # what a prompt calls the target: polyp, tumor, skin lesion; on X-rays the finding's name
+    noun: str  # the word for the target in prompts: polyp, tumor, skin lesion; on X-rays the finding's name
     kind: str  # sessile, flat, pedunculated; benign, malignant, normal; even, variegated, faint; or the finding
     difficulty: str
 
 
 def render(name: str, seed: int, difficulty: str = "medium", size: int = 128) -> Phantom:
-    """The phantom `seed` of the dataset `name`, `size` pixels a side; the same picture on every machine.
+    """The phantom `seed` of the dataset `name`, `size` pixels per side; the same image on every machine.
 
     A harder picture of the same seed shows the same scene; a larger one shows it with finer detail, not another one.
     Raises DataError for a name that is no phantom dataset, an unknown difficulty, a negative seed or a size below 32.
@@ -51,7 +51,7 @@ def render(name: str, seed: int, difficulty: str = "medium", size: int = 128) ->
 
 
 def seeds(name: str, split: str, draw: int = 0) -> range:
-    """The seeds of a split (train, val or test), as many as the dataset's card says; splits never share one.
+    """The seeds of a split (train, val or test), as many as the dataset's registry entry says; splits share no seed.
 
     Another `draw`, 0 to 9, has other seeds for train and val, and the same for test: how much a score hangs on the images
     that were trained on. Raises DataError for an unknown dataset or split and for a draw there is not.

@@ -22,14 +22,14 @@ from vlsm_helpers.data.phantoms.drawing import (
 )
 
 BARE = np.array([0.97, 0.84, 0.76])  # skin without pigment or blood
-MELANIN = np.array([0.42, 0.72, 1.05])  # what a unit of pigment takes of the light, as an exponent, in each channel
+MELANIN = np.array([0.42, 0.72, 1.05])  # absorption of a unit of pigment per channel, as an exponent
 HAEMOGLOBIN = np.array([0.10, 0.62, 0.55])
-BLUE_GREY = np.array([0.50, 0.56, 0.66])  # pigment that lies deep
+BLUE_GREY = np.array([0.50, 0.56, 0.66])  # deep pigment
 STICKERS = [(0.85, 0.75, 0.15), (0.15, 0.45, 0.30), (0.75, 0.20, 0.15), (0.20, 0.35, 0.65)]
 
 
 def draw(stream: Stream, size: int, level: Difficulty) -> Drawing:
-    """One dermoscopic picture; the mask shows the lesion. Kinds: even, variegated, faint.
+    """One dermoscopic image; the mask shows the lesion. Kinds: even, variegated, faint.
 
     Colour comes from how much melanin and blood lie over each pixel (Beer-Lambert), so a lesion is darker than its
     surroundings on every skin tone.
@@ -40,7 +40,9 @@ def draw(stream: Stream, size: int, level: Difficulty) -> Drawing:
     depth, radius = _outline(rng, size, kind)
     mask = annotate(rng, depth, radius, level.jitter)
     pigment, flush, deep = _lesion(rng, depth, kind, level.contrast)
-    pigment = pigment * (0.8 + 0.25 * tone.mean())  # a tan on dark skin is hardly seen: its lesions are darker
+    pigment = pigment * (
+        0.8 + 0.25 * tone.mean()
+    )  # light pigment is hardly visible on dark skin: its lesions are darker
     others = _freckles(stream("freckles"), size, level.lookalikes, mask)
     blood = blood + flush + _redness(stream("redness"), size, level.lookalikes)
     image = BARE * np.exp(-(tone + pigment + others)[..., None] * MELANIN - blood[..., None] * HAEMOGLOBIN)
@@ -89,7 +91,7 @@ def _lesion(rng, depth: np.ndarray, kind: str, contrast: float) -> tuple[np.ndar
 
 
 def _freckles(rng: np.random.Generator, size: int, most: int, mask: np.ndarray) -> np.ndarray:
-    """Melanin of freckles and of small moles beside the lesion, which nobody annotated."""
+    """Melanin of freckles and of small moles next to the lesion, which are not annotated."""
     scatter = smoothstep(1.9, 2.6, noise(rng, size, 12)) * rng.uniform(0.0, 0.45)
     for _ in range(int(rng.random() * (2 * most + 1))):
         radius, centre = rng.uniform(0.04, 0.10), rng.uniform(-0.95, 0.95, 2)
@@ -108,7 +110,7 @@ def _redness(rng: np.random.Generator, size: int, most: int) -> np.ndarray:
 
 
 def _hairs(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """On half of the pictures some hairs, dark or fair, mostly along one direction."""
+    """Some hairs on half of the images, dark or fair, mostly along one direction."""
     size = len(image)
     number = int(rng.uniform(2, 18) * chance(rng, 0.5))
     main, dark = rng.uniform(0, np.pi), np.array([0.10, 0.07, 0.06]) + rng.uniform(0, 0.12)
@@ -123,7 +125,7 @@ def _hairs(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _ruler_and_ink(rng: np.random.Generator, image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
-    """What clinics leave in the picture: a millimetre scale, a surgeon's purple mark, a round colour sticker."""
+    """Artefacts: a millimetre scale, a surgeon's purple mark, a round colour sticker."""
     size = len(image)
     y, x = grid(size)
     scale, ink, sticker = chance(rng, 0.12), chance(rng, 0.07), chance(rng, 0.08)

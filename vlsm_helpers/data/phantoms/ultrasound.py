@@ -1,4 +1,4 @@
-"""Breast ultrasound: layered tissue under speckle, benign and malignant tumours, and breasts that have none."""
+"""Breast ultrasound: layered tissue under speckle, benign and malignant tumours, and breasts without a tumour."""
 
 import numpy as np
 
@@ -19,11 +19,11 @@ from vlsm_helpers.data.phantoms.drawing import (
     wander,
 )
 
-NORMAL, BENIGN = 0.16, 0.60  # shares of the pictures; the rest is malignant
+NORMAL, BENIGN = 0.16, 0.60  # fractions of the images; the rest are malignant
 
 
 def draw(stream: Stream, size: int, level: Difficulty) -> Drawing:
-    """One ultrasound picture; the mask shows the tumour. Kinds: benign, malignant, and normal, whose mask is empty.
+    """One ultrasound image; the mask shows the tumour. Kinds: benign, malignant, and normal, whose mask is empty.
 
     Brightness is built on the scanner's logarithmic scale, so shadows and speckle are added, not multiplied.
     """
@@ -82,7 +82,7 @@ def _beside(echo: np.ndarray, depth: np.ndarray) -> float:
 
 
 def _column(depth: np.ndarray, softness: float) -> np.ndarray:
-    """What lies under a blob, as the beam goes: 0 to 1, full from its lower edge downwards."""
+    """The region under a blob along the beam: 0 to 1, full from its lower edge downwards."""
     inside = smoothstep(0.0, 0.3, depth)
     passed = np.maximum.accumulate(inside, axis=0)
     return blur(passed * (1 - inside), softness)
@@ -141,7 +141,7 @@ def _lobules(rng: np.random.Generator, echo: np.ndarray, tumour: np.ndarray | No
 
 
 def _shadows(rng: np.random.Generator, echo: np.ndarray) -> np.ndarray:
-    """Where the probe touches badly, or dense strands swallow the beam: dark columns that deepen downwards."""
+    """Poor contact of the probe, or dense strands that absorb the beam: columns that darken downwards."""
     size = len(echo)
     y, x = grid(size)
     lean = rng.uniform(-0.15, 0.15) * y
@@ -151,7 +151,7 @@ def _shadows(rng: np.random.Generator, echo: np.ndarray) -> np.ndarray:
 
 
 def _scanner(rng: np.random.Generator, echo: np.ndarray, level: Difficulty) -> np.ndarray:
-    """What the scanner makes of it: speckle (the logarithm of a Rayleigh field, wider than high), gain, haze, blur."""
+    """The scanner's image: speckle (the logarithm of a Rayleigh field, wider than high), gain, haze, blur."""
     size = len(echo)
     wave = np.hypot(noise(rng, size, 72, 44), noise(rng, size, 72, 44))
     speckle = np.log(wave + 0.05) - 0.06

@@ -1,4 +1,4 @@
-"""Chest X-ray: a patient who stands a little differently each time, with a mass, a consolidation or an effusion.
+"""Chest X-ray: a patient in a slightly different pose each time, with a mass, a consolidation or an effusion.
 
 Anatomy is placed in the patient's own coordinates: v runs down from the neck (-1) to the belly (1), u from the
 picture's left to its right, w = |u| from the midline outwards. `Chest` carries what the parts need of one another.
@@ -26,16 +26,16 @@ from vlsm_helpers.data.phantoms.drawing import (
 )
 
 FINDINGS = ("lung mass", "consolidation", "pleural effusion")
-PLAN = 64  # pixels of the chest in which a finding's place is sought, so that every size has it in the same place
+PLAN = 64  # side of the grid on which a finding's position is chosen, so that it is the same at every image size
 
 
 @dataclass(frozen=True)
 class Chest:
-    """Where things are, in patient's units: every pixel's v and u, and its depth inside lungs and heart (< 0 outside)."""
+    """The geometry in the patient's units: v and u of every pixel, and its depth inside lungs and heart (< 0 outside)."""
 
     v: np.ndarray
     u: np.ndarray
-    lungs: dict[int, np.ndarray]  # by side: -1 is the picture's left, 1 its right
+    lungs: dict[int, np.ndarray]  # by side: -1 is the left of the image, 1 the right
     heart: np.ndarray
     apex: float
     base: dict[int, float]  # height of the diaphragm's dome by side
@@ -43,11 +43,11 @@ class Chest:
 
     @property
     def size(self) -> int:
-        """Pixels a side."""
+        """Side in pixels."""
         return len(self.v)
 
     def field(self, side: int) -> np.ndarray:
-        """Bool (size, size): the lung field as it is seen, without what lies behind the heart."""
+        """Bool (size, size): the visible lung field, without the part behind the heart."""
         return (self.lungs[side] > 0) & (self.heart < 0)
 
 
@@ -70,7 +70,7 @@ def draw(stream: Stream, size: int, level: Difficulty) -> Drawing:
 
 
 def _chest(rng: np.random.Generator, size: int) -> Chest:
-    """The patient's pose and build: zoom, shift, tilt, breadth, how deep the breath was."""
+    """The patient's pose and build: zoom, shift, tilt, breadth, depth of the breath."""
     y, x = grid(size)
     zoom, tilt = rng.uniform(0.85, 1.25), rng.uniform(-0.10, 0.10)
     y, x = (y - rng.uniform(-0.2, 0.2)) / zoom, (x - rng.uniform(-0.2, 0.2)) / zoom
@@ -98,7 +98,7 @@ def _dome(w: np.ndarray, base: float) -> np.ndarray:
 
 
 def _heart(rng: np.random.Generator, v: np.ndarray, u: np.ndarray, breath: float) -> np.ndarray:
-    """Depth inside the heart's shadow with the aortic knob: ventricle to the picture's right, atrium to its left."""
+    """Depth inside the heart's shadow with the aortic knob: ventricle on the right of the image, atrium on the left."""
     grown = rng.uniform(0.9, 1.25)
     low = breath - 0.20
     at, slant = (v, u), rng.uniform(0.45, 0.75)
@@ -151,13 +151,13 @@ def _bones(rng: np.random.Generator, chest: Chest) -> np.ndarray:
 
 
 def _cage(chest: Chest) -> np.ndarray:
-    """How far out the ribs reach at each height, in patient's units."""
+    """Horizontal extent of the ribs at each height, in patient's units."""
     t = np.clip((chest.v - chest.apex + 0.05) / (chest.base[1] + 0.30 - chest.apex), 0, 1)
     return 0.14 + (chest.width - 0.10) * (1 - (1 - t) ** 2.3) ** 0.5
 
 
 def _bone(across: np.ndarray, half: float) -> np.ndarray:
-    """A bone's density by the distance from its axis: its hard edges show more than its middle."""
+    """A bone's density by the distance from its axis: its edges are denser than its middle."""
     return smoothstep(half * 1.15, half * 0.85, across) * (0.6 + 0.4 * (across / half) ** 2)
 
 
@@ -195,7 +195,7 @@ def _finding(rng, chest: Chest, plan: Chest, side: int, noun: str, jitter: float
 
 
 def _somewhere(rng: np.random.Generator, plan: Chest, side: int) -> tuple[float, float]:
-    """A place (v, u) in the lung, off its border and the heart, or the best that 40 tries find."""
+    """A position (v, u) in the lung, away from its border and the heart, or the best of 40 attempts."""
     free = np.minimum(plan.lungs[side], -plan.heart)
     best, place = -np.inf, (0.0, side * 0.4)
     for _ in range(40):
@@ -234,7 +234,7 @@ def _effusion(rng: np.random.Generator, chest: Chest, side: int, place) -> tuple
 
 
 def _nuisances(rng: np.random.Generator, chest: Chest, most: int) -> np.ndarray:
-    """Density of what else is on the film: wires and electrodes, a tube, a pacemaker, a marker letter."""
+    """Density of foreign objects: wires and electrodes, a tube, a pacemaker, a marker letter."""
     at = grid(chest.size)
     dense = np.zeros_like(chest.v)
     for _ in range(int(rng.random() ** 2 * (most + 2))):
@@ -257,7 +257,7 @@ def _nuisances(rng: np.random.Generator, chest: Chest, most: int) -> np.ndarray:
 
 
 def _film(rng: np.random.Generator, dense: np.ndarray, level: Difficulty) -> np.ndarray:
-    """The picture: exposure, scatter that veils it, blur and grain, grey in three channels."""
+    """The image: exposure, scatter that veils it, blur and grain, grey in three channels."""
     size = len(dense)
     gray = 1 - np.exp(-rng.uniform(1.5, 1.9) * np.clip(dense, 0, None) * (1 + level.cast * rng.uniform(-1, 1)))
     gray = (gray - 0.04) * rng.uniform(1.12, 1.28)

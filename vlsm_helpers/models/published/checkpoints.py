@@ -1,4 +1,4 @@
-"""The bridge to checkpoints of the authors' code: their networks by name, their parameter names placed in ours."""
+"""Checkpoints of the authors' code: their networks by name, their parameter names mapped to ours."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,23 +30,23 @@ _ENCODER_CONVOLUTIONS = (("conv11", "conv12"), ("conv22", "conv222"), ("conv33",
 
 
 class Placement(NamedTuple):
-    """What became of a published state dict's names."""
+    """The names of a published state dict that were not loaded."""
 
-    unused: list[str]  # part of the published module, but never used in its forward
-    unplaced: list[str]  # not known at all
+    unused: list[str]  # registered in the published module, but never used in its forward
+    unplaced: list[str]  # unknown
 
 
 class _Names(NamedTuple):
-    """How the authors call the parts of one network."""
+    """The authors' names for the modules of one network."""
 
-    ours: dict[str, str]  # by their names of modules; what lies within keeps its name
-    dead: frozenset[str]  # modules registered there and never used in the forward
+    ours: dict[str, str]  # by the authors' module names; names inside a module are the same
+    dead: frozenset[str]  # modules that are registered but never used in the forward
 
 
 def build(name: str) -> nn.Module:
-    """The authors' network `name` (see PUBLISHED), full size and in their wiring, with random weights; no network access.
+    """The authors' network `name` (see PUBLISHED) at full size, with random weights; needs no network access.
 
-    Raises SettingsError for a name there is not.
+    Raises SettingsError for an unknown name.
     """
     if name not in PUBLISHED:
         raise SettingsError(f"There is no published network {name!r}.", hint=f"build one of {', '.join(PUBLISHED)}.")
@@ -54,11 +54,11 @@ def build(name: str) -> nn.Module:
 
 
 def load_published_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) -> Placement:
-    """Place the authors' `state_dict` in `model` and return the names that were not placed, and why.
+    """Load the authors' `state_dict` into `model`, and return the names that were not loaded.
 
     `model`: what `build` made, or a segmenter as large as theirs: a UNetD of width 1, a BiomedCLIPSeg of the published
-    BiomedCLIP, whose taps, no part of a state dict, are PUBLISHED_TAPS there. Raises RuntimeError, naming them, when entries
-    of the model are missing or have another shape.
+    BiomedCLIP with PUBLISHED_TAPS (a state dict does not contain taps). Raises RuntimeError, with their names, if entries of
+    the model are missing or have another shape.
     """
     names, own = _names(model), model.state_dict()
     placed, unused, unplaced = {}, [], []
@@ -77,7 +77,7 @@ def load_published_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]
 
 
 def save_published(model: nn.Module, path: Path) -> None:
-    """Write a network that `build` made as safetensors, with its name; `load_published` reads it."""
+    """Write a network that `build` made, with its name, as safetensors for `load_published`."""
     name = {kind: name for name, kind in PUBLISHED.items()}[type(model)]
     save_model(model, str(path), metadata={"published": name})
 
@@ -94,7 +94,7 @@ def load_published(path: Path) -> nn.Module:
 
 
 def _renamed(name: str, modules: Mapping[str, str]) -> str | None:
-    """A parameter's name where the longest of `modules` that holds it has another name; None where none does."""
+    """A parameter's name in which the longest prefix that is in `modules` is replaced; None if no prefix is."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         if (module := ".".join(parts[:length])) in modules:
@@ -132,7 +132,7 @@ def _ensemble_b() -> _Names:
 
 
 def _shared() -> dict[str, str]:
-    """What A and B call by the same names."""
+    """The names that A and B share."""
     adapter = {"film_mul": "adapter.film.scale", "film_add": "adapter.film.shift", "reduce2": "adapter.mix"}
     cnn = _within(_unet_d(), "decoder2.", "cnn.")
     return adapter | cnn | {"decoder2.outconv2": "fuse_cnn", "convlast": "fuse"}
@@ -150,5 +150,5 @@ def _unet_d() -> dict[str, str]:
 
 
 def _within(names: Mapping[str, str], theirs: str = "", ours: str = "") -> dict[str, str]:
-    """Names of a part, as the whole calls it."""
+    """The names of a part, prefixed as in the whole network."""
     return {theirs + module: ours + name for module, name in names.items()}

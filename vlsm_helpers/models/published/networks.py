@@ -1,8 +1,7 @@
-"""What the authors' code computes, full size, its traps included: thin networks for people who have checkpoints of it.
+"""The networks as the authors' code computes them, at full size and with its bugs, for people who have checkpoints of it.
 
-`forward_tokens(pixel_values, input_ids, attention_mask)` gives logits (B, 1, H, W) from pixels that are normalised already,
-(B, 3, H, W), and token ids (B, L). Read from the source of github.com/juliadietlmeier/VLSM-Ensemble. Encoders run without
-gradients there, whatever is set trainable.
+`forward_tokens(pixel_values, input_ids, attention_mask)` gives logits (B, 1, H, W) from normalised pixels (B, 3, H, W)
+and token ids (B, L). Source: github.com/juliadietlmeier/VLSM-Ensemble. Encoders always run without gradients there.
 """
 
 import torch
@@ -20,15 +19,15 @@ VISION_DIM, TEXT_DIM, PATCH = 768, 512, 16
 
 
 class PublishedUNetD(UNetD):
-    """UNet-D, whose call is the authors', too."""
+    """UNet-D, with the call of the authors' networks."""
 
     def forward_tokens(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits (B, 1, H, W); a CNN does not read."""
-        return self.draw(pixel_values)
+        """Logits (B, 1, H, W); a CNN has no text input."""
+        return self.logits(pixel_values)
 
 
 class PublishedBiomedCLIPSeg(nn.Module):
-    """BiomedCLIP's encoders, tapped one block too high, and a CLIPSeg decoder (C's has the simple enlargement)."""
+    """BiomedCLIP's encoders, tapped one block too high, and a CLIPSeg decoder (C's has a single transposed convolution)."""
 
     def __init__(self, complex_enlargement: bool = True):
         super().__init__()
@@ -38,7 +37,7 @@ class PublishedBiomedCLIPSeg(nn.Module):
     @torch.no_grad()
     def encode(self, pixel_values: Tensor, input_ids: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Hidden states (B, 1 + tokens, 768) after blocks 4, 7, 10 and text embeddings (B, 512)."""
-        return biomedclip.tap(self.clip, pixel_values, PUBLISHED_TAPS), self.clip.encode_text(input_ids)
+        return biomedclip.tapped_states(self.clip, pixel_values, PUBLISHED_TAPS), self.clip.encode_text(input_ids)
 
     def forward_tokens(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Logits (B, 1, H, W)."""
@@ -46,7 +45,7 @@ class PublishedBiomedCLIPSeg(nn.Module):
 
 
 class PublishedCLIPSeg(nn.Module):
-    """CLIPSeg as the library wires it, with the last hidden state of its vision tower, too."""
+    """CLIPSeg as in the library, with the last hidden state of its vision tower as well."""
 
     def __init__(self):
         super().__init__()
@@ -59,12 +58,12 @@ class PublishedCLIPSeg(nn.Module):
         self, pixel_values: Tensor, input_ids: Tensor, mask: Tensor
     ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
         """Hidden states (B, 1 + tokens, 768) after blocks 3, 6, 9, that after the last block, text embeddings (B, 512)."""
-        *states, last = clipseg.tap(self.clip, pixel_values, (*CLIPSEG_TAPS, LAST_BLOCK))
+        *states, last = clipseg.tapped_states(self.clip, pixel_values, (*CLIPSEG_TAPS, LAST_BLOCK))
         return tuple(states), last, self.clip.get_text_features(input_ids, attention_mask=mask).pooler_output
 
 
 class TokenMixingAdapter(nn.Module):
-    """A's adapter: a Linear over tokens folds the class token into the others, and ties the network to one image size."""
+    """A's adapter: a Linear over tokens mixes the class token into the others, and ties the network to one image size."""
 
     def __init__(self, tokens: int):
         super().__init__()
@@ -78,10 +77,10 @@ class TokenMixingAdapter(nn.Module):
 
 
 class NeighbourAdapter(nn.Module):
-    """B's adapter. It iterates over the batch where it means the tapped states, and attends across the batch.
+    """B's adapter. It iterates over the batch where it should over the tapped states, and attends across the batch.
 
     Features of samples 0, 1 and 2 are summed for every sample, and a batch of one runs one of the three layers: a
-    prediction depends on the images that happen to be beside it.
+    prediction depends on the other images of its batch.
     """
 
     def __init__(
@@ -97,18 +96,18 @@ class NeighbourAdapter(nn.Module):
         """A map (B, 128, h, w) from the last hidden state (B, 1 + h w, 768)."""
         tokens = None
         for sample, reduce, block in zip(last, self.reduces, self.blocks, strict=False):  # stops at the batch's size
-            narrow = reduce(sample).unsqueeze(0)
-            tokens = block(self.film(narrow, text) if tokens is None else tokens + narrow)
+            reduced = reduce(sample).unsqueeze(0)
+            tokens = block(self.film(reduced, text) if tokens is None else tokens + reduced)
         return tokens_to_map(self.mix(tokens.transpose(1, 2)).transpose(1, 2))
 
 
 class DoublyConditionedUNetD(ConditionedUNetD):
-    """C's UNet-D: the adapter's map stands before and after its own channels in the bottleneck."""
+    """C's UNet-D: the adapter's map is concatenated before and after its own channels in the bottleneck."""
 
     def __init__(self):
         super().__init__(2 * ADAPTER_CHANNELS)
 
-    def draw(self, images: Tensor, condition: Tensor) -> Tensor:
+    def logits(self, images: Tensor, condition: Tensor) -> Tensor:
         """Logits (B, 1, H, W)."""
         maps = self.down(images)
         return self.up(torch.cat([condition, maps[-1], condition], dim=1), maps, images.shape[-2:])
@@ -130,7 +129,7 @@ class PublishedA(PublishedBiomedCLIPSeg):
         vlsm = self.decoder(states, text).logits.unsqueeze(1)
         vlsm = functional.interpolate(vlsm, size=pixel_values.shape[-2:], mode="bilinear", align_corners=True)
         maps = self.adapter(states[0], text)
-        cnn = self.fuse_cnn(torch.cat([self.head(maps), self.cnn.draw(pixel_values, maps)], dim=1))
+        cnn = self.fuse_cnn(torch.cat([self.head(maps), self.cnn.logits(pixel_values, maps)], dim=1))
         return self.fuse(torch.cat([vlsm, cnn], dim=1))
 
 
@@ -147,13 +146,13 @@ class PublishedB(PublishedCLIPSeg):
         """Logits (B, 1, size, size)."""
         states, last, text = self.encode(pixel_values, input_ids, attention_mask)
         vlsm = self.decoder(states, text).logits.unsqueeze(1)
-        cnn = self.cnn.draw(pixel_values, self.adapter(last, text))
+        cnn = self.cnn.logits(pixel_values, self.adapter(last, text))
         cnn = self.fuse_cnn(torch.cat([vlsm, cnn], dim=1))
         return self.fuse(torch.cat([vlsm, cnn], dim=1))
 
 
 class PublishedC(nn.Module):
-    """Ensemble C at 224 px: both branches get the same pixels and the same token ids, and A's last convolution fuses them."""
+    """Ensemble C at 224 px: both branches receive the same pixels and the same token ids, and A's last convolution fuses them."""
 
     def __init__(self):
         super().__init__()
