@@ -9,7 +9,7 @@ from vlsm_helpers.course import exercises
 RIGHT = {
     "check_dice": lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()) if (p | t).any() else 1.0,
     "check_thumbnail_correlation": lambda a, b: np.corrcoef(a.ravel(), b.ravel())[0, 1] if np.ptp(b) else 0.0,
-    "check_leaking_rung": "p2",
+    "check_leaking_level": "p2",
     "check_film": lambda t, a, b: a[:, None] * t + b[:, None],
     "check_label_map": lambda x: torch.where((x > 0).any(0), x.argmax(0) + 1, 0),
     "check_prompt_effect": lambda s, i, a, b: ((s(i[None], a) > 0) != (s(i[None], b) > 0)).float().mean(),
@@ -41,7 +41,7 @@ RIGHT = {
 WRONG = {
     "check_dice": lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum() + 1e-6),
     "check_thumbnail_correlation": lambda a, b: (a * b).sum() / ((a**2).sum() * (b**2).sum()) ** 0.5,
-    "check_leaking_rung": "p6",
+    "check_leaking_level": "p6",
     "check_film": lambda t, a, b: a * t + b,
     "check_label_map": lambda x: x.argmax(0) + 1,
     "check_prompt_effect": lambda s, i, a, b: (s(i[None], a) != s(i[None], b)).float().mean(),
@@ -160,4 +160,4 @@ def test_a_check_of_the_first_chapters_says_which_mistake_it_was(name, answer, w
 @pytest.mark.parametrize("level", ["p0", "p1", "p6", 2])
 def test_every_other_level_is_wrong(level):
     with pytest.raises(exercises.WrongAnswer):
-        exercises.check_leaking_rung(level, strict=True)
+        exercises.check_leaking_level(level, strict=True)

@@ -19,7 +19,7 @@ from vlsm_helpers.course.exercises.first_steps import (
     check_dice,
     check_film,
     check_label_map,
-    check_leaking_rung,
+    check_leaking_level,
     check_prompt_effect,
     check_thumbnail_correlation,
 )
@@ -57,7 +57,7 @@ __all__ = [
     "check_image_oracle",
     "check_interval_width",
     "check_label_map",
-    "check_leaking_rung",
+    "check_leaking_level",
     "check_lora_parameters",
     "check_majority_vote",
     "check_needed_images",

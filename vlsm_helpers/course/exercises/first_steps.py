@@ -48,7 +48,7 @@ def check_thumbnail_correlation(answer: object, *, strict: bool = False) -> None
     return report(answer, True, "", strict)
 
 
-def check_leaking_rung(answer: object, *, strict: bool = False) -> None:
+def check_leaking_level(answer: object, *, strict: bool = False) -> None:
     """Exercise 0.3: the first level of the prompt ladder that needs the ground truth to be written."""
     right = isinstance(answer, str) and answer.strip().lower() == "p2"
     why = "which is the first word that nobody could know who has only the order for the examination?"
