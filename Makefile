@@ -44,7 +44,7 @@ rehearse: $(INSTALLED) ## run the course at full size on random weights: no GPU,
 	$(BIN)/python -m tools.rehearse $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
 
 notebooks: $(INSTALLED) ## execute the committed notebooks again and stamp them (maintainers)
-	$(BIN)/python tools/notebooks.py $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
+	$(BIN)/python -m tools.notebooks $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
 
 format: $(INSTALLED_DEV) ## format and lint code and notebooks (maintainers)
 	$(BIN)/ruff check --fix .
@@ -66,9 +66,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 ifeq ($(TORCH),cpu)
 	$(PIP) --no-deps --index-url https://download.pytorch.org/whl/cpu $$(grep -oE '^torch(vision)?==[^ ;]+' constraints.txt)
 endif
-	$(PIP) -c constraints.txt -e '.[test]'
+	$(PIP) -c constraints.txt -e '.[test,imagenet]'
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PIP) -c constraints.txt -e '.[test,dev]'
+	$(PIP) -c constraints.txt -e '.[test,imagenet,dev]'
 	@touch $@

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import vlsm_helpers as vlsm
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
 
 CALLABLE = sorted(name for name in vlsm.__all__ if callable(getattr(vlsm, name)) and name != "CourseError")

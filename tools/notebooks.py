@@ -1,4 +1,4 @@
-"""Execute the committed notebooks again, clean and stamp them: `make notebooks`, or `python tools/notebooks.py '03*'`.
+"""Execute the committed notebooks again, clean and stamp them: `make notebooks`, or `python -m tools.notebooks '03*'`.
 
 Every notebook runs alone, at the tiny profile, on phantoms, without the hub, with empty folders for runs and cache: what a
 reader of a clean clone gets. Only what the notebook says and shows is kept, so that running this twice changes little.
@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Collection
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,11 +21,11 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
+from tools.opened import hash_of, recorded
 from vlsm_helpers import __version__
-from vlsm_helpers.course import report
+from vlsm_helpers.course.executed import read
 from vlsm_helpers.course.runner import run_notebook
 from vlsm_helpers.errors import CourseError
-from vlsm_helpers.models import pretrained
 
 PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = PROJECT / "notebooks"
@@ -46,15 +47,16 @@ def restamp(path: Path) -> None:
     with TemporaryDirectory() as work:
         executed, runs, cache = Path(work, path.name), Path(work, "runs"), Path(work, "cache")
         os.environ |= {"VLSM_RUNS": str(runs), "VLSM_CACHE": str(cache)}
-        run_notebook(path, executed, {}, label=path.stem)
-        failure = report.read(executed).failure
+        with recorded() as opened:
+            run_notebook(path, executed, {}, label=path.stem)
+        failure = read(executed).failure
         notebook = nbformat.read(executed, as_version=4)
     if failure is not None:
         raise CourseError(
-            f"The notebook failed at {failure}", where=path, hint="mend the cell and run the command again."
+            f"The notebook failed at {failure}", where=path, hint="fix the cell and run the command again."
         )
     shorter = {str(runs): "runs", str(cache): "~/.cache/vlsm", f"{PROJECT}/": ""}
-    notebook = cleaned(notebook, path, shorter)
+    notebook = cleaned(notebook, path, shorter, opened)
     found = output_problems(notebook)
     text = nbformat.writes(notebook) + "\n"
     if len(text.encode()) > MAX_BYTES:
@@ -66,12 +68,12 @@ def restamp(path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def cleaned(notebook: NotebookNode, path: Path, shorter: dict[str, str]) -> NotebookNode:
+def cleaned(notebook: NotebookNode, path: Path, shorter: dict[str, str], opened: Collection[str] = ()) -> NotebookNode:
     """A copy as it is committed at `path`: no timings, bars or widget state, small pictures, fresh generated parts and stamp.
 
     Generated are the badges (cell tagged `badges`), the address in the install cell (`install`), and the picture that
     Markdown names attachment:headline.png (from the cell tagged `headline`). In outputs, the folders that are keys of
-    `shorter` are written as its values.
+    `shorter` are written as its values. `opened`: the shipped files that it opened, whose hashes are stamped.
     """
     notebook = nbformat.from_dict(notebook)
     replacements = shorter | _stable_names(notebook)
@@ -81,9 +83,8 @@ def cleaned(notebook: NotebookNode, path: Path, shorter: dict[str, str]) -> Note
         if cell.cell_type == "code":
             cell.outputs = [_cleaned_output(out, replacements) for out in cell.outputs if not _is_progress(out)]
     kept = {key: notebook.metadata[key] for key in KEPT_METADATA if key in notebook.metadata}
-    stamp = {"code": code_hash(notebook), "version": __version__}
-    if used := weights_hashes(notebook):
-        stamp["weights"] = used
+    shipped = {name: hash_of(name) for name in sorted(opened)}
+    stamp = {"code": code_hash(notebook), "version": __version__, "shipped": shipped}
     notebook.metadata = kept | {"kernelspec": KERNEL, "language_info": {"name": "python"}, "vlsm": stamp}
     return nbformat.from_dict(notebook)
 
@@ -104,13 +105,6 @@ def code_hash(notebook: NotebookNode) -> str:
     """The sha256 of the code cells' sources: it changes when a reader's outputs would no longer be those shown."""
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
-
-
-def weights_hashes(notebook: NotebookNode) -> dict[str, str]:
-    """By name, the hash of each shipped miniature that the code cells use: whose `..._weights` of the profile they name."""
-    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    used = [kind for kind in (pretrained.CLIPSEG, pretrained.BIOMEDCLIP) if f".{kind.name}_weights" in code]
-    return {kind.name: pretrained.fingerprint(pretrained.SHIPPED / kind.name, kind) for kind in used}
 
 
 def badges(path: Path) -> str:

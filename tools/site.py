@@ -19,14 +19,7 @@ from sphinx.cmd.build import main as sphinx
 from tools.notebooks import NOTEBOOKS, PROJECT, REPOSITORY
 from vlsm_helpers.course import results
 
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/glossary.md",
-    "docs/common_errors.md",
-    "docs/teaching.md",
-    "docs/where_this_stands.md",
-)
+PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((PROJECT / "docs").glob("*.md"))))
 PICTURES = ("notebooks/phantoms.jpg",)
 PARTS = {
     "The course": "notebooks/[0-9]*.ipynb",

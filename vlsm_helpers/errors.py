@@ -1,5 +1,7 @@
 """Errors that say what was wrong, where, and how to fix it."""
 
+import difflib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -33,3 +35,33 @@ class TrainingError(CourseError):
 
 class WeightsError(CourseError):
     """Pretrained weights that cannot be found, fetched or read."""
+
+
+def some_of(names: Sequence[str], shown: int = 5) -> str:
+    """The first few names, and how many more there are.
+
+    >>> some_of(["a", "b", "c"], shown=2)
+    'a, b and 1 more'
+    """
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
+
+
+def unknown(
+    kind: str,
+    name: str,
+    known: Iterable[str],
+    *,
+    error: type[CourseError] = CourseError,
+    where: str | Path | None = None,
+    listing: str = "use one of",
+) -> CourseError:
+    """The error for a `name` that is none of the `known` ones of its kind; its hint gives the nearest of them, then all.
+
+    >>> unknown("member", "unet-d", ["unet_d", "clipseg"]).hint
+    'did you mean unet_d? use one of unet_d, clipseg.'
+    """
+    known = list(known)
+    nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
+    meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+    return error(f"There is no {kind} {name!r}.", where=where, hint=f"{meant}{listing} {', '.join(known)}.")

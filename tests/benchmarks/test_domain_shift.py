@@ -5,7 +5,7 @@ import pytest
 from benchmarks import domain_shift
 from benchmarks.domain_shift import LATE_FUSION, main, measure, table
 from benchmarks.hybrid_ensembles import MEMBERS
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.experiments.runs import PER_IMAGE, evaluate_run, train_member
 
 

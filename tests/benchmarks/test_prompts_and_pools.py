@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import prompts_and_pools
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.experiments.grid import LATE_FUSION, Plan
 
 

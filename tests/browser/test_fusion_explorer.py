@@ -7,17 +7,16 @@ import pytest
 from scipy import ndimage
 
 from tests.browser.lab import changing, jupyter_lab, run_all_cells, screenshot, voila, write_notebook
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation import predictions
 
 SOURCE = """
 from pathlib import Path
-from vlsm_helpers.evaluation.predictions import PredictionStore
-from vlsm_helpers.widgets import FusionExplorer
+import vlsm_helpers as vlsm
 
-FusionExplorer(PredictionStore.open(sorted(Path("../predictions").iterdir())), Path("../fusion.json"))
+vlsm.FusionExplorer(vlsm.PredictionStore.open(sorted(Path("../predictions").iterdir())), Path("../fusion.json"))
 """
 MEMBERS = {
     "biomedclipseg": ((0, -5), 4),

@@ -1,4 +1,3 @@
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -7,12 +6,11 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.cli import app, doctor
 from vlsm_helpers.data.registry import DATASETS
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.fusion.weighted import WeightedFusion
-from vlsm_helpers.settings.profiles import PROFILES
 
 
 @pytest.fixture
@@ -22,37 +20,14 @@ def vlsm(monkeypatch):
     return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)))
 
 
-@pytest.fixture
-def called(monkeypatch):
-    """Puts a stand-in in a function's place; it keeps what it was called with and returns `answer`."""
-
-    def stand_in(name, answer=None):
-        calls = []
-
-        def function(*arguments, **options):
-            calls.append((arguments, options))
-            return answer
-
-        monkeypatch.setattr(name, function)
-        return calls
-
-    return stand_in
-
-
-def test_help_comes_at_once_and_without_the_heavy_libraries():
+def test_help_loads_no_heavy_library():
     code = (
         "import sys; from typer.testing import CliRunner; from vlsm_helpers.cli import app;"
-        "outcome = CliRunner().invoke(app, ['--help']); print(outcome.stdout);"
+        "CliRunner().invoke(app, ['--help'], catch_exceptions=False);"
         "print(sorted({'torch', 'pandas', 'papermill', 'numpy', 'nbformat'} & set(sys.modules)))"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert spent < 2  # of processor time, which a busy machine does not stretch; 0.3 s
-    assert printed.strip().endswith("[]")
-    for command in ("run", "data", "train", "evaluate", "predict", "reproduce", "ensemble", "segment", "doctor"):
-        assert f"│ {command} " in printed
+    assert printed.strip() == "[]"
 
 
 @pytest.mark.parametrize(
@@ -71,6 +46,7 @@ def test_every_command_explains_itself(vlsm, command):
 def test_data_list_shows_every_dataset_and_what_is_here(vlsm, monkeypatch, tmp_path):
     monkeypatch.setenv("VLSM_DATA", str(tmp_path))
     (tmp_path / "kvasir_polyp" / "anns").mkdir(parents=True)
+    write_toy(tmp_path)
     rows = {line.split()[0]: line for line in vlsm("data", "list").stdout.splitlines() if line.strip()}
     assert set(DATASETS) <= set(rows)
     assert "800/100/100" in rows["kvasir_polyp"]
@@ -78,15 +54,51 @@ def test_data_list_shows_every_dataset_and_what_is_here(vlsm, monkeypatch, tmp_p
     assert rows["busi"].rstrip().endswith("no")
     assert rows["bkai_polyp"].rstrip().endswith("no, needs an account")
     assert rows["phantom_skin"].rstrip().endswith("drawn when used")
+    assert rows["toy"].rstrip().endswith("your own")
     for card in DATASETS.values():
         assert card.is_phantom or (card.terms in rows[f"{card.name}:"] and card.home in rows[f"{card.name}:"])
 
 
-def test_data_prepare_hands_on_its_options(vlsm, called):
-    calls = called("vlsm_helpers.data.public.prepare.prepare", answer=Path("there/busi"))
-    outcome = vlsm("data", "prepare", "busi", "--from", "busi.zip", "--splits", "s", "--to", "there")
-    assert calls == [(("busi",), {"source": Path("busi.zip"), "splits": Path("s"), "folder": Path("there")})]
-    assert outcome.stdout == "there/busi\n"
+ROW = pd.DataFrame([dict(model="unet_d", split="test", metric="dice", value=0.5, low=0.4, high=0.6, n=5)])
+RUNS, DATA = "vlsm_helpers.experiments.runs", "vlsm_helpers.data"
+MINE = Path("runs/mine")
+HANDED_ON = [  # words, the function that they reach, what it is called with
+    ("data prepare busi --from busi.zip --splits s --to there", f"{DATA}.public.prepare.prepare",
+     [(("busi",), dict(source=Path("busi.zip"), splits=Path("s"), folder=Path("there")))]),
+    ("data adopt mine photos labels --noun tumor --group ^(p) --seed 3", f"{DATA}.own.adopt",
+     [(("mine", Path("photos"), Path("labels"), "tumor"), dict(modality=None, group="^(p)", seed=3, folder=None))]),
+    ("train unet_d busi", f"{RUNS}.train_member", [(("unet_d", "busi"), dict(seed=0))]),
+    ("train unet_d busi --run mine --size 352 --width 1 --epochs 3 --batch-size 8 --limit 40 --prompt p2 --seed 5",
+     f"{RUNS}.train_member", [(("unet_d", "busi"), dict(run="mine", size=352, width=1.0, epochs=3, batch_size=8,
+                                                        limit=40, prompt="p2", seed=5))]),
+    ("train biomedclipseg busi --train encoders --weights tiny --no-warm-start", f"{RUNS}.train_member",
+     [(("biomedclipseg", "busi"), dict(train="encoders", weights="tiny", warm_start=False, seed=0))]),
+    ("predict {mine}", f"{RUNS}.predict_run", [((MINE, split, None, None), {}) for split in ("val", "test")]),
+    ("predict mine --split train --dataset busi --name twin", f"{RUNS}.predict_run",
+     [((MINE, "train", "busi", "twin"), {})]),
+    ("evaluate mine --dataset busi", f"{RUNS}.evaluate_run", [((MINE,), dict(split="test", dataset="busi"))]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "function", "expected"), HANDED_ON, ids=[words for words, *_ in HANDED_ON])
+def test_a_command_hands_on_what_was_given(vlsm, monkeypatch, tmp_path, words, function, expected):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VLSM_RUNS", "runs")
+    (tmp_path / MINE).mkdir(parents=True)
+    calls = []
+    answers = {"evaluate_run": ROW, "train_member": MINE}
+    for name in {function, f"{RUNS}.evaluate_run"}:
+        found = answers.get(name.rpartition(".")[2], Path("there"))
+        keep = calls.append if name == function else lambda call: None
+        monkeypatch.setattr(name, lambda *given, keep=keep, found=found, **options: keep((given, options)) or found)
+    outcome = vlsm(*words.format(mine=MINE).split())
+    assert outcome.exit_code == 0, outcome.output
+    relative = [(tuple(_relative(one, tmp_path) for one in given), options) for given, options in calls]
+    assert relative == expected
+
+
+def _relative(value, folder):
+    return value.relative_to(folder) if isinstance(value, Path) and value.is_absolute() else value
 
 
 def test_data_check_of_a_sound_and_of_a_broken_dataset(vlsm, monkeypatch, tmp_path):
@@ -99,29 +111,6 @@ def test_data_check_of_a_sound_and_of_a_broken_dataset(vlsm, monkeypatch, tmp_pa
     assert "train_3" in outcome.stdout
 
 
-def test_train_hands_on_only_what_was_given(vlsm, called):
-    row = dict(model="unet_d", split="test", metric="dice", value=0.5, low=0.4, high=0.6, n=5)
-    scored = called("vlsm_helpers.experiments.runs.evaluate_run", answer=pd.DataFrame([row]))
-    calls = called("vlsm_helpers.experiments.runs.train_member", answer=Path("runs/mine"))
-    outcome = vlsm("train", "unet_d", "busi")
-    assert calls.pop() == (("unet_d", "busi"), {"seed": 0})
-    assert scored == [((Path("runs/mine"),), {})]
-    assert "50.0 %" in outcome.stdout
-    assert outcome.stdout.endswith("\nruns/mine\n")
-    options = (
-        "--run mine --recipe published --size 352 --width 1 --epochs 3 --batch-size 8 --limit 40 --prompt p2 --seed 5"
-    )
-    assert vlsm("train", "unet_d", "busi", *options.split()).exit_code == 0
-    given = dict(
-        run="mine", recipe="published", size=352, width=1.0, epochs=3, batch_size=8, limit=40, prompt="p2", seed=5
-    )
-    assert calls.pop() == (("unet_d", "busi"), given)
-    options = "--train encoders --weights tiny --no-warm-start"
-    assert vlsm("train", "biomedclipseg", "busi", *options.split()).exit_code == 0
-    given = dict(train="encoders", weights="tiny", warm_start=False, seed=0)
-    assert calls.pop() == (("biomedclipseg", "busi"), given)
-
-
 def test_training_and_evaluating_for_real(vlsm, toy, monkeypatch, tmp_path):
     monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     options = ["--run", "mine", "--size", "32", "--width", "0.03125", "--epochs", "1", "--batch-size", "4"]
@@ -131,30 +120,6 @@ def test_training_and_evaluating_for_real(vlsm, toy, monkeypatch, tmp_path):
     row = next(line for line in outcome.stdout.splitlines() if " dice " in line)
     assert row.count("%") == 3  # the mean and its interval
     assert " val " in row
-
-
-def test_predict_writes_both_splits_that_rules_need_unless_told_otherwise(vlsm, called, monkeypatch, tmp_path):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path))
-    (tmp_path / "mine").mkdir()
-    calls = called("vlsm_helpers.experiments.runs.predict_run", answer=Path("there"))
-    assert vlsm("predict", "mine").stdout == "there\nthere\n"
-    assert [call for call, _ in calls] == [(tmp_path / "mine", split, None, None) for split in ("val", "test")]
-    calls.clear()
-    assert vlsm("predict", "mine", "--split", "train", "--dataset", "busi", "--name", "twin").exit_code == 0
-    assert [call for call, _ in calls] == [(tmp_path / "mine", "train", "busi", "twin")]
-
-
-def test_evaluate_takes_a_name_or_a_folder(vlsm, called, monkeypatch, tmp_path):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path))
-    (tmp_path / "mine").mkdir()
-    row = dict(model="unet_d", split="test", metric="dice", value=0.5, low=0.4, high=0.6, n=5)
-    calls = called("vlsm_helpers.experiments.runs.evaluate_run", answer=pd.DataFrame([row]))
-    assert "50.0 %" in vlsm("evaluate", "mine", "--dataset", "busi").stdout
-    vlsm("evaluate", tmp_path / "mine")
-    assert calls == [
-        ((tmp_path / "mine",), {"split": "test", "dataset": "busi"}),
-        ((tmp_path / "mine",), {"split": "test", "dataset": None}),
-    ]
 
 
 def test_evaluate_scores_members_fused_by_a_file_of_weights(vlsm, toy, monkeypatch, tmp_path):
@@ -207,12 +172,6 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(vlsm):
     assert all(name in outcome.stderr for name in ("huge", "tiny", "full", "auto"))
 
 
-def test_profiles_offered_are_those_there_are(vlsm):
-    from vlsm_helpers.cli.app import ProfileName
-
-    assert [*ProfileName] == [*PROFILES, "auto"]
-
-
 def test_doctor_reports_what_a_bug_report_needs(vlsm, monkeypatch, tmp_path):
     for name in ("DATA", "RUNS", "CACHE"):
         monkeypatch.setenv(f"VLSM_{name}", str(tmp_path / name.lower()))
@@ -245,22 +204,6 @@ def test_doctor_fails_where_runs_cannot_be_written(vlsm, monkeypatch, tmp_path):
     assert "VLSM_RUNS" in outcome.stdout.splitlines()[-1]
 
 
-def test_doctor_survives_a_package_that_is_missing(vlsm, monkeypatch):
-    monkeypatch.setattr(doctor, "PACKAGES", ("no-such-package",))
-    assert "not installed" in vlsm("doctor").stdout
-
-
-def test_a_dataset_of_ones_own_is_adopted(vlsm, tmp_path, called):
-    calls = called("vlsm_helpers.data.own.adopt", "60 images")
-    outcome = vlsm("data", "adopt", "mine", "photos", "labels", "--noun", "tumor", "--group", "^(p[0-9]+)", "--seed", 3)
-    assert outcome.exit_code == 0
-    assert "60 images" in outcome.stdout
-    assert "vlsm ensemble mine --save FOLDER" in outcome.stdout
-    [(arguments, options)] = calls
-    assert arguments == ("mine", Path("photos"), Path("labels"), "tumor")
-    assert options == {"modality": None, "group": "^(p[0-9]+)", "seed": 3, "folder": None}
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -275,11 +218,6 @@ def test_numbers_out_of_range_are_told(vlsm, words):
     outcome = vlsm(*words)
     assert outcome.exit_code == 2
     assert "should be greater than or equal to" in outcome.output
-
-
-def test_data_list_shows_datasets_of_ones_own(vlsm, toy):
-    rows = {line.split()[0]: line for line in vlsm("data", "list").stdout.splitlines() if line.strip()}
-    assert rows["toy"].rstrip().endswith("your own")
 
 
 def test_reproduce_hands_over_what_was_asked_for(vlsm, monkeypatch, tmp_path, toy):
@@ -316,7 +254,6 @@ def test_reproduce_ends_with_status_1_where_a_cell_failed(vlsm, monkeypatch, tmp
 
 
 def test_a_command_that_is_stopped_says_that_what_is_finished_is_kept(monkeypatch):
-    from vlsm_helpers.cli import doctor
 
     def stopped(console):
         raise KeyboardInterrupt

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from vlsm_helpers.course import executed as runs
 from vlsm_helpers.course import report
-from vlsm_helpers.course.report import Failure
+from vlsm_helpers.course.executed import Failure
 from vlsm_helpers.course.results import COLUMNS, MIME_TYPE
 
 ROW = dict(zip(COLUMNS, ("tiny", "busi", "test", "A <i>", "dice", 0.8121, 0.79, 0.83, 78, 0, "a toaster"), strict=True))
@@ -33,18 +34,18 @@ def executed(folder, name, *cells, seconds=75.2, failure=None, title="A title"):
     opening = f"# {title}\n\n![it](attachment:it.png)\n\n**What** a [mask](m.html) is,\nin `code`.\n\n## part\n\nmore"
     attachments = {"it.png": {"image/png": base64.b64encode(PIXEL).decode()}}
     nbformat.write(new_notebook(cells=[new_markdown_cell(opening, attachments=attachments), *cells]), path)
-    report.stamp(path, seconds, failure)
+    runs.stamp(path, seconds, failure)
     return path
 
 
 def test_reading_an_executed_notebook(tmp_path):
     failure = Failure("In [4]", "fit()", "ValueError: no")
     path = executed(tmp_path, "03_train", cell((PIXEL, "white")), cell(rows=[ROW, ROW]), failure=failure)
-    read = report.read(path)
+    read = runs.read(path)
     assert read.summary == "What a mask is, in code."
     assert (read.name, read.title, read.seconds, read.failure) == ("03_train", "A title", 75.2, failure)
     assert abs((read.finished - datetime.now(read.finished.tzinfo)).total_seconds()) < 60
-    assert list(read.results.columns) == list(report.CSV_COLUMNS)
+    assert list(read.results.columns) == list(runs.CSV_COLUMNS)
     assert read.results["seconds"].tolist() == [75.2, 75.2]
 
 
@@ -53,9 +54,9 @@ def test_the_headline_is_the_tagged_picture_else_the_last(tmp_path):
     tagged = executed(tmp_path, "1", cell(first, tag="headline"), cell(second))
     untagged = executed(tmp_path, "2", cell(first), cell(second))
     without = executed(tmp_path, "3", cell())
-    assert report.read(tagged).headline.alt == "first"
-    assert report.read(untagged).headline.alt == "second"
-    assert report.read(without).headline is None
+    assert runs.read(tagged).headline.alt == "first"
+    assert runs.read(untagged).headline.alt == "second"
+    assert runs.read(without).headline is None
 
 
 def test_the_report_of_a_folder(tmp_path):
@@ -109,7 +110,7 @@ def test_results_csv_has_a_row_a_score_over_all_notebooks(tmp_path):
 def test_results_csv_without_results_has_its_columns(tmp_path):
     executed(tmp_path, "00_start", cell())
     report.write(tmp_path)
-    assert list(pd.read_csv(tmp_path / "results.csv").columns) == list(report.CSV_COLUMNS)
+    assert list(pd.read_csv(tmp_path / "results.csv").columns) == list(runs.CSV_COLUMNS)
 
 
 def test_a_later_report_forgets_the_pictures_of_an_earlier_run(tmp_path):
@@ -150,7 +151,7 @@ def test_a_card_compares_models_by_one_metric(tmp_path):
 @pytest.mark.parametrize("seconds", [0.4, 3600])
 def test_a_notebook_that_never_came_to_be_is_stamped_all_the_same(tmp_path, seconds):
     path = tmp_path / "05_gone.ipynb"
-    report.stamp(path, seconds, Failure("before its first cell", "", "NotJSONError"))
-    read = report.read(path)
+    runs.stamp(path, seconds, Failure("before its first cell", "", "NotJSONError"))
+    read = runs.read(path)
     assert (read.title, read.seconds, read.results.empty) == ("05_gone", seconds, True)
     assert "before its first cell" in report.write(tmp_path).read_text()

@@ -7,9 +7,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.cli import app
-from vlsm_helpers.course import report, runner
+from vlsm_helpers.course import runner
+from vlsm_helpers.course.executed import read
 from vlsm_helpers.errors import CourseError
 
 PARAMETERS = new_code_cell("PROFILE = None\nDATASET = None\nSEED = None", metadata={"tags": ["parameters"]})
@@ -22,8 +23,8 @@ RESULTS = """
 import os
 from pathlib import Path
 import pandas as pd
-from vlsm_helpers.results import publish
-from vlsm_helpers.profiles import PROFILES
+from vlsm_helpers.course.results import publish
+from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.settings import Settings
 settings = Settings(PROFILES[PROFILE or "tiny"], "", DATASET or "none", SEED or 0, "cpu", "a toaster")
 model = f"{Path.cwd().name} {os.environ['VLSM_DATA']} {os.environ['VLSM_CACHE']}"
@@ -197,7 +198,7 @@ def test_a_file_that_is_no_notebook_is_a_failure_among_others(checkout):
     (checkout / "notebooks" / "00_broken.ipynb").write_text(json.dumps([]))
     executed = checkout / "out.ipynb"
     runner.run_notebook(checkout / "notebooks" / "00_broken.ipynb", executed, {}, label="00_broken")
-    failure = report.read(executed).failure
+    failure = read(executed).failure
     assert failure.cell == "before its first cell"
     assert "Error" in failure.error
 
@@ -207,6 +208,6 @@ def test_what_an_earlier_run_left_does_not_pass_for_this_ones(checkout, monkeypa
     monkeypatch.setattr("papermill.execute_notebook", lambda *paths, **options: (_ for _ in ()).throw(OSError("full")))
     executed = checkout / "00_start.ipynb"
     runner.run_notebook(checkout / "notebooks" / "00_start.ipynb", executed, {}, label="")
-    read = report.read(executed)
-    assert read.failure.error == "OSError: full"
-    assert read.title == "00_start"  # not the earlier file's
+    found = read(executed)
+    assert found.failure.error == "OSError: full"
+    assert found.title == "00_start"  # not the earlier file's

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.conftest import draw_toy, write_toy
+from tests.helpers import draw_toy, write_toy
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.own import adopt
 from vlsm_helpers.data.samples import load_split

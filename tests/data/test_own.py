@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.conftest import draw_toy
+from tests.helpers import draw_toy
 from vlsm_helpers.data import own
 from vlsm_helpers.data.own import adopt, pairs, split_groups
 from vlsm_helpers.data.samples import load_split

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers import index
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import DataError
@@ -15,11 +16,6 @@ from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.evaluation.predictions import PredictionInfo, PredictionStore
 from vlsm_helpers.experiments.runs import predict_run, train_member
 from vlsm_helpers.models import factory
-
-
-def index(member="mine", ids=("a", "b", "c"), **other):
-    facts = {"dataset": "toy", "split": "val", "sizes": tuple((8, 8) for _ in ids), "weights": "by hand"}
-    return PredictionInfo(member=member, ids=tuple(ids), **(facts | other))
 
 
 def logits(count=3, size=4, seed=0):
@@ -84,7 +80,8 @@ def test_a_killed_writer_leaves_what_was_there(tmp_path):
     predictions.write(tmp_path / "mine", index(), logits())
     script = """
         import os, signal, sys
-        from tests.evaluation.test_predictions import index, logits
+        from tests.evaluation.test_predictions import logits
+        from tests.helpers import index
         from vlsm_helpers.evaluation import predictions
 
         def dying():

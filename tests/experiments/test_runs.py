@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.experiments.runs import evaluate_run, fitting_recipe, train_member
 from vlsm_helpers.models import factory
@@ -55,7 +55,9 @@ def test_a_limit_takes_the_first_images(toy):
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones(toy):
-    with pytest.raises(SettingsError, match="ours, ours_gently, published, features, finetune, finetune_gently"):
+    with pytest.raises(
+        SettingsError, match="ours, ours_gently, ours_imagenet, published, features, finetune, finetune_gently"
+    ):
         train_member("unet_d", "toy", recipe="theirs")
 
 

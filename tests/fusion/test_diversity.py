@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tests.fusion.test_rule import cases
+from tests.helpers import cases
 from vlsm_helpers.fusion import MemberLogits
 from vlsm_helpers.fusion.diversity import complementarity
 

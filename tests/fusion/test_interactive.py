@@ -7,9 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.evaluation.test_predictions import index
-from tests.fusion.test_rule import cases
-from tests.fusion.test_weighted import toy_store
+from tests.helpers import cases, index, toy_store
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore

@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from tests.fusion.test_rule import cases
+from tests.helpers import cases
 from vlsm_helpers.fusion import MemberLogits, PixelGate, Stacking, TemperatureMean
 from vlsm_helpers.fusion.learned import temperature
 from vlsm_helpers.fusion.rule import mask_dice

@@ -1,23 +1,11 @@
 import pytest
 import torch
 
+from tests.helpers import cases
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.fusion import RULES, MemberLogits
 from vlsm_helpers.fusion.rule import best_threshold, check, dice_by_threshold, mask_dice
 from vlsm_helpers.metrics.overlap import overlap
-
-
-def cases(members=3, images=6, size=16, seed=0):
-    """Members that see a square, each through noise of its own."""
-    generator = torch.Generator().manual_seed(seed)
-    masks = torch.zeros(images, size, size, dtype=torch.bool)
-    for image in range(images):
-        row, column = torch.randint(0, size - 8, (2,), generator=generator).tolist()
-        masks[image, row : row + 8, column : column + 6] = True
-    noise = torch.randn(members, images, size, size, generator=generator)
-    strength = torch.tensor([2.0, 1.0, 0.3, 0.6, 1.5])[:members].view(-1, 1, 1, 1)
-    logits = strength * (2 * masks.float() - 1) + noise
-    return MemberLogits(logits, masks, tuple(f"member {number}" for number in range(members)))
 
 
 def test_dice_of_masks_equals_the_metric():

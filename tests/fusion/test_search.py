@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import weight_search
-from tests.fusion.test_rule import cases
+from tests.helpers import cases
 from vlsm_helpers.fusion import MemberLogits, WeightedMean
 from vlsm_helpers.fusion.rule import THRESHOLDS, mask_dice
 from vlsm_helpers.fusion.search import STEPS, Counts, _exhaustive_search, simplex

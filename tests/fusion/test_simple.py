@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.fusion.test_rule import cases
+from tests.helpers import cases
 from vlsm_helpers.fusion import And, BestSingle, EntropyWeighted, MajorityVote, MeanLogit, MeanProbability, Or
 from vlsm_helpers.fusion.simple import entropy
 

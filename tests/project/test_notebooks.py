@@ -11,7 +11,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tools.notebooks import PROJECT
-from vlsm_helpers.course import report, runner
+from vlsm_helpers.course import runner
+from vlsm_helpers.course.executed import read
 
 pytestmark = pytest.mark.notebooks
 
@@ -61,7 +62,7 @@ def test_papermill_runs_in_the_callers_folder_unless_told(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match="AssertionError"):
         papermill.execute_notebook(notebook, tmp_path / "out.ipynb", cwd=tmp_path, progress_bar=False)
     runner.run_notebook(notebook, tmp_path / "out.ipynb", {}, label="00_lesson")
-    assert report.read(tmp_path / "out.ipynb").failure is None
+    assert read(tmp_path / "out.ipynb").failure is None
 
 
 def test_an_expected_error_still_fails_with_papermill(tmp_path):
@@ -71,4 +72,4 @@ def test_an_expected_error_still_fails_with_papermill(tmp_path):
     content.cells[0].metadata["tags"] = ["raises-exception"]
     nbformat.write(content, notebook)
     runner.run_notebook(notebook, tmp_path / "out.ipynb", {}, label="00_lesson")
-    assert report.read(tmp_path / "out.ipynb").failure.error == "ZeroDivisionError: division by zero"
+    assert read(tmp_path / "out.ipynb").failure.error == "ZeroDivisionError: division by zero"

@@ -4,12 +4,13 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from tools import rehearse
 from tools.notebooks import KERNEL
 from vlsm_helpers.data.samples import SPLITS, load_split
 from vlsm_helpers.models import pretrained
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.settings.published import BIOMEDCLIP
 
 ASKED = """
 from vlsm_helpers.models.clipseg import CLIPSeg
@@ -42,11 +43,11 @@ def test_random_weights_are_written_once_and_again_when_they_are_broken(small, t
     CLIPSeg(tmp_path / "clipseg")
     rehearse.random_weights(tmp_path)
     assert len(small) == 3
-    tensors = tmp_path / "biomedclip" / pretrained.BIOMEDCLIP.tensors
+    tensors = BIOMEDCLIP.tensors_in(tmp_path / "biomedclip")
     tensors.write_bytes(tensors.read_bytes()[:-1])
     rehearse.random_weights(tmp_path)
     assert small == ["clipseg", "biomedclip", "resnet50", "biomedclip"]
-    pretrained.check(tmp_path / "biomedclip", pretrained.BIOMEDCLIP)
+    pretrained.check(tmp_path / "biomedclip", BIOMEDCLIP)
 
 
 def test_a_handful_is_the_beginning_of_each_split(tmp_path, monkeypatch):

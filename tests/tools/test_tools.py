@@ -15,10 +15,12 @@ from transformers import AutoTokenizer
 from tools import notebooks as stamping
 from tools import random_checkpoints
 from tools.colab_constraints import colab_constraints
+from tools.opened import hash_of
 from vlsm_helpers import __version__
 from vlsm_helpers.errors import CourseError
 
 PLACE = stamping.NOTEBOOKS / "03_train.ipynb"
+LATE_FUSION = "measured/late_fusion.csv.gz"
 
 
 def with_outputs(*outputs):
@@ -45,7 +47,11 @@ def test_cleaning_keeps_what_the_notebook_says_and_drops_how_it_was_run():
     assert [output.text for output in clean.cells[0].outputs] == ["done"]
     assert set(clean.metadata) == {"accelerator", "kernelspec", "language_info", "vlsm"}
     assert clean.metadata["language_info"] == {"name": "python"}
-    assert clean.metadata["vlsm"] == {"code": stamping.code_hash(notebook), "version": __version__}
+    assert clean.metadata["vlsm"] == {
+        "code": stamping.code_hash(notebook),
+        "version": __version__,
+        "shipped": {},
+    }
     assert notebook.metadata["widgets"] == {"state": {}}  # the original is left as it was
     nbformat.validate(clean)
 
@@ -204,7 +210,8 @@ def checkout(tmp_path, monkeypatch):
 def test_the_command_executes_and_stamps(checkout, capsys):
     names = ["VLSM_RUNS", "VLSM_CACHE", "VLSM_PROFILE", "VLSM_DATASET"]
     shows = f"import os\n[*map(os.environ.get, {names}), os.path.exists(os.environ['VLSM_CACHE'])]"
-    path = checkout("00_start.ipynb", "import sys; print('careful', file=sys.stderr)", shows)
+    opens = "import sys; print('careful', file=sys.stderr); import vlsm_helpers as vlsm; vlsm.measured('late_fusion');"
+    path = checkout("00_start.ipynb", opens, shows)
     broken = checkout("solutions/00_start.ipynb", "1 / 0")
     before = broken.read_text()
     assert stamping.main([]) == 1
@@ -214,6 +221,7 @@ def test_the_command_executes_and_stamps(checkout, capsys):
     assert broken.read_text() == before
     stamped = nbformat.read(path, as_version=4)
     assert stamped.metadata["vlsm"]["code"] == stamping.code_hash(stamped)
+    assert stamped.metadata["vlsm"]["shipped"] == {LATE_FUSION: hash_of(LATE_FUSION)}
     assert stamped.cells[2].outputs[0].data["text/plain"] == "['runs', '~/.cache/vlsm', 'tiny', '', False]"
     assert stamped.cells[1].outputs == []
     assert stamped.cells[0].source.startswith("[![Open in Colab]")
@@ -261,7 +269,7 @@ def test_random_checkpoints_have_the_published_names_and_follow_from_the_seed(tm
     files = {str(path.relative_to(tmp_path / "first")) for path in tmp_path.glob("first/*/*")}
     assert files == {str(path.relative_to(tmp_path / "second")) for path in tmp_path.glob("second/*/*")}
     assert {"clipseg/model.safetensors", "clipseg/preprocessor_config.json", "clipseg/vocab.json"} <= files
-    assert {"biomedclip/open_clip_model.safetensors", "biomedclip/open_clip_config.json"} <= files
+    assert {"biomedclip/open_clip_pytorch_model.bin", "biomedclip/open_clip_config.json"} <= files
     for file in files:
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import write_toy
+from tests.helpers import write_toy
 from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.training import loop
 from vlsm_helpers.training.recipes import CNN

@@ -30,7 +30,15 @@ def test_the_cosine_warms_up_then_falls():
 def test_what_is_better():
     assert CNN.higher_is_better
     assert not PUBLISHED.higher_is_better
-    assert set(RECIPES) == {"ours", "ours_gently", "published", "features", "finetune", "finetune_gently"}
+    assert set(RECIPES) == {
+        "ours",
+        "ours_gently",
+        "ours_imagenet",
+        "published",
+        "features",
+        "finetune",
+        "finetune_gently",
+    }
 
 
 def test_pretrained_encoders_learn_more_slowly_than_the_decoder():

@@ -6,7 +6,7 @@ from PIL import Image
 
 matplotlib.use("Agg")
 
-from tests.fusion.test_weighted import toy_store
+from tests.helpers import toy_store
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.widgets import FusionExplorer, display

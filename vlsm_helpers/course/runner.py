@@ -6,8 +6,9 @@ from pathlib import Path
 
 from vlsm_helpers import settings
 from vlsm_helpers.course import report
-from vlsm_helpers.course.report import Executed, Failure
+from vlsm_helpers.course.executed import Executed, Failure, read, stamp
 from vlsm_helpers.errors import CourseError
+from vlsm_helpers.io.progress import interval_in_logs
 
 PROGRESS = "{desc} {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} cells, {elapsed} gone, {remaining} left"
 
@@ -39,7 +40,7 @@ def run_course(
             run_notebook(notebook, folder / notebook.name, parameters, label=notebook.stem.ljust(width))
     finally:  # also when the user stops the run
         report.write(folder)
-    return [report.read(folder / notebook.name) for notebook in notebooks]
+    return [read(folder / notebook.name) for notebook in notebooks]
 
 
 def find_notebooks(patterns: Sequence[str], folder: Path | None = None) -> list[Path]:
@@ -66,7 +67,7 @@ def run_notebook(notebook: Path, executed: Path, parameters: dict[str, str | int
     """Execute `notebook` in its own folder with a progress bar called `label`, and write it to `executed`.
 
     `parameters` are injected after the cell tagged so. The first error ends the notebook and stays in its outputs;
-    where and what it was, and the seconds taken, are stamped on `executed` (see report.stamp).
+    where and what it was, and the seconds taken, are stamped on `executed` (see executed.stamp).
     """
     import papermill
 
@@ -78,7 +79,7 @@ def run_notebook(notebook: Path, executed: Path, parameters: dict[str, str | int
             executed,
             parameters=parameters,
             cwd=notebook.parent,
-            progress_bar={"desc": label, "bar_format": PROGRESS},
+            progress_bar={"desc": label, "bar_format": PROGRESS} | interval_in_logs(),
             extra_arguments=["--log-level=ERROR"],  # else every kernel warns, in the bar, that it talks over TCP
         )
     except BaseException as error:
@@ -86,7 +87,7 @@ def run_notebook(notebook: Path, executed: Path, parameters: dict[str, str | int
         if not isinstance(error, Exception):  # the user stops the whole run
             raise
     finally:
-        report.stamp(executed, time.monotonic() - begin, failure)
+        stamp(executed, time.monotonic() - begin, failure)
 
 
 def _check_dataset(name: str) -> None:

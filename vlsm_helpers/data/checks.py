@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
 from vlsm_helpers.data import registry
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.public.download import BAR_AFTER
 from vlsm_helpers.data.samples import SPLITS, Sample, dataset_folder, read_entries
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.io.progress import tqdm
 
 MOSTLY_FOREGROUND = 0.5  # a share of the pixels that no target of the public datasets has in the mean
 THUMBNAIL = 64  # pixels a side of the grey thumbnails that near-duplicates are found on

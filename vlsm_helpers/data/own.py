@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from tqdm import tqdm
 
 from vlsm_helpers.data import registry
 from vlsm_helpers.data.checks import MAX_ASPECT, Report, check, near_duplicates
@@ -21,6 +20,7 @@ from vlsm_helpers.data.prompts import ladder
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.errors import DataError, SettingsError
 from vlsm_helpers.io import atomic
+from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import data_folder, writable
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # of the images, of those with a lesion and of those without

@@ -5,7 +5,6 @@ member's name, the dataset, the split, the images' ids and original sizes, and t
 write such a folder (`write`) is a member, a network of one's own among them.
 """
 
-import difflib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample, load_split
-from vlsm_helpers.errors import DataError
+from vlsm_helpers.errors import DataError, unknown
 from vlsm_helpers.io import atomic
 from vlsm_helpers.models.segmenter import resize
 
@@ -127,12 +126,8 @@ class PredictionStore:
     def of(self, names: Sequence[str]) -> "PredictionStore":
         """The store of some of its members, in this order. Raises DataError, with the nearest name, for one there is not."""
         by_name = dict(zip(self.names, self._predictions, strict=True))
-        if unknown := [name for name in names if name not in by_name]:
-            nearest = difflib.get_close_matches(unknown[0], self.names, n=1, cutoff=0.3)
-            meant = f"did you mean {nearest[0]}? " if nearest else ""
-            raise DataError(
-                f"There is no member {unknown[0]!r} here.", hint=f"{meant}Members: {', '.join(self.names)}."
-            )
+        if missing := [name for name in names if name not in by_name]:
+            raise unknown("member", missing[0], self.names, error=DataError)
         return PredictionStore([by_name[name] for name in names], self._samples)
 
     def logits(self, size: int | tuple[int, int], images: Sequence[int] | None = None) -> Tensor:

@@ -1,16 +1,15 @@
 """The members by name: built from their configuration, loaded from a checkpoint."""
 
-import difflib
 import inspect
 from pathlib import Path
 
-from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.errors import SettingsError, TrainingError, unknown
 from vlsm_helpers.io.checkpoints import load_checkpoint
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.hybrid import EnsembleA, EnsembleAWithoutCNN, EnsembleB, EnsembleC
 from vlsm_helpers.models.segmenter import Segmenter
-from vlsm_helpers.models.smp_unet import SMPUNet
+from vlsm_helpers.models.smp_unet import ImageNetUNet, SMPUNet
 from vlsm_helpers.models.state import encoder_hash, load_trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings import choose_profile
@@ -19,6 +18,7 @@ from vlsm_helpers.settings.profiles import Profile
 MEMBERS: dict[str, type[Segmenter]] = {
     "unet_d": UNetD,
     "smp_unet": SMPUNet,
+    "unet_imagenet": ImageNetUNet,
     "clipseg": CLIPSeg,
     "biomedclipseg": BiomedCLIPSeg,
     "ensemble_a": EnsembleA,
@@ -47,12 +47,10 @@ def build(name: str, profile: Profile | str | None = None, **options) -> Segment
         profile = choose_profile(profile)[0] if isinstance(profile, str) else profile
         options = profile_options(name, profile) | options
     if name not in MEMBERS:
-        nearest = difflib.get_close_matches(name, MEMBERS, n=1, cutoff=0.3)
-        meant = f"did you mean {nearest[0]}? " if nearest else ""
-        raise SettingsError(f"There is no member {name!r}.", hint=f"{meant}Members: {', '.join(MEMBERS)}.")
+        raise unknown("member", name, MEMBERS, error=SettingsError)
     known = list(inspect.signature(MEMBERS[name]).parameters)
-    if unknown := [option for option in options if option not in known]:
-        raise SettingsError(f"The member {name} has no option {unknown[0]!r}.", hint=f"it has {', '.join(known)}.")
+    if extra := [option for option in options if option not in known]:
+        raise SettingsError(f"The member {name} has no option {extra[0]!r}.", hint=f"it has {', '.join(known)}.")
     return MEMBERS[name](**options)
 
 
@@ -60,10 +58,12 @@ def profile_options(name: str, profile: Profile) -> dict:
     """The options of the member `name` that differ between profiles: sizes and weights."""
     width = {"width": profile.unet_width}
     clipseg = {"weights": profile.clipseg_weights}
+    pyramid, head = profile.fpn_channels
     biomedclipseg = {"weights": profile.biomedclip_weights, "mlp_dim": profile.decoder_mlp_dim}
     options = {
         "unet_d": width,
         "smp_unet": {"encoder": profile.smp_encoder, "weights": profile.smp_weights},
+        "unet_imagenet": {"pyramid": pyramid, "head": head},
         "clipseg": clipseg,
         "biomedclipseg": biomedclipseg,
         "ensemble_a": biomedclipseg | width,

@@ -19,6 +19,8 @@ class Segmenter(nn.Module):
 
     config: dict
     started_from: str | None = None  # source of the initial weights of what trains, unless `config` names it
+    attribution: str | None = None  # credit and licence of those weights, for model cards
+    weights_revision: str | None = None  # the hub's commit of its pretrained weights, where that is known
 
     def forward(
         self,

@@ -1,16 +1,38 @@
-"""What every check of an exercise needs: calling what a reader wrote, and saying what is wrong with it."""
+"""What every check of an exercise needs: running what a reader wrote, and saying whether it is right."""
 
 from collections.abc import Callable
+from functools import wraps
 
 import torch
+
+EXERCISES: dict[str, Callable[..., None]] = {}  # every check by its name
 
 
 class WrongAnswer(Exception):
     """The answer to an exercise is wrong; the message says why."""
 
 
+def exercise(check: Callable[[object], str | None]) -> Callable[..., None]:
+    """Make a check of a function that says why an answer is wrong, or None where it is right.
+
+    The check prints whether the answer is right; on `...` it prints that there is none yet. With `strict=True`, as the
+    solutions call it, anything but a right answer raises WrongAnswer.
+    """
+
+    @wraps(check)
+    def checked(answer: object, *, strict: bool = False) -> None:
+        why = "not answered yet" if answer is ... else check(answer)
+        if why and strict:
+            raise WrongAnswer(why)
+        print("right" if not why else why if answer is ... else f"not yet: {why}")
+
+    del checked.__wrapped__  # so that help() shows `strict`
+    EXERCISES[check.__name__] = checked
+    return checked
+
+
 def call(function: Callable, *arguments: object) -> float | None:
-    """What a reader's function gives, as a number; None where it fails or gives none."""
+    """The result of a reader's function as a number; None where it fails or returns none."""
     try:
         return float(function(*arguments))
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError):
@@ -18,26 +40,14 @@ def call(function: Callable, *arguments: object) -> float | None:
 
 
 def tensor(function: Callable, *arguments: torch.Tensor) -> torch.Tensor | None:
-    """What a reader's function gives, as a tensor; None where it fails or gives none."""
+    """The result of a reader's function as a tensor; None where it fails or returns none."""
     try:
         return torch.as_tensor(function(*arguments))
     except (TypeError, ValueError, RuntimeError):
         return None
 
 
-def check_number(answer: object, expected: float, why: str, strict: bool) -> None:
-    """Report on an answer that must be the number `expected`, to a millionth; `why` is the hint to a wrong one."""
-    right = isinstance(answer, (int, float)) and abs(answer - expected) < 1e-6 * max(1, abs(expected))
-    report(answer, right, why, strict)
-
-
-def report(answer: object, right: bool, why: str, strict: bool) -> None:
-    """Say whether the answer is right, and `why` not; `...` is no answer yet. Raises WrongAnswer where `strict` and not right."""
-    if answer is ... and not strict:
-        print("not answered yet")
-    elif right:
-        print("right")
-    elif strict:
-        raise WrongAnswer(why or "not answered")
-    else:
-        print(f"not yet: {why}")
+def number(answer: object, expected: float, why: str, tolerance: float = 1e-6) -> str | None:
+    """`why`, unless the answer is the number `expected` within `tolerance`, relative where it is above 1."""
+    right = isinstance(answer, (int, float)) and abs(answer - expected) < tolerance * max(1, abs(expected))
+    return None if right else why

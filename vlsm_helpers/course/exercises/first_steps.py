@@ -3,13 +3,12 @@
 import numpy as np
 import torch
 
-from vlsm_helpers.course.exercises.answers import call, report, tensor
+from vlsm_helpers.course.exercises.answers import call, exercise, tensor
 
 
-def check_dice(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_dice(answer: object) -> str | None:
     """Exercise 0.1: `dice(prediction, ground_truth)` of boolean arrays (H, W), with the rule for an empty ground truth."""
-    if answer is ...:
-        return report(answer, False, "", strict)
     square, other, empty = (np.zeros((4, 4), bool) for _ in range(3))
     square[1:3, 1:3] = other[1:3, 2:4] = True
     cases = [
@@ -23,14 +22,13 @@ def check_dice(answer: object, *, strict: bool = False) -> None:
     for prediction, ground_truth, expected, why in cases:
         got = call(answer, prediction, ground_truth)
         if got is None or not abs(got - expected) < 1e-3:
-            return report(answer, False, f"{why}, yours gives {got}", strict)
-    return report(answer, True, "", strict)
+            return f"{why}, yours gives {got}"
+    return None
 
 
-def check_thumbnail_correlation(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_thumbnail_correlation(answer: object) -> str | None:
     """Exercise 0.2: `thumbnail_correlation(a, b)` of grey images, float (H, W): Pearson's, and 0 for a uniform image."""
-    if answer is ...:
-        return report(answer, False, "", strict)
     image = np.array([[0.0, 1.0, 2.0], [3.0, 5.0, 1.0]])
     turned = np.array([[0.0, 2.0, 1.0], [1.0, 5.0, 3.0]])
     cases = [
@@ -44,21 +42,21 @@ def check_thumbnail_correlation(answer: object, *, strict: bool = False) -> None
     for one, other, expected, why in cases:
         got = call(answer, one, other)
         if got is None or not abs(got - expected) < 1e-3:
-            return report(answer, False, f"{why}, yours gives {got}", strict)
-    return report(answer, True, "", strict)
+            return f"{why}, yours gives {got}"
+    return None
 
 
-def check_leaking_level(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_leaking_level(answer: object) -> str | None:
     """Exercise 0.3: the first level of the prompt ladder that needs the ground truth to be written."""
     right = isinstance(answer, str) and answer.strip().lower() == "p2"
     why = "which is the first word that nobody could know who has only the order for the examination?"
-    report(answer, right, why, strict)
+    return None if right else why
 
 
-def check_film(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_film(answer: object) -> str | None:
     """Exercise 1.1: `film(tokens, scale, shift)` of tokens (B, L, C), scales and shifts (B, C): one of each per image."""
-    if answer is ...:
-        return report(answer, False, "", strict)
     scale, shift = torch.tensor([[1.0, 2.0, 0.0], [-1.0, 3.0, 1.0]]), torch.tensor([[0.0, 1.0, 5.0], [2.0, 0.0, 0.0]])
     for length in (4, 2):  # with as many tokens as images, broadcasting over the wrong axis raises no error
         tokens = torch.arange(6.0 * length).reshape(2, length, 3)
@@ -66,18 +64,15 @@ def check_film(answer: object, *, strict: bool = False) -> None:
         got = tensor(answer, tokens, scale, shift)
         if got is None or got.shape != expected.shape:
             shape = tuple(tokens.shape)
-            why = f"tokens {shape} must stay {shape}, not become {getattr(got, 'shape', got)}"
-            return report(answer, False, why, strict)
+            return f"tokens {shape} must stay {shape}, not become {getattr(got, 'shape', got)}"
         if not torch.allclose(got, expected):
-            why = f"every token of an image is scaled, then shifted, by that image's own values (tried with {length})"
-            return report(answer, False, why, strict)
-    return report(answer, True, "", strict)
+            return f"every token of an image is scaled, then shifted, by that image's own values (tried with {length})"
+    return None
 
 
-def check_label_map(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_label_map(answer: object) -> str | None:
     """Exercise 1.2: `label_map(logits)` of logits (P, H, W) for P prompts: the number of the winning prompt, or 0."""
-    if answer is ...:
-        return report(answer, False, "", strict)
     logits = torch.tensor([[[3.0, -1.0, 2.0], [-4.0, 0.5, 1.0]], [[1.0, -2.0, 5.0], [-3.0, 0.2, 4.0]]])
     expected = torch.tensor([[1, 0, 2], [0, 1, 2]])
     got = tensor(answer, logits)
@@ -94,13 +89,12 @@ def check_label_map(answer: object, *, strict: bool = False) -> None:
         more = tensor(answer, torch.cat([logits, logits[:1] + 10]))
         right = more is not None and bool((more == 3).all())
         why = "it must work for any number of prompts, not for two alone"
-    return report(answer, right, why, strict)
+    return None if right else why
 
 
-def check_prompt_effect(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_prompt_effect(answer: object) -> str | None:
     """Exercise 1.3: `prompt_effect(segmenter, image, one, other)`, the share of pixels whose label the prompt changes."""
-    if answer is ...:
-        return report(answer, False, "", strict)
     image = torch.linspace(0, 1, 12).reshape(3, 2, 2)
 
     def made(logits_of):  # a segmenter that insists on the one call: images (B, 3, H, W)
@@ -129,5 +123,5 @@ def check_prompt_effect(answer: object, *, strict: bool = False) -> None:
         got = call(answer, made(logits_of), image, "a", "b")
         if got is None or abs(got - expected) > 1e-3:
             hint = " (the segmenter takes images (B, 3, H, W): `image[None]`)" if got is None else ""
-            return report(answer, False, f"{why}, yours gives {got}{hint}", strict)
-    return report(answer, True, "", strict)
+            return f"{why}, yours gives {got}{hint}"
+    return None

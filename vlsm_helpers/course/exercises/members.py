@@ -2,46 +2,48 @@
 
 import torch
 
-from vlsm_helpers.course.exercises.answers import call, check_number, report, tensor
+from vlsm_helpers.course.exercises.answers import call, exercise, number, tensor
 from vlsm_helpers.models.unet_d import receptive_field
 
 
-def check_lora_parameters(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_lora_parameters(answer: object) -> str | None:
     """Exercise 2.1: the parameters that LoRA of rank 8 adds to a linear layer from 768 to 768."""
-    why = "two thin matrices stand beside the layer: one from 768 to the rank, one from the rank to 768, no bias"
-    check_number(answer, 2 * 8 * 768, why, strict)
+    why = "two thin matrices are added to the layer: one from 768 to the rank, one from the rank to 768, no bias"
+    return number(answer, 2 * 8 * 768, why)
 
 
-def check_cached_megabytes(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_cached_megabytes(answer: object) -> str | None:
     """Exercise 2.2: megabytes of the features of 1000 images: three taps, 14 x 14 patches and a class token, 768 wide."""
     why = "images x taps x tokens (the class token is one, too) x width x 4 bytes, over a million"
-    check_number(answer, 1000 * 3 * (14 * 14 + 1) * 768 * 4 / 1e6, why, strict)
+    return number(answer, 1000 * 3 * (14 * 14 + 1) * 768 * 4 / 1e6, why)
 
 
-def check_cosine_matrix(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_cosine_matrix(answer: object) -> str | None:
     """Exercise 2.3: `cosine_matrix(images, captions)` of embeddings (N, D) and (M, D), on lengths that must not count."""
-    if answer is ...:
-        return report(answer, False, "", strict)
     images, captions = torch.tensor([[2.0, 0.0], [0.0, 0.5]]), torch.tensor([[3.0, 4.0], [-1.0, 0.0], [0.0, 7.0]])
     got = tensor(answer, images, captions)
     if got is None or got.shape != (2, 3):
-        why = f"two images and three captions: give a tensor (2, 3), a row an image, not {getattr(got, 'shape', got)}"
+        why = (
+            f"two images and three captions: give a tensor (2, 3), one row per image, not {getattr(got, 'shape', got)}"
+        )
     elif (got.abs() > 1 + 1e-6).any():
         why = f"a cosine lies between -1 and 1, yours go to {got.abs().max():g}: divide each embedding by its length"
     else:
         why = f"(2, 0) and (3, 4) have the cosine 0.6, (2, 0) and (-1, 0) have -1, yours are {got[0, :2].tolist()}"
     expected = torch.tensor([[0.6, -1.0, 0.0], [0.8, 0.0, 1.0]])
     right = got is not None and got.shape == expected.shape and torch.allclose(got.float(), expected, atol=1e-4)
-    report(answer, right, why, strict)
+    return None if right else why
 
 
-def check_neighbour_effect(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_neighbour_effect(answer: object) -> str | None:
     """Exercise 2.4: `neighbour_effect(model, images)`, how far an image's logits move when it has neighbours."""
-    if answer is ...:
-        return report(answer, False, "", strict)
     images = torch.arange(24.0).reshape(3, 2, 2, 2)
     cases = [
-        (lambda batch: 2 * batch, 0.0, "a model that looks at each image alone must give 0"),
+        (lambda batch: 2 * batch, 0.0, "a model that processes each image alone must give 0"),
         (lambda batch: batch + len(batch), 2.0, "compare with what the model gives for a batch of one image"),
         (lambda batch: batch - len(batch), 2.0, "logits may move down, too: take the size of the difference"),
         (lambda batch: batch + batch[:1], 16.0, "any image may move: compare all of them, not the first alone"),
@@ -49,32 +51,32 @@ def check_neighbour_effect(answer: object, *, strict: bool = False) -> None:
     for model, expected, why in cases:
         got = call(answer, model, images)
         if got is None or abs(got - expected) > 1e-3:
-            return report(answer, False, f"{why}, yours gives {got}", strict)
-    return report(answer, True, "", strict)
+            return f"{why}, yours gives {got}"
+    return None
 
 
-def check_shifted_dice(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_shifted_dice(answer: object) -> str | None:
     """Exercise 3.1: Dice of two 2x2 squares, one pixel apart, in a 4x4 image."""
-    check_number(answer, 0.5, "twice the shared pixels, over the sum of both counts", strict)
+    return number(answer, 0.5, "twice the shared pixels, over the sum of both counts")
 
 
-def check_convolution_parameters(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_convolution_parameters(answer: object) -> str | None:
     """Exercise 3.2: the parameters of a 3x3 convolution from 8 to 16 channels, with bias."""
-    check_number(
-        answer, 8 * 16 * 9 + 16, "a 3x3 kernel for each pair of channels, and a bias for each output channel", strict
-    )
+    return number(answer, 8 * 16 * 9 + 16, "a 3x3 kernel for each pair of channels, and a bias for each output channel")
 
 
-def check_fifth_level(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_fifth_level(answer: object) -> str | None:
     """Exercise 3.3: the receptive field of UNet-D if it had a fifth level."""
     why = "on the fifth level a step is 16 pixels: how many steps do two 3x3 convolutions and one 2x2 pooling add?"
-    check_number(answer, receptive_field(5), why, strict)
+    return number(answer, receptive_field(5), why)
 
 
-def check_soft_dice(answer: object, *, strict: bool = False) -> None:
+@exercise
+def check_soft_dice(answer: object) -> str | None:
     """Exercise 3.4: `soft_dice(probabilities, mask)` for tensors (H, W), on cases that are easily forgotten."""
-    if answer is ...:
-        return report(answer, False, "", strict)
     square = torch.zeros(4, 4)
     square[1:3, 1:3] = 1
     cases = [
@@ -91,5 +93,5 @@ def check_soft_dice(answer: object, *, strict: bool = False) -> None:
     for probabilities, mask, expected, why in cases:
         got = call(answer, probabilities, mask)
         if got is None or abs(got - expected) > 1e-3:
-            return report(answer, False, f"{why}, yours gives {got}", strict)
-    return report(answer, True, "", strict)
+            return f"{why}, yours gives {got}"
+    return None

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import pooch
 import requests
-from tqdm import tqdm
 
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import writable
 
 TIMEOUT = 20  # seconds that a server may stay silent

@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pooch
 from PIL import Image
-from tqdm import tqdm
 
 from vlsm_helpers.data import registry
 from vlsm_helpers.data.images import read_image
@@ -19,6 +18,7 @@ from vlsm_helpers.data.public import convert
 from vlsm_helpers.data.public.download import BAR_AFTER, fetch, unpack
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, read_entries
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import cache_folder, data_folder, writable
 
 # Where the MedVLSM benchmark keeps its splits and prompts, and their sha256.
