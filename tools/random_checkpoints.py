@@ -1,7 +1,7 @@
-"""Write CLIPSeg, BiomedCLIP and ResNet checkpoints with random weights, file for file as the hub holds the published ones.
+"""Write CLIPSeg, BiomedCLIP, CLIP and ResNet checkpoints with random weights, file for file as the hub holds the published.
 
 `python tools/random_checkpoints.py FOLDER` and then VLSM_WEIGHTS=FOLDER: all that loads the published weights loads these,
-without a hub. 1.5 GB, or 50 MB with --tiny. Their logits mean nothing. What the hub holds: docs/outside.md.
+without a hub. 2 GB, or 55 MB with --tiny. Their logits mean nothing. What the hub holds: docs/outside.md.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from transformers import BertConfig, BertTokenizer, CLIPSegConfig, CLIPSegForIma
 
 from vlsm_helpers.models.biomedclip import CONFIG, LEFTOVERS, PUBLISHED_CONFIG, build_biomedclip
 from vlsm_helpers.models.biomedclipseg import reset_decoder
+from vlsm_helpers.models.open_clip_resnet import RN50, build_clip
 
 WORDS = (
     "a an the one two small medium large pink red brown black white dark bright round oval flat square polyp polyps bump "
@@ -35,6 +36,11 @@ TINY_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 
 TINY_CLIP_TEXT = TINY_TEXT | {"max_position_embeddings": TINY_CONTEXT}
 TINY_VISION = {"image_size": TINY_SIZE, "hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 3}
 TINY_DECODER = {"projection_dim": 32, "reduce_dim": 16, "decoder_intermediate_size": 64}
+TINY_RN50 = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 96, "layers": [1, 1, 1, 1], "width": 12, "patch_size": None},
+    "text_cfg": {"context_length": TINY_CONTEXT, "width": 64, "heads": 1, "layers": 2},
+}
 TINY_VIT = {"img_size": TINY_SIZE, "patch_size": 16, "embed_dim": 48, "depth": 12, "num_heads": 3, "mlp_ratio": 2}
 
 
@@ -99,6 +105,18 @@ def write_biomedclip_config(folder: Path, tiny: bool = False, vocabulary: Path |
     _write(folder / CONFIG, config)
 
 
+def write_clip_rn50(folder: Path, tiny: bool = False, vocabulary: Path | None = None) -> None:
+    """A CLIP with a ResNet-50; `vocabulary`: CLIP's file of merges (gzipped), else some are made from WORDS."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = copy.deepcopy(TINY_RN50 if tiny else RN50)
+    merges = _published_merges(vocabulary) if vocabulary else _merges_of_words()
+    entries = write_clip_tokenizer(folder, merges, sizes["text_cfg"]["context_length"])
+    sizes["text_cfg"].setdefault("vocab_size", entries)
+    save_file(build_clip(sizes).state_dict(), folder / "open_clip_model.safetensors")
+    preprocessing = PUBLISHED_CONFIG["preprocess_cfg"] | {"interpolation": "bicubic", "resize_mode": "shortest"}
+    _write(folder / CONFIG, {"model_cfg": {"quick_gelu": True} | sizes, "preprocess_cfg": preprocessing})
+
+
 def write_resnet(folder: Path, tiny: bool = False) -> None:
     """The encoder of segmentation_models_pytorch's U-Net, a ResNet-50 (a ResNet-18 if `tiny`), with its ImageNet classifier."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +177,7 @@ def _write(path: Path, content: dict) -> None:
 
 
 def main() -> None:
-    """Write FOLDER/clipseg, FOLDER/biomedclip and FOLDER/resnet50."""
+    """Write FOLDER/clipseg, FOLDER/biomedclip, FOLDER/clip_rn50 and FOLDER/resnet50."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tiny", action="store_true", help="128 px, widths of some dozens: for tests")
@@ -170,6 +188,7 @@ def main() -> None:
     torch.manual_seed(given.seed)
     write_clipseg(given.folder / "clipseg", given.tiny, given.clip_vocabulary)
     write_biomedclip(given.folder / "biomedclip", given.tiny, given.bert_vocabulary)
+    write_clip_rn50(given.folder / "clip_rn50", given.tiny, given.clip_vocabulary)
     write_resnet(given.folder / "resnet50", given.tiny)
 
 

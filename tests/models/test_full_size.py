@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.random_checkpoints import write_biomedclip, write_clipseg, write_resnet
+from tools.rehearse import WRITERS
 from vlsm_helpers.models import pretrained
-from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG, PRETRAINED
+from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG
 
 PARAMETERS = json.loads((Path(__file__).parents[1] / "golden" / "biomedclipseg.params.json").read_text())
 # In a process of its own, for the peak is a process's; /proc has it, the libraries' mapped files included.
@@ -55,11 +55,10 @@ print(resident("VmHWM") - before)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """1.5 GB, which pytest would keep for three sessions."""
+    """2 GB, which pytest would keep for three sessions."""
     made = tmp_path_factory.mktemp("full")
-    write_clipseg(made / "clipseg")
-    write_biomedclip(made / "biomedclip")
-    write_resnet(made / "resnet50")
+    for kind, write in WRITERS.items():
+        write(made / kind.name)
     yield made
     shutil.rmtree(made)
 
@@ -70,7 +69,7 @@ def use(member, folder):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("kind", PRETRAINED.values(), ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", WRITERS, ids=lambda kind: kind.name)
 def test_the_files_are_as_large_as_those_published(folder, kind):
     pretrained.check(folder / kind.name, kind)
     assert round(kind.tensors_in(folder / kind.name).stat().st_size / 1e6) == kind.megabytes

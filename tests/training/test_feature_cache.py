@@ -16,6 +16,7 @@ from vlsm_helpers.evaluation.scoring import evaluate
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.cris import CRIS
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training import feature_cache
@@ -53,11 +54,13 @@ def watch(segmenter, monkeypatch, part):
     return counts
 
 
-@pytest.mark.parametrize("kind", ["clipseg", "biomedclipseg"])
+@pytest.mark.parametrize("kind", ["clipseg", "biomedclipseg", "cris"])
 def test_logits_from_cached_features_are_those_computed_anew(toy, tiny_weights, kind):
     torch.manual_seed(0)
     if kind == "clipseg":
         segmenter = CLIPSeg(tiny_weights / "clipseg")
+    elif kind == "cris":
+        segmenter = CRIS(tiny_weights / "clip_rn50", image_size=64)
     else:
         segmenter = BiomedCLIPSeg(tiny_weights / "biomedclip", reduce_dim=16, mlp_dim=64)
     batch = torch.utils.data.default_collate(items(cache_features(segmenter, dataset("test", augment=False))))

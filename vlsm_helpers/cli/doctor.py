@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from vlsm_helpers import settings
-from vlsm_helpers.data.registry import DATASETS, Dataset
+from vlsm_helpers.data.registry import DATASETS, availability, own_datasets
 from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.io import hub
 from vlsm_helpers.settings.published import PRETRAINED, Pretrained
@@ -50,21 +50,6 @@ def report(console: Console) -> list[str]:
         for variable, title, folder in _named_folders()
         if variable != "VLSM_DATA" and not _is_writable(folder)
     ]
-
-
-def availability(card: Dataset) -> str:
-    """Whether the dataset is here: prepared, drawn when used (phantoms), or not."""
-    if card.is_phantom:
-        return "drawn when used"
-    prepared = (settings.data_folder() / card.name / "anns").is_dir()
-    return "prepared" if prepared else "no, needs an account" if card.account else "no"
-
-
-def own_datasets() -> list[str]:
-    """The names of datasets in the data folder that the course does not know, as `vlsm data adopt` makes them."""
-    folder = settings.data_folder()
-    found = [path.parent.name for path in folder.glob("*/anns")] if folder.is_dir() else []
-    return sorted(set(found) - set(DATASETS))
 
 
 def _own() -> list[tuple[str, str]]:

@@ -22,7 +22,8 @@ def train(
         str | None,
         typer.Option(
             help="ours (a CNN), ours_gently (a pretrained one), ours_imagenet (a light one), features (a decoder on frozen "
-            "encoders), finetune (encoders too), finetune_gently (large encoders), or the authors' (published).",
+            "encoders), finetune (encoders too), finetune_gently (large encoders), finetune_tenth and finetune_light (cris), or "
+            "the authors' (published).",
             show_default="what fits the member",
         ),
     ] = None,
@@ -32,7 +33,7 @@ def train(
             "--train",
             metavar="WHAT",
             help="What of a vision-language segmenter learns: decoder, encoders (both), or, of clipseg, lora.",
-            show_default="decoder",
+            show_default="decoder; of cris encoders",
         ),
     ] = None,
     weights: Annotated[

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+from vlsm_helpers import settings
 from vlsm_helpers.models import imagenet
+from vlsm_helpers.models.cris import EFFICIENTNET
 
 LATE_FUSION = "late_fusion"
 LIGHT_CNN = "unet_imagenet"
+CRIS = "cris"
 FUSED = ("biomedclipseg", "clipseg", "unet_d")  # what the paper's late fusion joins: its members, trained separately
 PAPER = ("kvasir_polyp", "clinicdb_polyp", "bkai_polyp", "busi", "chexlocalize")  # the paper's datasets
-MEMBERS = (*FUSED, "smp_unet", LIGHT_CNN, "ensemble_a", "ensemble_b", "ensemble_c", LATE_FUSION)
+MEMBERS = (*FUSED, "smp_unet", LIGHT_CNN, CRIS, "ensemble_a", "ensemble_b", "ensemble_c", LATE_FUSION)
 
 
 def ensemble_members() -> tuple[str, ...]:
@@ -17,8 +20,12 @@ def ensemble_members() -> tuple[str, ...]:
 
 
 def at_hand(members: Sequence[str]) -> tuple[str, ...]:
-    """`members` without the light CNN where its ImageNet weights are not on this machine; no request is made."""
-    return tuple(member for member in members if member != LIGHT_CNN or imagenet.at_hand())
+    """`members` without those that start from ImageNet where its weights are not on this machine; no request is made."""
+    if imagenet.at_hand():
+        return tuple(members)
+    profile, _ = settings.choose_profile()
+    without = {LIGHT_CNN, CRIS} if profile.cris_image_encoder == EFFICIENTNET else {LIGHT_CNN}
+    return tuple(member for member in members if member not in without)
 
 
 def left_out(members: Sequence[str]) -> str:

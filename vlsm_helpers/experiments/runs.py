@@ -17,6 +17,7 @@ from vlsm_helpers.evaluation.scoring import evaluate, keep, predict, summarise
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.cris import CRIS, EFFICIENTNET
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.smp_unet import ImageNetUNet, SMPSegmenter
 from vlsm_helpers.models.state import fingerprint, trainable_state_dict
@@ -30,7 +31,9 @@ from vlsm_helpers.training.recipes import (
     CNN_PRETRAINED,
     DECODER_ONLY,
     FULL,
+    FULL_LIGHT,
     FULL_LOW_LR,
+    FULL_TENTH,
     RECIPES,
     Recipe,
 )
@@ -151,12 +154,15 @@ def _samples(datasets: Sequence[str], split: str, limit: int | None = None) -> l
 def fitting_recipe(segmenter: Segmenter) -> Recipe:
     """The recipe for what of a segmenter trains: OURS for a CNN, an ensemble's too; where it starts from pretrained weights
     OURS_GENTLY, and OURS_IMAGENET for the light one; FEATURES for a decoder on frozen encoders, FINETUNE where encoders
-    train, and FINETUNE_GENTLY where those are not the shipped miniatures and all of them trains."""
+    train, and FINETUNE_GENTLY where those are not the shipped miniatures and all of them trains; for the encoders of CRIS
+    FINETUNE_TENTH, or FINETUNE_LIGHT for the light ones."""
     if not segmenter.trains_encoders:
         if isinstance(segmenter, SMPSegmenter) and segmenter.started_from:
             return CNN_IMAGENET if isinstance(segmenter, ImageNetUNet) else CNN_PRETRAINED
         has_cnn = any(isinstance(module, UNetD) for module in segmenter.modules())
         return CNN if has_cnn or not segmenter.encoders() else DECODER_ONLY
+    if isinstance(segmenter, CRIS):
+        return FULL_LIGHT if segmenter.config["image_encoder"] == EFFICIENTNET else FULL_TENTH
     knows_much = segmenter.config["weights"] != TINY_WEIGHTS and segmenter.config["train"] == "encoders"
     return FULL_LOW_LR if knows_much else FULL
 

@@ -7,6 +7,7 @@ from vlsm_helpers.errors import SettingsError, TrainingError, unknown
 from vlsm_helpers.io.checkpoints import load_checkpoint
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.cris import CRIS
 from vlsm_helpers.models.hybrid import EnsembleA, EnsembleAWithoutCNN, EnsembleB, EnsembleC
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.smp_unet import ImageNetUNet, SMPUNet
@@ -21,6 +22,7 @@ MEMBERS: dict[str, type[Segmenter]] = {
     "unet_imagenet": ImageNetUNet,
     "clipseg": CLIPSeg,
     "biomedclipseg": BiomedCLIPSeg,
+    "cris": CRIS,
     "ensemble_a": EnsembleA,
     "ensemble_a_no_cnn": EnsembleAWithoutCNN,
     "ensemble_b": EnsembleB,
@@ -66,6 +68,7 @@ def profile_options(name: str, profile: Profile) -> dict:
         "unet_imagenet": {"pyramid": pyramid, "head": head},
         "clipseg": clipseg,
         "biomedclipseg": biomedclipseg,
+        "cris": {"weights": profile.cris_weights, "image_encoder": profile.cris_image_encoder},
         "ensemble_a": biomedclipseg | width,
         "ensemble_a_no_cnn": biomedclipseg | width,
         "ensemble_b": clipseg | width,

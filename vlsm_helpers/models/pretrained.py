@@ -21,9 +21,10 @@ from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.io import hub
 from vlsm_helpers.io.tensors import check_tensors, read_tensors, refuse_misfits
 from vlsm_helpers.models.biomedclip import build_biomedclip
-from vlsm_helpers.models.vision_language import Preprocessing
+from vlsm_helpers.models.open_clip_resnet import build_clip_rn50
+from vlsm_helpers.models.vision_language import CLIPParts, Preprocessing
 from vlsm_helpers.settings import weights_folder
-from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG, RESNET, TINY_WEIGHTS, Pretrained
+from vlsm_helpers.settings.published import BIOMEDCLIP, CLIP_RN50, CLIPSEG, RESNET, TINY_WEIGHTS, Pretrained
 
 SHIPPED = Path(str(resources.files("vlsm_helpers").joinpath("tiny_weights")))
 # Buffers that the library saved until 2023, those of the published files among them, and that today's makes itself.
@@ -62,6 +63,13 @@ def load_biomedclip(source: str | Path):
     folder = find(source, BIOMEDCLIP)
     with _explained(folder):
         return build_biomedclip(folder, load_weights=True)
+
+
+def load_clip_rn50(source: str | Path) -> CLIPParts:
+    """open_clip's CLIP with a ResNet in float32, from a folder or a hub id. Raises WeightsError."""
+    folder = find(source, CLIP_RN50)
+    with _explained(folder):
+        return build_clip_rn50(folder)
 
 
 def load_encoder(encoder: nn.Module, source: str | Path) -> None:

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass
 
-from vlsm_helpers.settings.published import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, RESNET_WEIGHTS, TINY_WEIGHTS
+from vlsm_helpers.settings.published import (
+    BIOMEDCLIP_WEIGHTS,
+    CLIP_RN50_WEIGHTS,
+    CLIPSEG_WEIGHTS,
+    RESNET_WEIGHTS,
+    TINY_WEIGHTS,
+)
 
 
 @dataclass(frozen=True)
@@ -14,6 +20,8 @@ class Profile:
     unet_width: float  # UNet-D's channel counts are multiplied by this
     clipseg_weights: str  # a hub id, or the shipped miniature
     biomedclip_weights: str
+    cris_weights: str
+    cris_image_encoder: str
     decoder_mlp_dim: int  # width of the MLPs in BiomedCLIPSeg's decoder, as in the CLIPSeg of the same profile
     smp_encoder: str  # of the U-Net of segmentation_models_pytorch, by the library's name for it
     smp_weights: str | None  # a hub id; None: random ones, for nothing pretrained so small may be shipped
@@ -33,6 +41,8 @@ PROFILES = {
         unet_width=0.125,
         clipseg_weights=TINY_WEIGHTS,
         biomedclip_weights=TINY_WEIGHTS,
+        cris_weights=TINY_WEIGHTS,
+        cris_image_encoder="efficientnet_lite0",
         decoder_mlp_dim=256,
         smp_encoder="tu-mobilenetv3_small_050",
         smp_weights=None,
@@ -47,6 +57,8 @@ PROFILES = {
         unet_width=1.0,
         clipseg_weights=CLIPSEG_WEIGHTS,
         biomedclip_weights=BIOMEDCLIP_WEIGHTS,
+        cris_weights=CLIP_RN50_WEIGHTS,
+        cris_image_encoder="clip_rn50",
         decoder_mlp_dim=2048,
         smp_encoder="resnet50",
         smp_weights=RESNET_WEIGHTS,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 CLIPSEG_WEIGHTS = "CIDAS/clipseg-rd64-refined"
 BIOMEDCLIP_WEIGHTS = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+CLIP_RN50_WEIGHTS = "timm/resnet50_clip.openai"
 RESNET_WEIGHTS = "smp-hub/resnet50.imagenet"
 EFFICIENTNET_WEIGHTS = "timm/tf_efficientnet_lite0.in1k"
 TINY_WEIGHTS = "tiny"  # the miniatures that the package ships
@@ -89,6 +90,15 @@ BIOMEDCLIP = Pretrained(
     optional=("config.json", "tokenizer_config.json", "special_tokens_map.json"),
     shipped=True,
 )
+# CLIP with a ResNet-50, for CRIS; its open_clip_config.json had no "quick_gelu" at first, so QuickGELU is set in code.
+CLIP_RN50 = Pretrained(
+    CLIP_RN50_WEIGHTS,
+    name="clip_rn50",
+    megabytes=408,
+    tensors=OPEN_CLIP_TENSORS,
+    required=(("open_clip_config.json",), ("tokenizer.json", "vocab.json")),
+    optional=("merges.txt", "tokenizer_config.json", "special_tokens_map.json"),
+)
 # The encoder of the baseline U-Net; the course needs it in the table of `vlsm reproduce` only.
 RESNET = Pretrained(
     RESNET_WEIGHTS, name="resnet50", megabytes=102, tensors=TRANSFORMERS_TENSORS, required=(("config.json",),)
@@ -101,4 +111,4 @@ EFFICIENTNET = Pretrained(
     tensors=TRANSFORMERS_TENSORS,
     required=(("config.json",),),
 )
-PRETRAINED = {kind.hub_id: kind for kind in (CLIPSEG, BIOMEDCLIP, RESNET, EFFICIENTNET)}
+PRETRAINED = {kind.hub_id: kind for kind in (CLIPSEG, BIOMEDCLIP, CLIP_RN50, RESNET, EFFICIENTNET)}

@@ -90,7 +90,9 @@ def cache_features(
 
 
 class CachedDataset(data.Dataset):
-    """The items of a SegmentationDataset, each with "features", a tuple of float32 (T, D); `cache_features` makes it.
+    """The items of a SegmentationDataset, each with "features", a tuple of float32 tensors; `cache_features` makes it.
+
+    A tensor holds the tokens (T, D) or the map (C, h, w) of one image.
 
     View 0 of an image is what evaluation sees of it; view v is what the dataset itself would give in epoch v: pixels, mask
     and prompt of one draw. Which view an item has follows from the seed, the epoch set by `set_epoch` and its index alone.

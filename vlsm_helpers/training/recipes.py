@@ -100,6 +100,17 @@ FULL = replace(DECODER_ONLY, name="finetune", epochs=60, patience=1000)
 # All of the published encoders: a hundred times slower than the decoder, so that they do not forget what they know.
 FULL_LOW_LR = replace(FULL, name="finetune_gently", epochs=40, encoder_rate=0.01)
 
+# CRIS with CLIP, rates and epochs as its authors set them: CLIP's encoders at a tenth of what is new. Their own code has the
+# tenth from the second epoch on, and drops all rates to a tenth after epoch 35 where the cosine here falls throughout.
+FULL_TENTH = replace(FULL, name="finetune_tenth", learning_rate=1e-4, encoder_rate=0.1, epochs=50)
+
+# CRIS with EfficientNet-Lite0: as the light CNN, which starts from the same weights.
+FULL_LIGHT = replace(FULL, name="finetune_light", learning_rate=CNN_IMAGENET.learning_rate, batch_size=8, epochs=20)
+
 RECIPES = {
-    recipe.name: recipe for recipe in (CNN, CNN_PRETRAINED, CNN_IMAGENET, PUBLISHED, DECODER_ONLY, FULL, FULL_LOW_LR)
+    recipe.name: recipe
+    for recipe in (
+        *(CNN, CNN_PRETRAINED, CNN_IMAGENET, PUBLISHED),
+        *(DECODER_ONLY, FULL, FULL_LOW_LR, FULL_TENTH, FULL_LIGHT),
+    )
 }
