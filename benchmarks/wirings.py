@@ -19,19 +19,21 @@ from torch import Tensor, nn
 from transformers import CLIPSegForImageSegmentation
 
 from benchmarks.timing import forget_peak, in_a_process, interleaved, peak_gigabytes
-from tools.random_checkpoints import write_biomedclip, write_clipseg
+from tools.random_checkpoints import write_biomedclip, write_clip_rn50, write_clipseg
 from vlsm_helpers import settings
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.published import checkpoints as published
+from vlsm_helpers.models.smp_unet import NO_WEIGHTS
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training.loop import segmentation_loss
 
 THREADS, BATCH, TOKENS = 2, 4, 77
 ENSEMBLES = {"ensemble_a": 224, "ensemble_b": 352, "ensemble_c": 224}  # with the published image size
-MODELS = {"unet_d": 352, "clipseg": 352, "biomedclipseg": 224} | ENSEMBLES
+MODELS = {"unet_d": 352, "clipseg": 352, "biomedclipseg": 224, "cris": 416} | ENSEMBLES
 PUBLISHED, IMAGES, DECODER_ONLY = "published", "default, from images", "default, from cached features"
 WAYS = (PUBLISHED, IMAGES, DECODER_ONLY)
-TOWERS = ("trunk.blocks", "encoder.layer", "encoder.layers")  # names of the blocks in timm, BERT and CLIP
+# Names of the blocks in timm, BERT and CLIP, then of those in CRIS: CLIP with a ResNet, and EfficientNet-Lite0.
+TOWERS = ("trunk.blocks", "encoder.layer", "encoder.layers", "visual.layer1", "visual.blocks", "transformer.resblocks")
 PROMPT = "polyp " * (TOKENS - 2)  # one token per word, plus start and end
 
 
@@ -51,7 +53,9 @@ def network(
     profile = PROFILES["tiny" if tiny else "full"]
     options = factory.profile_options(name, profile)
     if "weights" in options:
-        options["weights"] = weights / ("clipseg" if name in ("clipseg", "ensemble_b") else "biomedclip")
+        options["weights"] = weights / _folder_of(name, tiny)
+    if name == "cris":
+        options |= {"image_weights": NO_WEIGHTS, "train": "decoder" if way == DECODER_ONLY else "encoders"}
     if "clipseg_weights" in options:
         options["clipseg_weights"] = weights / "clipseg"
     model = factory.build(name, **options).to(memory_format=torch.channels_last)  # as `fit` does
@@ -61,6 +65,13 @@ def network(
     with torch.no_grad():
         known = {"features": model.encode_images(images), "text": model.encode_text(prompts)}
     return model, partial(model, images, prompts, **known)
+
+
+def _folder_of(name: str, tiny: bool) -> str:
+    """The folder with the random weights that a model's option `weights` names."""
+    if name == "cris":
+        return "clipseg" if tiny else "clip_rn50"
+    return "clipseg" if name in ("clipseg", "ensemble_b") else "biomedclip"
 
 
 def _published(name: str, weights: Path, images: Tensor, ids: Tensor) -> tuple[nn.Module, Callable[[], Tensor]]:
@@ -182,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_biomedclip(Path(folder) / "biomedclip", tiny=given.tiny)
         write_clipseg(Path(folder) / "clipseg", tiny=given.tiny)
+        write_clip_rn50(Path(folder) / "clip_rn50", tiny=given.tiny)
         print(f"{settings.hardware()}, torch {torch.__version__}; batch {BATCH}, medians of {given.rounds}.\n\n{HEAD}")
         for name in given.models:
             print(table(measure(name, Path(folder), given.tiny, given.rounds)), flush=True)

@@ -1,6 +1,8 @@
 """Tiny copies of what each dataset's authors publish, with splits in the benchmark's form."""
 
 import json
+import shutil
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -80,10 +82,46 @@ def kvasir(root: Path) -> tuple[dict, dict]:
     return {split: [entry(f"{name}.jpg", f"{name}.jpg")] for split, name in zip(SPLITS, names, strict=True)}, truth
 
 
+def clinicdb_tiff(pixels: np.ndarray) -> bytes:
+    """A TIFF file byte by byte as the authors write it: strips of 16 rows, three samples of 8 bits per pixel that
+    PhotometricInterpretation calls grey (1, BlackIsZero), no ExtraSamples, SampleFormat 1 1 1, a copyright tag."""
+    height, width, samples = pixels.shape
+    strips = [pixels[row : row + 16].tobytes() for row in range(0, height, 16)]
+    entries = {  # tag: (type, values); type 2 is text, 3 a short, 4 a long number
+        256: (3, [width]),
+        257: (3, [height]),
+        258: (3, [8] * samples),
+        259: (3, [1]),
+        262: (3, [1]),
+        273: (4, [0] * len(strips)),
+        274: (3, [1]),
+        277: (3, [samples]),
+        278: (3, [16]),
+        279: (4, [len(strip) for strip in strips]),
+        284: (3, [1]),
+        339: (3, [1] * samples),
+        33432: (2, list(b"Copyright of its authors\0")),
+    }
+    size, form = {2: 1, 3: 2, 4: 4}, {2: "B", 3: "H", 4: "I"}
+    place, far = 8 + 2 + 12 * len(entries) + 4, {}
+    for tag, (kind, values) in entries.items():
+        if size[kind] * len(values) > 4:
+            far[tag], place = place, place + size[kind] * len(values)
+    entries[273] = (4, np.cumsum([place, *map(len, strips[:-1])]).tolist())
+    table, after = struct.pack("<H", len(entries)), b""
+    for tag, (kind, values) in entries.items():
+        packed = struct.pack(f"<{len(values)}{form[kind]}", *values)
+        table += struct.pack("<HHI", tag, kind, len(values))
+        table += struct.pack("<I", far[tag]) if tag in far else packed.ljust(4, b"\0")
+        after += packed if tag in far else b""
+    return b"II*\0" + struct.pack("<I", 8) + table + struct.pack("<I", 0) + after + b"".join(strips)
+
+
 def clinicdb(root: Path) -> tuple[dict, dict]:
     truth = {str(number): rectangle(8, 8, 24, 16) for number in (1, 2, 3)}
+    (root / "CVC-ClinicDB/Original").mkdir(parents=True)
     for name, mask in truth.items():
-        save(picture(int(name)), root / f"CVC-ClinicDB/Original/{name}.tif")
+        (root / f"CVC-ClinicDB/Original/{name}.tif").write_bytes(clinicdb_tiff(picture(int(name))))
         save(mask, root / f"CVC-ClinicDB/Ground Truth/{name}.tif")
     return {split: [entry(f"{name}.png", f"{name}.png")] for split, name in zip(SPLITS, truth, strict=True)}, truth
 
@@ -151,6 +189,31 @@ def isic(root: Path) -> tuple[dict, dict]:
         save(truth[f"{name}_Segmentation"], root / f"ISBI2016_ISIC_Part1_{part}_GroundTruth/{name}_Segmentation.png")
     names = zip(SPLITS, truth, strict=True)
     return {split: [entry(f"{mask[:12]}.jpg", f"{mask}.png")] for split, mask in names}, truth
+
+
+def rehosted(source: Path, layout: str, target: Path) -> Path:
+    """A copy of what authors publish as others host it."""
+    if layout == "images and masks in capitals":
+        shutil.copytree(source / "Kvasir-SEG/images", target / "Kvasir/Images")
+        shutil.copytree(source / "Kvasir-SEG/masks", target / "Kvasir/Masks")
+        (target / "kavsir_bboxes.json").write_text("{}")
+    elif layout == "an archive within a folder":
+        target.mkdir()
+        as_zip(source, target / "bkai-igh-neopolyp.zip")
+    elif layout == "an archive within an archive":
+        target.mkdir()
+        as_zip(source, target / "Dataset_BUSI.zip")
+        return as_zip(target, target.with_suffix(".zip"))
+    else:
+        names = {"Original": "PNG/Original", "Ground Truth": "PNG/Ground Truth"}
+        if layout == "images and masks":
+            names = {"Original": "images", "Ground Truth": "masks"}
+        for folder, name in names.items():
+            for path in (source / "CVC-ClinicDB" / folder).iterdir():
+                pixels = picture(int(path.stem)) if folder == "Original" else np.asarray(Image.open(path))
+                save(pixels, target / name / f"{path.stem}.png")
+        (target / "metadata.csv").write_text("frame_id\n1\n")
+    return target
 
 
 BUILDERS: dict[str, Callable[[Path], tuple[dict, dict]]] = {

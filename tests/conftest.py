@@ -37,13 +37,14 @@ def toy(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory):
-    """A folder for VLSM_WEIGHTS with tiny random CLIPSeg and BiomedCLIP checkpoints; tests copy what they change."""
+    """A folder for VLSM_WEIGHTS with tiny random CLIPSeg, BiomedCLIP and CLIP checkpoints; tests copy what they change."""
     import torch
 
-    from tools.random_checkpoints import write_biomedclip, write_clipseg
+    from tools.random_checkpoints import write_biomedclip, write_clip_rn50, write_clipseg
 
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     write_clipseg(folder / "clipseg", tiny=True)
     write_biomedclip(folder / "biomedclip", tiny=True)
+    write_clip_rn50(folder / "clip_rn50", tiny=True)
     return folder

@@ -1,13 +1,14 @@
-"""Write CLIPSeg, BiomedCLIP and ResNet checkpoints with random weights, in the published formats and under the published names.
+"""Write CLIPSeg, BiomedCLIP, CLIP and ResNet checkpoints with random weights, file for file as the hub holds the published.
 
 `python tools/random_checkpoints.py FOLDER` and then VLSM_WEIGHTS=FOLDER: all that loads the published weights loads these,
-without a hub. 1.5 GB, or 50 MB with --tiny. Their logits mean nothing.
+without a hub. 2 GB, or 55 MB with --tiny. Their logits mean nothing. What the hub holds: docs/outside.md.
 """
 
 import argparse
 import copy
 import gzip
 import json
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -15,8 +16,9 @@ import torchvision
 from safetensors.torch import save_file
 from transformers import BertConfig, BertTokenizer, CLIPSegConfig, CLIPSegForImageSegmentation
 
-from vlsm_helpers.models.biomedclip import CONFIG, PUBLISHED_CONFIG, build_biomedclip
+from vlsm_helpers.models.biomedclip import CONFIG, LEFTOVERS, PUBLISHED_CONFIG, build_biomedclip
 from vlsm_helpers.models.biomedclipseg import reset_decoder
+from vlsm_helpers.models.open_clip_resnet import RN50, build_clip
 
 WORDS = (
     "a an the one two small medium large pink red brown black white dark bright round oval flat square polyp polyps bump "
@@ -34,6 +36,11 @@ TINY_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 
 TINY_CLIP_TEXT = TINY_TEXT | {"max_position_embeddings": TINY_CONTEXT}
 TINY_VISION = {"image_size": TINY_SIZE, "hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 3}
 TINY_DECODER = {"projection_dim": 32, "reduce_dim": 16, "decoder_intermediate_size": 64}
+TINY_RN50 = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 96, "layers": [1, 1, 1, 1], "width": 12, "patch_size": None},
+    "text_cfg": {"context_length": TINY_CONTEXT, "width": 64, "heads": 1, "layers": 2},
+}
 TINY_VIT = {"img_size": TINY_SIZE, "patch_size": 16, "embed_dim": 48, "depth": 12, "num_heads": 3, "mlp_ratio": 2}
 
 
@@ -42,7 +49,7 @@ def write_clipseg(folder: Path, tiny: bool = False, vocabulary: Path | None = No
     folder.mkdir(parents=True, exist_ok=True)
     merges = _published_merges(vocabulary) if vocabulary else _merges_of_words()
     entries = write_clip_tokenizer(folder, merges, context=TINY_CONTEXT if tiny else CLIP_CONTEXT)
-    ids = {"bos_token_id": entries - 2, "eos_token_id": entries - 1}
+    ids = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}  # published like this, whatever the vocabulary says
     config = CLIPSegConfig(
         text_config=ids | (TINY_CLIP_TEXT | {"vocab_size": entries} if tiny else {}),
         vision_config={"patch_size": 16} | (TINY_VISION | {"num_hidden_layers": 12} if tiny else {}),
@@ -57,15 +64,19 @@ def write_clipseg(folder: Path, tiny: bool = False, vocabulary: Path | None = No
 
 def write_clipseg_preprocessor(folder: Path, size: int) -> None:
     """Write how images are prepared, as published: `size` pixels a side, ImageNet's statistics."""
-    view = {"do_normalize": True, "do_resize": True, "feature_extractor_type": "ViTFeatureExtractor", "resample": 2}
-    _write(folder / "preprocessor_config.json", view | {"size": size} | IMAGENET_STATISTICS)
+    steps = {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255, "do_resize": True, "resample": 2}
+    kinds = {"feature_extractor_type": "ViTImageProcessor", "processor_class": "CLIPSegProcessor"}
+    sizes = {"size": {"height": size, "width": size}}
+    _write(folder / "preprocessor_config.json", steps | kinds | sizes | IMAGENET_STATISTICS)
 
 
 def write_biomedclip(folder: Path, tiny: bool = False, vocabulary: Path | None = None) -> None:
     """A BiomedCLIP; `vocabulary`: BERT's list of word pieces, else some are made from WORDS."""
     write_biomedclip_config(folder, tiny, vocabulary)
     model = build_biomedclip(folder, load_weights=False)[0]
-    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    positions = model.text.transformer.config.max_position_embeddings
+    tensors = OrderedDict(model.state_dict()) | {LEFTOVERS[0]: torch.arange(positions)[None]}
+    torch.save(tensors, folder / "open_clip_pytorch_model.bin")
 
 
 def write_biomedclip_config(folder: Path, tiny: bool = False, vocabulary: Path | None = None) -> None:
@@ -82,8 +93,28 @@ def write_biomedclip_config(folder: Path, tiny: bool = False, vocabulary: Path |
         config["timm_model_args"] = TINY_VIT
         BertConfig(vocab_size=len(pieces), max_position_embeddings=32, **TINY_TEXT).save_pretrained(folder)
     numbers = {piece: number for number, piece in enumerate(pieces)}
-    BertTokenizer(vocab=numbers, model_max_length=model["text_cfg"]["context_length"]).save_pretrained(folder)
+    BertTokenizer(vocab=numbers, do_lower_case=True).save_pretrained(folder)  # its length: boundless, as published
+    special = {
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+        "pad_token": "[PAD]",
+        "sep_token": "[SEP]",
+        "unk_token": "[UNK]",
+    }
+    _write(folder / "special_tokens_map.json", special)
     _write(folder / CONFIG, config)
+
+
+def write_clip_rn50(folder: Path, tiny: bool = False, vocabulary: Path | None = None) -> None:
+    """A CLIP with a ResNet-50; `vocabulary`: CLIP's file of merges (gzipped), else some are made from WORDS."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = copy.deepcopy(TINY_RN50 if tiny else RN50)
+    merges = _published_merges(vocabulary) if vocabulary else _merges_of_words()
+    entries = write_clip_tokenizer(folder, merges, sizes["text_cfg"]["context_length"])
+    sizes["text_cfg"].setdefault("vocab_size", entries)
+    save_file(build_clip(sizes).state_dict(), folder / "open_clip_model.safetensors")
+    preprocessing = PUBLISHED_CONFIG["preprocess_cfg"] | {"interpolation": "bicubic", "resize_mode": "shortest"}
+    _write(folder / CONFIG, {"model_cfg": {"quick_gelu": True} | sizes, "preprocess_cfg": preprocessing})
 
 
 def write_resnet(folder: Path, tiny: bool = False) -> None:
@@ -146,7 +177,7 @@ def _write(path: Path, content: dict) -> None:
 
 
 def main() -> None:
-    """Write FOLDER/clipseg, FOLDER/biomedclip and FOLDER/resnet50."""
+    """Write FOLDER/clipseg, FOLDER/biomedclip, FOLDER/clip_rn50 and FOLDER/resnet50."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tiny", action="store_true", help="128 px, widths of some dozens: for tests")
@@ -157,6 +188,7 @@ def main() -> None:
     torch.manual_seed(given.seed)
     write_clipseg(given.folder / "clipseg", given.tiny, given.clip_vocabulary)
     write_biomedclip(given.folder / "biomedclip", given.tiny, given.bert_vocabulary)
+    write_clip_rn50(given.folder / "clip_rn50", given.tiny, given.clip_vocabulary)
     write_resnet(given.folder / "resnet50", given.tiny)
 
 

@@ -12,19 +12,25 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tools.random_checkpoints import write_biomedclip, write_clipseg, write_resnet
+from tools.random_checkpoints import write_biomedclip, write_clip_rn50, write_clipseg, write_resnet
 from vlsm_helpers import settings
 from vlsm_helpers.course.executed import Executed
 from vlsm_helpers.course.runner import run_course
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, load_split, read_entries
 from vlsm_helpers.errors import CourseError, DataError, WeightsError
 from vlsm_helpers.models import pretrained
+from vlsm_helpers.settings.published import BIOMEDCLIP, CLIP_RN50, CLIPSEG, RESNET
 
 NOTEBOOKS = ("*",)
 REAL, PHANTOMS = "kvasir_polyp", "phantom_endoscopy"
 IMAGES = 8  # of each split: fewer than a batch, so that an epoch is one step
 EPOCHS = 6  # chapter 3 gives the published recipe a sixth of them
-WRITERS = {pretrained.CLIPSEG: write_clipseg, pretrained.BIOMEDCLIP: write_biomedclip, pretrained.RESNET: write_resnet}
+WRITERS = {
+    CLIPSEG: write_clipseg,
+    BIOMEDCLIP: write_biomedclip,
+    CLIP_RN50: write_clip_rn50,
+    RESNET: write_resnet,
+}
 
 
 def random_weights(root: Path) -> None:

@@ -16,7 +16,7 @@ def weights(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "encoders"),
-    [("biomedclipseg", 2), ("clipseg", 2), ("ensemble_a", 2), ("ensemble_b", 2), ("ensemble_c", 4)],
+    [("biomedclipseg", 2), ("clipseg", 2), ("cris", 2), ("ensemble_a", 2), ("ensemble_b", 2), ("ensemble_c", 4)],
 )
 def test_each_encoder_runs_once_a_step_and_not_at_all_from_cached_features(weights, name, encoders):
     passes = {}

@@ -2,6 +2,7 @@ import shutil
 from io import StringIO
 
 import pytest
+import torch
 from rich.console import Console
 
 from tests.helpers import write_toy
@@ -10,6 +11,7 @@ from tests.no_network import run_without_network
 from vlsm_helpers.cli import doctor
 from vlsm_helpers.data.registry import DATASETS
 from vlsm_helpers.models import pretrained
+from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG
 
 
 @pytest.fixture(autouse=True)
@@ -59,24 +61,26 @@ def row(text, name):
 def test_weights_are_examined_in_every_place(tiny_weights, tmp_path, monkeypatch):
     brought = shutil.copytree(tiny_weights, tmp_path / "brought")
     shutil.rmtree(brought / "biomedclip")
-    in_hub_cache(tmp_path / "hub", pretrained.BIOMEDCLIP.hub_id, tiny_weights / "biomedclip")
+    in_hub_cache(tmp_path / "hub", BIOMEDCLIP.hub_id, tiny_weights / "biomedclip")
     monkeypatch.setenv("VLSM_WEIGHTS", str(brought))
     text, problems = examined()
     assert problems == []
-    mark = pretrained.fingerprint(brought / "clipseg", pretrained.CLIPSEG)
+    mark = pretrained.fingerprint(brought / "clipseg", CLIPSEG)
     megabytes = sum(file.stat().st_size for file in (brought / "clipseg").iterdir()) / 1e6
     for place, folder in {"shipped": tiny_weights, "VLSM_WEIGHTS": brought}.items():
         found = row(text, f"clipseg, {place}")
-        assert found == f"clipseg, {place} {folder / 'clipseg'} | {megabytes:.1f} MB, sha256 {mark}"
+        assert found == f"clipseg, {place} {folder / 'clipseg'} | model.safetensors, {megabytes:.1f} MB, sha256 {mark}"
     assert row(text, "clipseg, hub's cache").startswith("clipseg, hub's cache (603 MB) none")
     assert row(text, "biomedclip, VLSM_WEIGHTS").startswith("biomedclip, VLSM_WEIGHTS none")
-    assert "MB, sha256" in row(text, "biomedclip, hub's cache")
+    cached = row(text, "biomedclip, hub's cache")
+    assert "open_clip_pytorch_model.bin" in cached
+    assert "revision 000000000000, sha256" in cached
 
 
 def test_a_download_that_stopped_half_way_is_no_problem(tiny_weights, tmp_path):
     partial = shutil.copytree(tiny_weights / "clipseg", tmp_path / "partial")
     (partial / "model.safetensors").unlink()
-    in_hub_cache(tmp_path / "hub", pretrained.CLIPSEG.hub_id, partial)
+    in_hub_cache(tmp_path / "hub", CLIPSEG.hub_id, partial)
     text, problems = examined()
     assert problems == []
     assert row(text, "clipseg, hub's cache").startswith("clipseg, hub's cache (603 MB) none")
@@ -91,17 +95,18 @@ def truncate(folder):
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def pickle(folder):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+def attack(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": shutil.rmtree}, folder / "pytorch_model.bin")
 
 
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [
         (remove_the_config, "Files are missing: config.json."),
-        (truncate, "The weights are broken or not all there"),
-        (pickle, "The weights are pickled (pytorch_model.bin)"),
-        (shutil.rmtree, "The folder is not there."),
+        (truncate, "The weights are broken"),
+        (attack, "more than tensors"),
+        (shutil.rmtree, "The folder does not exist."),
     ],
 )
 def test_what_is_wrong_with_weights_is_said_with_its_cure(tiny_weights, tmp_path, monkeypatch, spoil, what):
@@ -121,19 +126,19 @@ def test_brought_weights_that_are_broken_are_fetched_again(tiny_weights, tmp_pat
     monkeypatch.setenv("VLSM_WEIGHTS", str(brought))
     _, problems = examined()
     assert len(problems) == 1
-    assert f"run `hf download {pretrained.CLIPSEG.hub_id} --local-dir weights/clipseg`" in problems[0]
+    assert f"run `hf download {CLIPSEG.hub_id} --local-dir weights/clipseg`" in problems[0]
 
 
 def test_a_folder_of_weights_that_is_not_there_is_a_problem(tmp_path, monkeypatch):
     monkeypatch.setenv("VLSM_WEIGHTS", str(tmp_path / "nowhere"))
     _, problems = examined()
-    assert problems == [f"VLSM_WEIGHTS names a folder that is not there: {tmp_path / 'nowhere'}; correct or unset it"]
+    assert problems == [f"VLSM_WEIGHTS names a folder that does not exist: {tmp_path / 'nowhere'}; correct or unset it"]
 
 
 def test_offline_the_doctor_makes_no_request(tiny_weights):
     code = """
 from rich.console import Console
-from vlsm_helpers import doctor
+from vlsm_helpers.cli import doctor
 doctor.report(Console(width=250))
 print(len(requests), "requests")
 """

@@ -65,6 +65,15 @@ def test_cells_come_seed_by_seed_with_late_fusion_after_its_members():
     assert cells[0].joined == []
 
 
+def test_late_fusion_of_other_members_has_a_folder_of_its_own():
+    fused = ("clipseg", "unet_d")
+    cells = Plan(("a",), members=(*fused, LATE_FUSION), seeds=(0,), fused=fused).cells
+    assert cells[2].name == "a/late_fusion-of-clipseg-unet_d-p1-seed0"
+    assert cells[2].joined == cells[:2] == [Cell("a", member, "p1", 0) for member in fused]
+    with pytest.raises(SettingsError, match="smp_unet"):
+        Plan(("a",), members=(*fused, LATE_FUSION), fused=(*fused, "smp_unet"))
+
+
 def test_shards_hold_every_cell_once():
     whole = Plan(("a", "b", "c"), members=("unet_d", "clipseg"), prompts=("p0", "p1"))
     shards = [whole.shard(number, 5) for number in range(1, 6)]

@@ -17,6 +17,7 @@ from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments import grid
 from vlsm_helpers.experiments.late_ensemble import Ensemble, train_ensemble
 from vlsm_helpers.inference.predictor import Predictor
+from vlsm_helpers.models import imagenet
 
 PROJECT = Path(__file__).parents[2]
 
@@ -58,17 +59,47 @@ def test_the_card_says_what_it_is_and_how_it_scores(trained, folders):
     assert f"| late_fusion | {100 * value:.1f} |" in card
     assert 'Predictor.load("with_card")' in card
     assert "biomedclipseg tiny" in card
+    assert f"unet_imagenet started from {imagenet.ATTRIBUTION}" in card
 
 
 def test_the_table_has_every_member_and_their_fusion(trained):
     table = trained.table()
-    assert list(table["model"]) == ["biomedclipseg", "clipseg", "unet_d", "late_fusion"]
+    assert list(table["model"]) == ["biomedclipseg", "clipseg", "unet_d", "unet_imagenet", "late_fusion"]
     assert table["value"].notna().all()
 
 
 def test_asked_again_nothing_is_trained(trained, monkeypatch):
     monkeypatch.setattr(grid, "train_member", lambda *_, **__: pytest.fail("trained again"))
     assert train_ensemble("toy", epochs=1).fusion == trained.fusion
+
+
+@pytest.fixture
+def without_imagenet(tmp_path, monkeypatch):
+    """A machine that has EfficientNet-Lite0's weights neither in the Python package nor elsewhere."""
+    monkeypatch.setattr(imagenet, "PACKAGE", "no_such_package")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+
+def test_without_imagenets_weights_the_papers_members_are_joined(trained, folders, without_imagenet, monkeypatch):
+    monkeypatch.setattr(grid, "train_member", lambda *_, **__: pytest.fail("trained again"))
+    command = ["ensemble", "toy", "--save", str(folders / "three"), "--epochs", "1"]
+    outcome = CliRunner().invoke(app, command)
+    assert outcome.exit_code == 0, outcome.output
+    assert "unet_imagenet is left out" in outcome.output
+    assert imagenet.DISTRIBUTION in outcome.output
+    assert list(Predictor.load(folders / "three").members) == list(grid.FUSED)
+
+
+def test_an_ensemble_with_the_light_cnn_is_used_where_its_weights_are_not(trained, folders, without_imagenet):
+    predictor = Predictor.load(trained.save(folders / "four"))
+    assert list(predictor.members) == [*grid.FUSED, "unet_imagenet"]
+    assert predictor(load_split("toy", "test")[0].image).mask.shape == (32, 32)
+
+
+def test_members_can_be_chosen(trained, monkeypatch):
+    monkeypatch.setattr(grid, "train_member", lambda *_, **__: pytest.fail("trained again"))
+    two = train_ensemble("toy", epochs=1, members=("clipseg", "unet_imagenet"))
+    assert list(two.fusion.weights) == ["clipseg", "unet_imagenet"]
 
 
 def test_other_budgets_are_not_mistaken_for_what_is_there(trained):

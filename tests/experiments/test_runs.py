@@ -10,8 +10,9 @@ from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.experiments.runs import evaluate_run, fitting_recipe, train_member
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.cris import CLIP, CRIS
 from vlsm_helpers.settings.profiles import PROFILES
-from vlsm_helpers.training.recipes import CNN, DECODER_ONLY, FULL
+from vlsm_helpers.training.recipes import CNN, DECODER_ONLY, FULL, FULL_LIGHT, FULL_TENTH
 
 VLSM = {"size": 32, "epochs": 2, "batch_size": 4}
 OPTIONS = {"size": 32, "width": 1 / 32, "epochs": 2, "batch_size": 4}
@@ -55,7 +56,9 @@ def test_a_limit_takes_the_first_images(toy):
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones(toy):
-    with pytest.raises(SettingsError, match="ours, ours_gently, published, features, finetune, finetune_gently"):
+    with pytest.raises(
+        SettingsError, match="ours, ours_gently, ours_imagenet, published, features, finetune, finetune_gently"
+    ):
         train_member("unet_d", "toy", recipe="theirs")
 
 
@@ -132,3 +135,27 @@ def test_an_option_that_the_member_does_not_have_is_refused(toy, tiny_profile):
         train_member("clipseg", "toy", width=1.0)
     with pytest.raises(SettingsError, match="Only a decoder of biomedclipseg"):
         train_member("clipseg", "toy", warm_start=True)
+
+
+def test_cris_is_trained_as_its_encoders_need(tiny_weights):
+    published = CRIS(tiny_weights / "clip_rn50")
+    light = CRIS(tiny_weights / "clipseg", image_encoder="efficientnet_lite0", image_weights="none")
+    assert (fitting_recipe(published), fitting_recipe(light)) == (FULL_TENTH, FULL_LIGHT)
+    assert fitting_recipe(CRIS(tiny_weights / "clip_rn50", train="decoder")) is DECODER_ONLY
+
+
+@pytest.mark.parametrize("train", ["decoder", "encoders"])
+def test_cris_trains_is_scored_and_is_loaded_again(toy, tiny_weights, train):
+    run = train_member(
+        "cris",
+        "toy",
+        epochs=1,
+        size=64,
+        train=train,
+        image_size=64,
+        weights=tiny_weights / "clip_rn50",
+        image_encoder=CLIP,
+    )
+    segmenter, facts = factory.load(run / "best.safetensors")
+    assert (facts["member"]["train"], segmenter.started_from) == (train, None)
+    assert evaluate_run(run).set_index("metric").loc["dice", "n"] == 5

@@ -4,13 +4,13 @@ import shutil
 import open_clip
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.models.biomedclip import build_biomedclip
 from vlsm_helpers.models.pretrained import load_biomedclip
 
-TENSORS = "open_clip_model.safetensors"
+TENSORS = "open_clip_pytorch_model.bin"
 
 
 def rewrite(path, change):
@@ -26,12 +26,30 @@ def folder(tiny_weights, tmp_path):
 
 
 def test_the_key_that_old_releases_of_the_library_saved_does_not_stop_biomedclip(folder):
-    path = folder / TENSORS
-    extra = {"text.transformer.embeddings.position_ids": torch.arange(32)[None]}
-    before = load_biomedclip(folder)[0].state_dict()
-    save_file(load_file(path) | extra, path)
-    after = load_biomedclip(folder)[0].state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items())
+    tensors = torch.load(folder / TENSORS, weights_only=True)
+    loaded = load_biomedclip(folder)[0].state_dict()
+    assert tensors.keys() - loaded.keys() == {"text.transformer.embeddings.position_ids"}
+    assert all(torch.equal(tensors[name], value) for name, value in loaded.items())
+
+
+def test_a_copy_in_safetensors_gives_the_same_bits(folder, tiny_weights):
+    tensors = torch.load(folder / TENSORS, weights_only=True)
+    save_file(tensors, folder / "open_clip_model.safetensors")
+    (folder / TENSORS).unlink()
+    theirs, ours = load_biomedclip(tiny_weights / "biomedclip")[0].state_dict(), load_biomedclip(folder)[0].state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_a_config_as_it_was_spelled_until_november_2023(folder, tiny_weights):
+    def old(config):
+        text = config["model_cfg"]["text_cfg"]
+        text["proj"], text["pooler_type"] = text.pop("hf_proj_type"), text.pop("hf_pooler_type")
+        text["hf_model_name"] = text["hf_tokenizer_name"] = "microsoft/BiomedNLP-PubMedBERT-base-uncased-abstract"
+
+    rewrite(folder / "open_clip_config.json", old)
+    (model, tokenizer, *_), (theirs, *_) = load_biomedclip(folder), load_biomedclip(tiny_weights / "biomedclip")
+    ids = tokenizer(["polyp"], return_tensors="pt")["input_ids"]
+    assert torch.equal(model.eval().encode_text(ids), theirs.eval().encode_text(ids))
 
 
 def test_a_tokenizer_may_be_a_list_of_word_pieces(folder, tiny_weights):
@@ -57,9 +75,8 @@ def test_the_text_towers_shape_is_bert_bases_where_the_folder_does_not_say(folde
 
 
 def test_vision_towers_of_one_name_and_other_shapes_live_side_by_side(folder, tiny_weights):
-    tensors = load_file(folder / TENSORS)
-    kept = {key: value for key, value in tensors.items() if ".blocks.11." not in key}
-    save_file(kept, folder / TENSORS)
+    tensors = torch.load(folder / TENSORS, weights_only=True)
+    torch.save({key: value for key, value in tensors.items() if ".blocks.11." not in key}, folder / TENSORS)
     rewrite(folder / "open_clip_config.json", lambda config: config["timm_model_args"].update(depth=11))
     assert len(load_biomedclip(folder)[0].visual.trunk.blocks) == 11
     assert len(load_biomedclip(tiny_weights / "biomedclip")[0].visual.trunk.blocks) == 12

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.random_checkpoints import write_biomedclip, write_clipseg, write_resnet
+from tools.rehearse import WRITERS
 from vlsm_helpers.models import pretrained
+from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG
 
 PARAMETERS = json.loads((Path(__file__).parents[1] / "golden" / "biomedclipseg.params.json").read_text())
 # In a process of its own, for the peak is a process's; /proc has it, the libraries' mapped files included.
@@ -35,13 +36,29 @@ print(json.dumps(found))
 """
 
 
+LOAD = """
+import re, sys, torch, transformers
+from pathlib import Path
+from vlsm_helpers.models import pretrained
+
+def resident(name):
+    return 1024 * int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+load = {"clipseg": pretrained.load_clipseg, "biomedclip": pretrained.load_biomedclip}[sys.argv[1]]
+load("tiny")  # all libraries are imported
+before = resident("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+load(sys.argv[2])
+print(resident("VmHWM") - before)
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """1.5 GB, which pytest would keep for three sessions."""
+    """2 GB, which pytest would keep for three sessions."""
     made = tmp_path_factory.mktemp("full")
-    write_clipseg(made / "clipseg")
-    write_biomedclip(made / "biomedclip")
-    write_resnet(made / "resnet50")
+    for kind, write in WRITERS.items():
+        write(made / kind.name)
     yield made
     shutil.rmtree(made)
 
@@ -52,12 +69,19 @@ def use(member, folder):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(
-    "kind", [pretrained.CLIPSEG, pretrained.BIOMEDCLIP, pretrained.RESNET], ids=lambda kind: kind.name
-)
+@pytest.mark.parametrize("kind", WRITERS, ids=lambda kind: kind.name)
 def test_the_files_are_as_large_as_those_published(folder, kind):
     pretrained.check(folder / kind.name, kind)
-    assert round((folder / kind.name / kind.tensors).stat().st_size / 1e6) == kind.megabytes
+    assert round(kind.tensors_in(folder / kind.name).stat().st_size / 1e6) == kind.megabytes
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+@pytest.mark.parametrize("kind", [CLIPSEG, BIOMEDCLIP], ids=lambda kind: kind.name)
+def test_loading_takes_less_than_a_third_more_memory_than_the_file(folder, kind):
+    path = folder / kind.name
+    done = subprocess.run([sys.executable, "-c", LOAD, kind.name, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1]) < 1.3 * kind.tensors_in(path).stat().st_size
 
 
 @pytest.mark.parametrize(

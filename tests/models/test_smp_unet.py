@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -9,11 +10,12 @@ from tools.random_checkpoints import write_resnet
 from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.experiments.runs import fitting_recipe
 from vlsm_helpers.io.checkpoints import save_checkpoint
-from vlsm_helpers.models import factory, pretrained
-from vlsm_helpers.models.smp_unet import IMAGENET_MEAN, IMAGENET_STD, SMPUNet
+from vlsm_helpers.models import factory, imagenet, pretrained
+from vlsm_helpers.models.segmenter import trainable_parameters
+from vlsm_helpers.models.smp_unet import IMAGENET_MEAN, IMAGENET_STD, ImageNetUNet, SMPUNet
 from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
 from vlsm_helpers.settings.profiles import PROFILES
-from vlsm_helpers.training.recipes import CNN, CNN_PRETRAINED
+from vlsm_helpers.training.recipes import CNN, CNN_IMAGENET, CNN_PRETRAINED
 
 SMALL = "tu-mobilenetv3_small_050"
 
@@ -94,3 +96,72 @@ def test_a_pretrained_one_trains_with_a_lower_learning_rate(small, resnet):
     assert fitting_recipe(small) is CNN
     assert fitting_recipe(SMPUNet("resnet18", resnet)) is CNN_PRETRAINED
     assert CNN_PRETRAINED.learning_rate < CNN.learning_rate
+
+
+# The light one that starts from ImageNet
+
+
+@pytest.fixture(scope="module")
+def light():
+    torch.manual_seed(0)
+    return ImageNetUNet().eval()
+
+
+def test_the_light_one_is_an_fpn_around_the_pretrained_encoder(light):
+    images = torch.rand(2, 3, 64, 96)
+    tensors = imagenet.load_efficientnet_lite0()
+    same = smp.FPN(
+        "tu-tf_efficientnet_lite0",
+        encoder_weights=None,
+        decoder_pyramid_channels=128,
+        decoder_segmentation_channels=64,
+    ).eval()
+    same.load_state_dict(light.network.state_dict())
+    encoder = {name: value for name, value in tensors.items() if not name.startswith(imagenet.HEAD)}
+    same.encoder.model.load_state_dict(encoder, strict=False)  # as it should be already
+    with torch.no_grad():
+        torch.testing.assert_close(light(images), same(2 * images - 1))
+    assert light.started_from == imagenet.origin()
+    assert "Apache-2.0" in light.attribution
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 75), (1, 1), (33, 32)])
+def test_the_light_ones_logits_are_those_of_the_image_alone(light, size):
+    images = torch.rand(3, 3, *size)
+    with torch.no_grad():
+        together = light(images, ["polyp", "a horse", ""])
+        assert together.shape == (3, 1, *size)
+        torch.testing.assert_close(together[1:2], light(images[1:2], "polyp"), atol=1e-5, rtol=1e-5)
+
+
+def test_every_parameter_of_the_light_one_gets_a_gradient():
+    segmenter = ImageNetUNet("none")
+    segmenter(torch.rand(2, 3, 64, 64)).mean().backward()
+    reached = sum(p.numel() for p in segmenter.parameters() if p.grad is not None)
+    assert reached == trainable_parameters(segmenter) == sum(p.numel() for p in segmenter.parameters())
+
+
+def test_a_checkpoint_of_the_light_one_needs_no_weights_any_more(light, tmp_path, monkeypatch):
+    facts = {"member": light.config, "frozen_weights": encoder_hash(light)}
+    save_checkpoint(tmp_path / "best.safetensors", trainable_state_dict(light), facts)
+    monkeypatch.setattr(imagenet, "load_efficientnet_lite0", lambda *_: pytest.fail("it looked for weights"))
+    loaded, _ = factory.load(tmp_path / "best.safetensors")
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), light(images))
+    assert json.loads(json.dumps(light.config)) == light.config == loaded.config
+
+
+def test_without_its_weights_the_light_one_starts_at_random_only_if_asked(monkeypatch):
+    def none(*_):
+        raise WeightsError("The weights are not on this machine.", hint=imagenet.DISTRIBUTION)
+
+    monkeypatch.setattr(imagenet, "load_efficientnet_lite0", none)
+    with pytest.raises(WeightsError):
+        factory.build("unet_imagenet", **factory.profile_options("unet_imagenet", PROFILES["tiny"]))
+    assert ImageNetUNet("none").started_from is None
+
+
+def test_the_light_one_from_imagenet_has_a_recipe_of_its_own(light):
+    assert fitting_recipe(light) is CNN_IMAGENET
+    assert fitting_recipe(ImageNetUNet("none")) is CNN

@@ -66,7 +66,7 @@ def test_a_miniature_is_small_in_half_precision_and_without_pickles(kind):
     files = list(folder.iterdir())
     assert sum(file.stat().st_size for file in files) < 8e6
     assert {file.suffix for file in files} <= {".json", ".txt", ".safetensors", ".md"}
-    with safe_open(folder / kind.tensors, framework="pt") as tensors:
+    with safe_open(kind.tensors_in(folder), framework="pt") as tensors:
         kinds = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 - it has no other way
     assert kinds - {"I64"} == {"F16"}
 

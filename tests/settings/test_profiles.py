@@ -3,8 +3,8 @@ from dataclasses import fields
 import pytest
 import timm
 
-from vlsm_helpers.models import pretrained
-from vlsm_helpers.settings.profiles import PROFILES, PUBLISHED_WEIGHTS, TINY_WEIGHTS
+from vlsm_helpers.settings.profiles import PROFILES
+from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG, RESNET, TINY_WEIGHTS
 
 
 def test_profiles_have_the_same_fields_and_are_called_by_their_names():
@@ -18,8 +18,8 @@ def test_tiny_downloads_nothing_and_full_takes_what_is_published():
     tiny, full = PROFILES["tiny"], PROFILES["full"]
     assert {tiny.clipseg_weights, tiny.biomedclip_weights} == {TINY_WEIGHTS}
     assert tiny.smp_weights is None
-    assert [full.clipseg_weights, full.biomedclip_weights] == list(PUBLISHED_WEIGHTS)
-    assert full.smp_weights == pretrained.RESNET.hub_id
+    named = [full.clipseg_weights, full.biomedclip_weights, full.smp_weights]
+    assert named == [CLIPSEG.hub_id, BIOMEDCLIP.hub_id, RESNET.hub_id]
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))

@@ -14,7 +14,8 @@ from huggingface_hub import constants
 
 from vlsm_helpers import settings
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.settings.profiles import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS, PROFILES, PUBLISHED_WEIGHTS
+from vlsm_helpers.settings.profiles import FULL_WITHOUT_GPU, PROFILES
+from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG
 
 VARIABLES = (
     "VLSM_PROFILE",
@@ -77,7 +78,8 @@ def test_environment_wins_over_defaults_and_parameters_over_both(monkeypatch):
     monkeypatch.setenv("VLSM_DATASET", "busi")
     monkeypatch.setenv("VLSM_SEED", "7")
     chosen = settings.start()
-    assert (chosen.profile.name, chosen.dataset, chosen.seed, chosen.reason) == ("full", "busi", 7, "as asked")
+    assert (chosen.profile.name, chosen.dataset, chosen.seed) == ("full", "busi", 7)
+    assert "as asked" in chosen.reason
     chosen = settings.start("tiny", "isic", 0)
     assert (chosen.profile.name, chosen.dataset, chosen.seed) == ("tiny", "isic", 0)
 
@@ -104,6 +106,17 @@ def test_the_epochs_of_a_notebooks_training_may_be_others(monkeypatch):
     profile, reason = settings.choose_profile("full")
     assert profile == replace(PROFILES["full"], epochs=6)
     assert reason == "as asked; epochs as VLSM_EPOCHS says, 6"
+
+
+def test_full_without_a_gpu_keeps_sizes_and_weights_and_trains_less(monkeypatch):
+    laptop = settings.start("full")
+    assert laptop.profile == replace(PROFILES["full"], **FULL_WITHOUT_GPU)
+    assert "no GPU" in laptop.reason
+    monkeypatch.setenv("VLSM_EPOCHS", "7")
+    assert settings.start("full").profile.epochs == 7
+    monkeypatch.setenv("VLSM_EPOCHS", "")
+    monkeypatch.setattr(settings, "device", lambda: "cuda")
+    assert settings.start("full").profile == PROFILES["full"]
 
 
 @pytest.mark.parametrize("epochs", ["0", "-1", "2.5", "many"])
@@ -142,23 +155,22 @@ def test_auto_with_a_gpu(monkeypatch, at_hand, answers, name, reason):
     assert reason in chosen[1]
 
 
-def test_weights_are_at_hand_once_they_were_brought_or_fetched(monkeypatch, tmp_path):
-    published = PUBLISHED_WEIGHTS[CLIPSEG_WEIGHTS]
+@pytest.mark.parametrize(
+    ("kind", "tensors"), [(CLIPSEG, "model.safetensors"), (BIOMEDCLIP, "open_clip_pytorch_model.bin")]
+)
+def test_weights_are_at_hand_once_all_files_are_in_the_folder_or_the_cache(monkeypatch, tmp_path, kind, tensors):
+    cached = tmp_path / "cache" / f"models--{kind.hub_id.replace('/', '--')}"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("VLSM_WEIGHTS", str(tmp_path / "brought"))
-    assert not settings.weights_at_hand(CLIPSEG_WEIGHTS)
-    (tmp_path / "brought" / published.folder).mkdir(parents=True)
-    (tmp_path / "brought" / published.folder / published.tensors).touch()
-    assert settings.weights_at_hand(CLIPSEG_WEIGHTS)
-    assert not settings.weights_at_hand(BIOMEDCLIP_WEIGHTS)
-    monkeypatch.setenv("VLSM_WEIGHTS", "")
-    assert not settings.weights_at_hand(CLIPSEG_WEIGHTS)
-    repository = tmp_path / "cache" / "models--CIDAS--clipseg-rd64-refined"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
-    (repository / "snapshots" / ("0" * 40) / published.tensors).touch()
-    assert settings.weights_at_hand(CLIPSEG_WEIGHTS)
+    monkeypatch.setenv("VLSM_WEIGHTS", str(tmp_path / "local"))
+    for folder in (tmp_path / "local" / kind.name, cached / "snapshots" / ("0" * 40)):
+        folder.mkdir(parents=True)
+        for name in (tensors, *(group[0] for group in kind.required)):
+            assert not settings.weights_at_hand(kind.hub_id)
+            (folder / name).touch()
+        assert settings.weights_at_hand(kind.hub_id)
+        monkeypatch.setenv("VLSM_WEIGHTS", "")
 
 
 @pytest.mark.parametrize(
@@ -194,15 +206,21 @@ def test_offline_no_request_is_made(hub, monkeypatch):
         ("VLSM_WEIGHTS", settings.weights_folder),
     ],
 )
-def test_a_relative_folder_becomes_absolute_for_child_processes_too(monkeypatch, tmp_path, variable, folder):
+def test_reading_a_relative_folder_changes_nothing(monkeypatch, tmp_path, variable, folder):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, "../shared/things")
-    named = folder()
-    assert named.is_absolute()
-    assert named.resolve() == (tmp_path.parent / "shared" / "things").resolve()
+    assert folder().is_absolute()
+    assert folder().resolve() == (tmp_path.parent / "shared" / "things").resolve()
+    assert os.environ[variable] == "../shared/things"
+
+
+def test_a_notebooks_start_makes_folders_absolute_for_what_it_starts(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VLSM_RUNS", "runs")
+    settings.start("tiny")
     monkeypatch.chdir("/")
-    assert folder() == named
-    assert os.environ[variable] == str(named)
+    assert settings.runs_folder() == tmp_path / "runs"
+    assert os.environ["VLSM_RUNS"] == str(tmp_path / "runs")
 
 
 def test_all_folders_are_made_absolute_before_kernels_start(monkeypatch, tmp_path):

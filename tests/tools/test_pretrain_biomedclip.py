@@ -62,7 +62,7 @@ def test_a_short_run_writes_a_folder_that_loads(trained):
 
 def test_the_tensors_are_float16_and_the_folder_small(trained):
     _, folder, _ = trained
-    with safe_open(folder / BIOMEDCLIP.tensors, framework="pt") as file:
+    with safe_open(BIOMEDCLIP.tensors_in(folder), framework="pt") as file:
         kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no dict
     assert {kind for name, kind in kinds.items() if not name.endswith("position_ids")} == {"F16"}
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6

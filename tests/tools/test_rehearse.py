@@ -10,6 +10,7 @@ from tools.notebooks import KERNEL
 from vlsm_helpers.data.samples import SPLITS, load_split
 from vlsm_helpers.models import pretrained
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.settings.published import BIOMEDCLIP
 
 ASKED = """
 from vlsm_helpers.models.clipseg import CLIPSeg
@@ -38,15 +39,15 @@ def small(monkeypatch):
 
 def test_random_weights_are_written_once_and_again_when_they_are_broken(small, tmp_path):
     rehearse.random_weights(tmp_path)
-    assert small == ["clipseg", "biomedclip", "resnet50"]
+    assert small == ["clipseg", "biomedclip", "clip_rn50", "resnet50"]
     CLIPSeg(tmp_path / "clipseg")
     rehearse.random_weights(tmp_path)
-    assert len(small) == 3
-    tensors = tmp_path / "biomedclip" / pretrained.BIOMEDCLIP.tensors
+    assert len(small) == 4
+    tensors = BIOMEDCLIP.tensors_in(tmp_path / "biomedclip")
     tensors.write_bytes(tensors.read_bytes()[:-1])
     rehearse.random_weights(tmp_path)
-    assert small == ["clipseg", "biomedclip", "resnet50", "biomedclip"]
-    pretrained.check(tmp_path / "biomedclip", pretrained.BIOMEDCLIP)
+    assert small == ["clipseg", "biomedclip", "clip_rn50", "resnet50", "biomedclip"]
+    pretrained.check(tmp_path / "biomedclip", BIOMEDCLIP)
 
 
 def test_a_handful_is_the_beginning_of_each_split(tmp_path, monkeypatch):

@@ -269,7 +269,7 @@ def test_random_checkpoints_have_the_published_names_and_follow_from_the_seed(tm
     files = {str(path.relative_to(tmp_path / "first")) for path in tmp_path.glob("first/*/*")}
     assert files == {str(path.relative_to(tmp_path / "second")) for path in tmp_path.glob("second/*/*")}
     assert {"clipseg/model.safetensors", "clipseg/preprocessor_config.json", "clipseg/vocab.json"} <= files
-    assert {"biomedclip/open_clip_model.safetensors", "biomedclip/open_clip_config.json"} <= files
+    assert {"biomedclip/open_clip_pytorch_model.bin", "biomedclip/open_clip_config.json"} <= files
     for file in files:
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 

@@ -16,6 +16,7 @@ from vlsm_helpers.evaluation.scoring import evaluate
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.cris import CRIS
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training import feature_cache
@@ -53,11 +54,13 @@ def watch(segmenter, monkeypatch, part):
     return counts
 
 
-@pytest.mark.parametrize("kind", ["clipseg", "biomedclipseg"])
+@pytest.mark.parametrize("kind", ["clipseg", "biomedclipseg", "cris"])
 def test_logits_from_cached_features_are_those_computed_anew(toy, tiny_weights, kind):
     torch.manual_seed(0)
     if kind == "clipseg":
         segmenter = CLIPSeg(tiny_weights / "clipseg")
+    elif kind == "cris":
+        segmenter = CRIS(tiny_weights / "clip_rn50", image_size=64)
     else:
         segmenter = BiomedCLIPSeg(tiny_weights / "biomedclip", reduce_dim=16, mlp_dim=64)
     batch = torch.utils.data.default_collate(items(cache_features(segmenter, dataset("test", augment=False))))
@@ -236,6 +239,32 @@ def test_where_the_disk_is_too_full_features_are_computed_on_the_fly_with_a_warn
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.warns(UserWarning, match="has 0.00 GB free .VLSM_CACHE"):
         assert isinstance(cache_features(clipseg, dataset()), SegmentationDataset)
+
+
+def test_without_a_gpu_as_many_views_are_kept_as_fit(toy, clipseg, own_cache, monkeypatch, capsys):
+    one_view = 12 * (32 * 32 * 4 + 3 * 65 * 48 * 4) / 1e9
+    monkeypatch.setenv(LIMIT, str(2.5 * one_view))
+    with pytest.warns(UserWarning, match="2 of 4 views are cached"):
+        cached = cache_features(clipseg, dataset(), views=4)
+    assert cached.views == 2
+    assert "24 views of 12 images" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match="2 of 4"):
+        assert cache_features(clipseg, dataset(), views=4).folder == cached.folder
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(feature_cache.settings, "device", lambda: "cuda")
+    monkeypatch.setattr(clipseg, "to", lambda device: clipseg)
+    monkeypatch.setattr(torch, "zeros", lambda *size, device: torch.ones(size))
+    with pytest.warns(UserWarning, match="on the fly"):
+        cache_features(clipseg, dataset(), views=4)
+
+
+def test_size_and_time_are_printed_before_the_features_are_computed(toy, clipseg, monkeypatch, capsys):
+    printed = []
+    monkeypatch.setattr(feature_cache, "_seconds_per_image", lambda *_: 100)
+    monkeypatch.setattr(feature_cache, "_fill", lambda *_: printed.append(capsys.readouterr().out))
+    with pytest.raises(KeyError, match="images"):  # nothing was written
+        cache_features(clipseg, dataset(), views=1)
+    assert "about 20 minutes" in printed[0]  # 12 images, 100 s each
 
 
 def test_a_limit_that_is_no_number_is_refused(toy, clipseg, monkeypatch):

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from vlsm_helpers.training.recipes import CNN, DECODER_ONLY, FULL, FULL_LOW_LR, PUBLISHED, RECIPES
+from vlsm_helpers.training.recipes import CNN, DECODER_ONLY, FULL, FULL_LOW_LR, FULL_TENTH, PUBLISHED, RECIPES
 
 
 def test_the_published_recipe_is_what_the_authors_code_does():
@@ -30,7 +30,21 @@ def test_the_cosine_warms_up_then_falls():
 def test_what_is_better():
     assert CNN.higher_is_better
     assert not PUBLISHED.higher_is_better
-    assert set(RECIPES) == {"ours", "ours_gently", "published", "features", "finetune", "finetune_gently"}
+    assert set(RECIPES) == {
+        "ours",
+        "ours_gently",
+        "ours_imagenet",
+        "published",
+        "features",
+        "finetune",
+        "finetune_tenth",
+        "finetune_light",
+        "finetune_gently",
+    }
+
+
+def test_the_recipe_of_cris_is_its_authors():
+    assert (FULL_TENTH.learning_rate, FULL_TENTH.encoder_rate, FULL_TENTH.epochs) == (1e-4, 0.1, 50)
 
 
 def test_pretrained_encoders_learn_more_slowly_than_the_decoder():

@@ -25,7 +25,8 @@ from tools.pretrain.contrast import Contrast
 from tools.pretrain.general_start import start_from
 from tools.pretrain.probe import dense_probe, place_accuracy, retrieval
 from tools.pretrain.reader import Reader
-from vlsm_helpers.models.pretrained import build_biomedclip, load_clipseg
+from vlsm_helpers.models.biomedclip import build_biomedclip
+from vlsm_helpers.models.pretrained import load_clipseg
 from vlsm_helpers.settings import cache_folder, hardware, seed_everything
 from vlsm_helpers.settings.profiles import TINY_WEIGHTS
 

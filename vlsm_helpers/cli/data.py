@@ -16,15 +16,14 @@ def list_datasets() -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from vlsm_helpers.cli import doctor
-    from vlsm_helpers.data.registry import DATASETS
+    from vlsm_helpers.data.registry import DATASETS, availability, own_datasets
 
     names, counts = Column("name", no_wrap=True), Column("train/val/test", no_wrap=True)
     table = Table(names, "images of", "target", counts, "here", box=None, padding=(0, 2, 0, 0))
     for card in DATASETS.values():
         entries = "/".join(map(str, card.entries.values()))
-        table.add_row(card.name, card.modality, card.target, entries, doctor.availability(card))
-    for name in doctor.own_datasets():
+        table.add_row(card.name, card.modality, card.target, entries, availability(card))
+    for name in own_datasets():
         table.add_row(name, "", "", "", "your own")
     console = Console(highlight=False)
     console.print(table, "")
@@ -62,7 +61,7 @@ def check_dataset(
         Path | None, typer.Option("--in", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
     ] = None,
 ) -> None:
-    """Look at every image and mask of a dataset; status 1 where something must be mended."""
+    """Check every image and mask of a dataset; exit status 1 if there are errors."""
     from vlsm_helpers.data.checks import check
 
     report = check(name, folder=folder)
@@ -73,28 +72,50 @@ def check_dataset(
 
 @data.command("adopt")
 def adopt_dataset(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the dataset is to be called.")],
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="The folder of the images.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the new dataset.")],
+    images: Annotated[
+        Path, typer.Argument(metavar="IMAGES", help="The folder of the images, or of one folder per patient.")
+    ],
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="The folder of the masks, named as the images.")],
     noun: Annotated[str, typer.Option(help="What the masks show, such as tumor: it becomes the prompt.")],
     modality: Annotated[
-        str | None, typer.Option(help="What the images are, such as breast ultrasound.", show_default="not said")
+        str | None, typer.Option(help="What the images are, such as breast ultrasound.", show_default="none")
     ] = None,
     group: Annotated[
         str | None,
         typer.Option(
             metavar="REGEX",
-            help="Which images belong together, by their names: its first bracket names the patient, ^(patient[0-9]+).",
-            show_default="each by itself",
+            help="Which images belong together, by their names: the first bracket is the patient, as in ^(patient[0-9]+).",
+            show_default="sub-folders, else each image by itself",
         ),
     ] = None,
     alike: Annotated[
         float | None,
         typer.Option(
-            help="Images whose thumbnails correlate more stay together, too; at 1 none do.", show_default="0.98"
+            help="Near-duplicates above this thumbnail correlation go to one split; 1 disables this.",
+            show_default="0.98",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the split.")] = 0,
+    foreground: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VALUE|COLOUR|any",
+            help="Foreground of the masks: values (1 or 1,2), colours (red or '#00ff00'), or all that is not black (any).",
+            show_default="white, or 1, or the only colour",
+        ),
+    ] = None,
+    mask_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="How masks are named: '{stem}_lesion', where {stem} is the image's name without its ending; * is anything.",
+            show_default="as the image, with or without _mask",
+        ),
+    ] = None,
+    merge_masks: Annotated[
+        bool, typer.Option("--merge-masks", help="Unite the masks of an image that has several.")
+    ] = False,
     folder: Annotated[
         Path | None, typer.Option("--to", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
     ] = None,
@@ -102,8 +123,10 @@ def adopt_dataset(
     """Make a dataset of your own images and masks: checked, split by patient so that nothing leaks, with prompts."""
     from vlsm_helpers.data.own import adopt
 
-    options = {} if alike is None else {"alike": alike}
-    adopted = adopt(name, images, masks, noun, modality=modality, group=group, seed=seed, folder=folder, **options)
+    options = {"modality": modality, "group": group, "seed": seed, "folder": folder}
+    given = {"foreground": foreground, "mask_name": mask_name, "merge_masks": merge_masks or None, "alike": alike}
+    options |= {key: value for key, value in given.items() if value is not None}
+    adopted = adopt(name, images, masks, noun, **options)
     typer.echo(adopted)
     where = f"VLSM_DATA={folder} " if folder else ""
     typer.echo(f"\nTrain on it: {where}vlsm ensemble {name} --save FOLDER")

@@ -6,17 +6,15 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from vlsm_helpers import settings
-from vlsm_helpers.data.registry import DATASETS, Dataset
+from vlsm_helpers.data.registry import DATASETS, availability, own_datasets
 from vlsm_helpers.errors import WeightsError
-
-if TYPE_CHECKING:  # it imports torch, and `vlsm data list` needs this module too
-    from vlsm_helpers.models.pretrained import Format
+from vlsm_helpers.io import hub
+from vlsm_helpers.settings.published import PRETRAINED, Pretrained
 
 PACKAGES = (
     "vlsm-helpers",
@@ -32,14 +30,14 @@ PACKAGES = (
 
 
 def report(console: Console) -> list[str]:
-    """Print the report; returns what keeps the course from running here, with its cure."""
-    pretrained, problems = _weights()
+    """Print the report; returns the problems that keep the course from running here, each with its fix."""
+    weights, problems = _weights()
     for title, rows in (
         ("Software", _software()),
         ("Machine", _machine()),
         ("Folders", _folders()),
         ("Datasets", [(card.name, availability(card)) for card in DATASETS.values()] + _own()),
-        ("Pretrained weights", [*pretrained, ("hub", _hub())]),
+        ("Pretrained weights", [*weights, ("hub", _hub())]),
         ("Profile", [("auto picks", ": ".join(settings.auto_profile()))]),
     ):
         table = Table(Column(no_wrap=True, min_width=20), Column(overflow="fold"), show_header=False, box=None)
@@ -52,21 +50,6 @@ def report(console: Console) -> list[str]:
         for variable, title, folder in _named_folders()
         if variable != "VLSM_DATA" and not _is_writable(folder)
     ]
-
-
-def availability(card: Dataset) -> str:
-    """Whether the dataset is here: prepared, drawn when used (phantoms), or not."""
-    if card.is_phantom:
-        return "drawn when used"
-    prepared = (settings.data_folder() / card.name / "anns").is_dir()
-    return "prepared" if prepared else "no, needs an account" if card.account else "no"
-
-
-def own_datasets() -> list[str]:
-    """The names of datasets in the data folder that the course does not know, as `vlsm data adopt` makes them."""
-    folder = settings.data_folder()
-    found = [path.parent.name for path in folder.glob("*/anns")] if folder.is_dir() else []
-    return sorted(set(found) - set(DATASETS))
 
 
 def _own() -> list[tuple[str, str]]:
@@ -125,40 +108,49 @@ def _nearest(path: Path) -> Path:
 
 
 def _weights() -> tuple[list[tuple[str, str]], list[str]]:
-    """What there is of the pretrained models, in every place they are taken from, as rows; and what is wrong there."""
-    from vlsm_helpers.models import pretrained as weights
+    """The pretrained weights in every place that they are loaded from, as rows, and the problems found there."""
+    from vlsm_helpers.models import imagenet, pretrained
 
     rows, problems = [], []
-    for kind in (weights.CLIPSEG, weights.BIOMEDCLIP, weights.RESNET):
+    for kind in PRETRAINED.values():
         for place, folder in _places(kind).items():
             state = "none"
             if folder is not None:
                 try:
-                    weights.check(folder, kind)
-                    state = f"{folder}\n{_size(folder)}, sha256 {weights.fingerprint(folder, kind)}"
+                    pretrained.check(folder, kind)
+                    state = f"{folder}\n{_contents(folder, kind)}, sha256 {pretrained.fingerprint(folder, kind)}"
                 except WeightsError as error:
                     state = f"{folder}\n{error.what}"
                     problems.append(str(error))
             rows.append((f"{kind.name}, {place}", state))
-    brought = settings.weights_folder()
-    if brought is not None and not brought.is_dir():
-        problems.append(f"VLSM_WEIGHTS names a folder that is not there: {brought}; correct or unset it")
+    file = imagenet.package_file()
+    rows.append((f"{imagenet.EFFICIENTNET.name}, Python package", str(file) if file else "none"))
+    local = settings.weights_folder()
+    if local is not None and not local.is_dir():
+        problems.append(f"VLSM_WEIGHTS names a folder that does not exist: {local}; correct or unset it")
     return rows, problems
 
 
-def _places(kind: "Format") -> dict[str, Path | None]:
-    """Where weights of this kind are taken from, and the folder there, if any; half a download is none, it goes on."""
-    from vlsm_helpers.models import pretrained as weights
+def _places(kind: Pretrained) -> dict[str, Path | None]:
+    """The places that weights of this kind are loaded from, and the folder there, if any.
 
-    brought, cached = settings.weights_folder(), weights.in_hub_cache(kind.hub_id, kind)
-    there = brought is not None and (brought / kind.name).is_dir()
-    whole = cached is not None and not weights.missing_files(cached, kind)
-    shipped = weights.SHIPPED / kind.name
-    return {
-        "shipped": shipped if kind is not weights.RESNET else None,
-        "VLSM_WEIGHTS": brought / kind.name if there else None,
-        f"hub's cache ({kind.megabytes} MB)": cached if whole else None,
+    An unfinished download counts as none: the next use continues it.
+    """
+    from vlsm_helpers.models.pretrained import SHIPPED
+
+    local, cached = settings.weights_folder(), hub.cached_folder(kind.hub_id, kind.tensors)
+    places = {"shipped": SHIPPED / kind.name} if kind.shipped else {}
+    return places | {
+        "VLSM_WEIGHTS": local / kind.name if local is not None and (local / kind.name).is_dir() else None,
+        f"hub's cache ({kind.megabytes} MB)": cached if cached and not kind.missing_in(cached) else None,
     }
+
+
+def _contents(folder: Path, kind: Pretrained) -> str:
+    """What is there, in words: the file that will be read, the size of the folder, the hub's commit where it is known."""
+    tensors = kind.tensors_in(folder).name
+    commit = hub.commit_of(folder, tensors)
+    return f"{tensors}, {_size(folder)}" + (f", revision {commit[:12]}" if commit else "")
 
 
 def _size(folder: Path) -> str:

@@ -21,16 +21,30 @@ def ensemble(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.", show_default="the recipes'")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Training images, at most.", show_default="all")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    member: Annotated[
+        list[str] | None,
+        typer.Option(help="Give it for each member.", show_default="all four; without ImageNet weights three"),
+    ] = None,
 ) -> None:
-    """Train CLIPSeg, BiomedCLIPSeg and UNet-D apart, fuse them by weights from val, score test, save with a model card."""
+    """Train members separately, fuse them by weights from val, score test, save with a model card.
+
+    The members: CLIPSeg, BiomedCLIPSeg, UNet-D, and unet_imagenet, a light CNN that starts from ImageNet, where its weights
+    are on this machine.
+    """
     if save.exists():
         raise CourseError("There is something here already.", where=save, hint="name a new folder.")
     from vlsm_helpers.experiments.late_ensemble import train_ensemble
+    from vlsm_helpers.experiments.members import ensemble_members, left_out
     from vlsm_helpers.experiments.table import readable
 
-    trained = train_ensemble(dataset, seed=seed, epochs=epochs, batch_size=batch_size, limit=limit)
+    members = member or ensemble_members()
+    missing = "" if member else left_out(members)
+    typer.echo(f"Members: {', '.join(members)}." + (f"\n{missing}" if missing else ""))
+    trained = train_ensemble(dataset, seed=seed, epochs=epochs, batch_size=batch_size, limit=limit, members=members)
     shown = readable(trained.table())[["model", "Dice, %", "± over images", "95 % interval", "images"]]
     typer.echo(f"\n{shown.to_string(index=False)}")
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in trained.fusion.weights.items())
+    typer.echo(f"\nWeights: {weights}.")
     if trained.warning:
         typer.echo(f"\n{trained.warning}", err=True)
     typer.echo(f"\n{trained.save(save)}: use it by `vlsm segment IMAGE --with {save} --to FOLDER`")

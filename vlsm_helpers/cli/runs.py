@@ -21,8 +21,9 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="ours (a CNN), ours_gently (a pretrained one), features (a decoder on frozen encoders), finetune (encoders "
-            "too), finetune_gently (large encoders), or the authors' (published).",
+            help="ours (a CNN), ours_gently (a pretrained one), ours_imagenet (a light one), features (a decoder on frozen "
+            "encoders), finetune (encoders too), finetune_gently (large encoders), finetune_tenth and finetune_light (cris), or "
+            "the authors' (published).",
             show_default="what fits the member",
         ),
     ] = None,
@@ -32,12 +33,14 @@ def train(
             "--train",
             metavar="WHAT",
             help="What of a vision-language segmenter learns: decoder, encoders (both), or, of clipseg, lora.",
-            show_default="decoder",
+            show_default="decoder; of cris encoders",
         ),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Its pretrained weights: a folder, a hub id or tiny.", show_default="the profile's"),
+        typer.Option(
+            help="Its pretrained weights: a folder, a hub id, ID@REVISION or tiny.", show_default="the profile's"
+        ),
     ] = None,
     warm_start: Annotated[
         bool | None,
@@ -166,10 +169,13 @@ def reproduce(
     """
     from vlsm_helpers.experiments import grid as program
     from vlsm_helpers.experiments import table as paper_table
+    from vlsm_helpers.experiments.members import left_out
 
     given = {"datasets": datasets, "members": member, "seeds": seed, "prompts": prompt, "also_test": also_test}
     chosen = {name: tuple(values) for name, values in given.items() if values}
     plan = program.paper_plan(**chosen, epochs=epochs, batch_size=batch_size, limit=limit)
+    if not member and (missing := left_out(plan.members)):
+        typer.echo(missing)
     failed = {} if table_only else program.run(plan, plan.shard(*program.as_shard(shard)), typer.echo)
     shown = paper_table.readable(paper_table.write(plan))
     typer.echo(f"\n{shown.to_string(index=False)}")

@@ -8,6 +8,7 @@ from vlsm_helpers import settings
 from vlsm_helpers.course import report
 from vlsm_helpers.course.executed import Executed, Failure, read, stamp
 from vlsm_helpers.errors import CourseError
+from vlsm_helpers.io.progress import interval_in_logs
 
 PROGRESS = "{desc} {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} cells, {elapsed} gone, {remaining} left"
 
@@ -78,7 +79,7 @@ def run_notebook(notebook: Path, executed: Path, parameters: dict[str, str | int
             executed,
             parameters=parameters,
             cwd=notebook.parent,
-            progress_bar={"desc": label, "bar_format": PROGRESS},
+            progress_bar={"desc": label, "bar_format": PROGRESS} | interval_in_logs(),
             extra_arguments=["--log-level=ERROR"],  # else every kernel warns, in the bar, that it talks over TCP
         )
     except BaseException as error:

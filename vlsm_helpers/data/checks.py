@@ -1,22 +1,26 @@
-"""`check`: whether a prepared dataset is whole, fits its annotations, and keeps its splits apart."""
+"""`check`: whether a prepared dataset is complete, fits its annotations, and keeps its splits apart."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
-from tqdm import tqdm
 
 from vlsm_helpers.data import registry
-from vlsm_helpers.data.images import read_image, read_mask
-from vlsm_helpers.data.public.download import BAR_AFTER
-from vlsm_helpers.data.samples import SPLITS, Sample, dataset_folder, read_entries
+from vlsm_helpers.data.alike import correlations, thumbnail
+from vlsm_helpers.data.decode import decode
+from vlsm_helpers.data.images import as_rgb, read_image
+from vlsm_helpers.data.masks import find_foreground
+from vlsm_helpers.data.samples import FACTS, SPLITS, Sample, dataset_folder, read_entries
+from vlsm_helpers.data.seen import SeenImage, SeenMask
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.io.progress import tqdm
 
+BAR_AFTER = 2  # seconds: quicker work shows no progress bar
 MOSTLY_FOREGROUND = 0.5  # a share of the pixels that no target of the public datasets has in the mean
-THUMBNAIL = 64  # pixels a side of the grey thumbnails that near-duplicates are found on
+FEW_GREYS = 16  # of 256: an image with so few levels of grey has lost its contrast
 NEAR_DUPLICATE = 0.95  # correlation of two thumbnails
 BOX_TOLERANCE = 1  # pixels on each side, of the size the boxes were measured at
 MAX_WRONG_BOXES = 0.05  # of a split's boxes: some masks have a stray pixel, more means masks of other images
@@ -32,8 +36,8 @@ _LEAKS = ["near-duplicate", "shared name"]
 class Report:
     """What `check` found.
 
-    `counts`, a row a split: entries, images, empty_masks, median_size (of the masks, width x height in pixels),
-    foreground_share (of the pixels, mean over the masks, 0 to 1). `problems`, a row each: severity (error or warning),
+    `counts`, one row per split: entries, images, empty_masks, median_size (of the masks, width x height in pixels),
+    foreground_share (of the pixels, mean over the masks, 0 to 1). `problems`, one row each: severity (error or warning),
     kind, split, file, detail.
     """
 
@@ -49,7 +53,7 @@ class Report:
 
     @property
     def leaks(self) -> pd.DataFrame:
-        """The problems that let a split be learnt from another: images that are nearly alike, and shared names."""
+        """The problems by which one split leaks into another: near-duplicate images, and shared names."""
         return self.problems[self.problems.kind.isin(_LEAKS)]
 
     def __str__(self) -> str:
@@ -61,33 +65,36 @@ class Report:
         return "\n".join(lines)
 
 
-def check(name: str, folder: Path | None = None) -> Report:
+def check(name: str, folder: Path | None = None, seen: Mapping[str, SeenImage | SeenMask] | None = None) -> Report:
     """Decode every file of the dataset `name` and compare it with its annotations and with the other splits.
 
-    `folder` holds the datasets, by default the one VLSM_DATA names. Every problem found is a row of the report: broken
-    or missing files, an empty or unreadable annotation file, masks of another shape than their image and more than
-    5 % wrong boxes are errors; single wrong boxes, other counts than the registry's, names that several splits share
-    and near-duplicates across splits are warnings. Raises DataError only where the dataset is not there at all.
+    `folder` holds the datasets, by default the one VLSM_DATA names; `seen`: what has been decoded already, by file
+    ("images/x.png").
+    Every problem found is one row of the report: broken or missing files, an empty or unreadable annotation file, masks of
+    another shape than their image and more than 5 % wrong boxes are errors; single wrong boxes, other counts than the registry's,
+    images with hardly any contrast, masks that may be inverted, EXIF turns that a mask does not share, names that several splits
+    share and near-duplicates across splits are warnings. Raises DataError only where the dataset is not there at all.
     """
     root = dataset_folder(name, folder)
     problems = []
     splits = {split: _samples(root, split, problems) for split in SPLITS}
-    looks, counts = {}, {}
+    images, counts = {}, {}
     steps = sum(len(_image_files(samples)) + len(samples) for samples in splits.values())
     with tqdm(total=steps, desc=f"checking {name}", unit="file", delay=BAR_AFTER) as bar:
         for split, samples in splits.items():
-            looks[split] = _look_at_images(split, samples, problems, bar)
-            masks = _look_at_masks(split, samples, problems, bar)
+            images[split] = _look_at_images(split, samples, problems, bar, seen or {})
+            masks = _look_at_masks(split, samples, problems, bar, seen or {})
             counts[split] = _counts(samples, masks)
-            if counts[split]["foreground_share"] > MOSTLY_FOREGROUND:
-                share = f"the masks mark {counts[split]['foreground_share']:.0%} of the pixels: are they inverted?"
-                problems.append(("warning", "mostly foreground", split, "masks/", share))
-            problems += _wrong_shapes(split, samples, looks[split], masks)
+            problems += _without_contrast(split, images[split])
+            problems += _inverted(split, counts[split]["foreground_share"], masks)
+            problems += _wrong_shapes(split, samples, images[split], masks)
+            if not (root / FACTS).exists():  # `adopt` has told of them, and has turned the masks
+                problems += _turned(split, samples, images[split], masks)
             problems += _wrong_boxes(split, samples, masks, BOX_SHORT_SIDE.get(name))
     problems += _wrong_counts(name, splits)
     for first, second in combinations(SPLITS, 2):
         problems += _shared_names(first, splits[first], second, splits[second])
-        problems += _alike(first, looks[first], second, looks[second])
+        problems += _alike(first, images[first], second, images[second])
     return Report(name, root, pd.DataFrame(counts).T.rename_axis("split"), pd.DataFrame(problems, columns=_COLUMNS))
 
 
@@ -99,27 +106,16 @@ def near_duplicates(
     Columns: a, b (names of the images without extension), correlation (above `threshold`, at most 1) of the images as
     64 x 64 grey thumbnails. An image is not compared with itself. Raises DataError for an image that cannot be read.
     """
-    a, b = ({path: _look(read_image(path)) for path in _image_files(samples)} for samples in (samples_a, samples_b))
-    return _pairs(a, b, threshold)
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What is kept of an image: its size and its thumbnail as a vector of mean 0 and length 1."""
-
-    width: int
-    height: int
-    thumbnail: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Mask:
-    """What is kept of a mask: its size, its foreground's share and the box around it (right and bottom exclusive)."""
-
-    width: int
-    height: int
-    foreground: float
-    box: tuple[int, int, int, int] | None
+    a, b = ({path: thumbnail(read_image(path)) for path in _image_files(samples)} for samples in (samples_a, samples_b))
+    files_a, files_b = list(a), list(b)
+    rows = [
+        (files_a[place].stem, files_b[start + row].stem, float(block[row, place]))
+        for start, block in correlations(list(a.values()), list(b.values()))
+        for row, place in np.argwhere(block > threshold)
+        if files_a[place] != files_b[start + row]
+    ]
+    found = pd.DataFrame(rows, columns=["a", "b", "correlation"])
+    return found.sort_values("correlation", ascending=False, ignore_index=True, kind="stable")
 
 
 def _samples(root: Path, split: str, problems: list) -> list[Sample]:
@@ -148,40 +144,70 @@ def _image_files(samples: list[Sample]) -> list[Path]:
     return list(dict.fromkeys(sample.image for sample in samples))  # CheXlocalize has several findings an image
 
 
-def _look_at_images(split: str, samples: list[Sample], problems: list, bar: tqdm) -> dict[Path, _Look]:
-    looks = {}
+def _look_at_images(
+    split: str, samples: list[Sample], problems: list, bar: tqdm, seen: Mapping[str, SeenImage]
+) -> dict[Path, SeenImage]:
+    images = {}
     for path in _image_files(samples):
         bar.update()
+        file = f"images/{path.name}"
         try:
-            looks[path] = _look(read_image(path))
+            raster = None if file in seen else decode(path)
+            images[path] = SeenImage.of(file, as_rgb(raster, path), raster.turn) if raster else seen[file]
         except DataError as error:
-            problems.append(("error", "image", split, f"images/{path.name}", error.what))
-    return looks
+            problems.append(("error", "image", split, file, error.what))
+    return images
 
 
-def _look_at_masks(split: str, samples: list[Sample], problems: list, bar: tqdm) -> dict[Path, _Mask]:
+def _look_at_masks(
+    split: str, samples: list[Sample], problems: list, bar: tqdm, seen: Mapping[str, SeenMask]
+) -> dict[Path, SeenMask]:
     masks = {}
     for sample in samples:
         bar.update()
+        file = f"masks/{sample.mask.name}"
         try:
-            mask = read_mask(sample.mask)
+            found = None if file in seen else find_foreground(sample.mask)
+            masks[sample.mask] = SeenMask.of(file, found.mask, found.turn) if found else seen[file]
         except DataError as error:
-            problems.append(("error", "mask", split, f"masks/{sample.mask.name}", error.what))
-            continue
-        box = Image.fromarray(mask).getbbox()
-        masks[sample.mask] = _Mask(mask.shape[1], mask.shape[0], float(mask.mean()), box)
+            problems.append(("error", "mask", split, file, error.what))
     return masks
 
 
-def _look(image: np.ndarray) -> _Look:
-    small = Image.fromarray(image).convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
-    values = np.asarray(small, np.float32).ravel()
-    values = values - values.mean()
-    length = np.linalg.norm(values)
-    return _Look(image.shape[1], image.shape[0], values / length if length > 0 else values)
+def _without_contrast(split: str, images: dict[Path, SeenImage]) -> list:
+    problems = []
+    for image in images.values():
+        if image.greys < FEW_GREYS:
+            plain = "black" if image.brightest == 0 else "one grey" if image.greys == 1 else "hardly any contrast"
+            detail = f"{plain}: {image.greys} levels of grey, the brightest {image.brightest} of 255"
+            problems.append(("warning", "no contrast", split, image.file, detail))
+    return problems
 
 
-def _counts(samples: list[Sample], masks: dict[Path, _Mask]) -> dict:
+def _inverted(split: str, share: float, masks: dict[Path, SeenMask]) -> list:
+    problems = []
+    if share > MOSTLY_FOREGROUND:
+        detail = f"the masks mark {share:.0%} of the pixels: are they inverted?"
+        problems.append(("warning", "mostly foreground", split, "masks/", detail))
+    for mask in masks.values():
+        if mask.foreground > MOSTLY_FOREGROUND or mask.corners:
+            where = ", its four corners among them" if mask.corners else ""
+            detail = f"it marks {mask.foreground:.0%} of the pixels{where}: is it inverted?"
+            problems.append(("warning", "inverted mask", split, mask.file, detail))
+    return problems
+
+
+def _turned(split: str, samples: list[Sample], images: dict[Path, SeenImage], masks: dict[Path, SeenMask]) -> list:
+    problems = []
+    for sample in samples:
+        image, mask = images.get(sample.image), masks.get(sample.mask)
+        if image and mask and image.turn != 1 and mask.turn == 1:
+            detail = f"turned as its EXIF orientation ({image.turn}) says; its mask has none: check that they fit"
+            problems.append(("warning", "turned image", split, image.file, detail))
+    return problems
+
+
+def _counts(samples: list[Sample], masks: dict[Path, SeenMask]) -> dict:
     seen = list(masks.values())
     size = np.median([[mask.width, mask.height] for mask in seen], axis=0) if seen else (np.nan, np.nan)
     return {
@@ -193,17 +219,19 @@ def _counts(samples: list[Sample], masks: dict[Path, _Mask]) -> dict:
     }
 
 
-def _wrong_shapes(split: str, samples: list[Sample], looks: dict[Path, _Look], masks: dict[Path, _Mask]) -> list:
+def _wrong_shapes(
+    split: str, samples: list[Sample], images: dict[Path, SeenImage], masks: dict[Path, SeenMask]
+) -> list:
     problems = []
     for sample in samples:
-        image, mask = looks.get(sample.image), masks.get(sample.mask)
+        image, mask = images.get(sample.image), masks.get(sample.mask)
         if image and mask and abs(image.width * mask.height / (image.height * mask.width) - 1) > MAX_ASPECT:
             detail = f"{mask.width} x {mask.height}, its image {image.width} x {image.height}"
             problems.append(("error", "shape", split, f"masks/{sample.mask.name}", detail))
     return problems
 
 
-def _wrong_boxes(split: str, samples: list[Sample], masks: dict[Path, _Mask], short_side: int | None) -> list:
+def _wrong_boxes(split: str, samples: list[Sample], masks: dict[Path, SeenMask], short_side: int | None) -> list:
     """Masks whose bounding box is not the one their entry gives; an empty mask's has its right and bottom at 0."""
     boxed = [sample for sample in samples if "bbox" in sample.attributes and sample.mask in masks]
     wrong = []
@@ -243,28 +271,21 @@ def _shared_names(first: str, samples_a: list[Sample], second: str, samples_b: l
     ]
 
 
-def _alike(first: str, looks_a: dict[Path, _Look], second: str, looks_b: dict[Path, _Look]) -> list:
-    """A row for each image of the second split that has near-duplicates in the first, with the nearest of them."""
-    files = {path.stem: path.name for path in looks_b}
-    problems = []
-    for name, pairs in _pairs(looks_a, looks_b, NEAR_DUPLICATE).groupby("b", sort=False):
-        nearest = pairs.iloc[0]
-        others = f" and {len(pairs) - 1} more" if len(pairs) > 1 else ""
-        detail = f"correlation {nearest.correlation:.3f} with {first} {nearest.a}{others}"
-        problems.append(("warning", "near-duplicate", second, f"images/{files[name]}", detail))
-    return problems
-
-
-def _pairs(looks_a: dict[Path, _Look], looks_b: dict[Path, _Look], threshold: float) -> pd.DataFrame:
-    if not looks_a or not looks_b:
-        return pd.DataFrame(columns=["a", "b", "correlation"])
-    a, b = (np.stack([look.thumbnail for look in looks.values()]) for looks in (looks_a, looks_b))
-    correlation = (a @ b.T).clip(max=1)  # rounding may leave a copy's above 1
-    files_a, files_b = list(looks_a), list(looks_b)
-    rows = [
-        (files_a[i].stem, files_b[j].stem, float(correlation[i, j]))
-        for i, j in np.argwhere(correlation > threshold)
-        if files_a[i] != files_b[j]
-    ]
-    pairs = pd.DataFrame(rows, columns=["a", "b", "correlation"])
-    return pairs.sort_values("correlation", ascending=False, ignore_index=True, kind="stable")
+def _alike(first: str, images_a: dict[Path, SeenImage], second: str, images_b: dict[Path, SeenImage]) -> list:
+    """One row for each image of the second split that has near-duplicates in the first, with the nearest of them."""
+    files_a, files_b = list(images_a), list(images_b)
+    looks = ([image.thumbnail for image in images.values()] for images in (images_a, images_b))
+    places, problems = {file: place for place, file in enumerate(files_a)}, []
+    for start, block in correlations(*looks):
+        for row, values in enumerate(block):
+            if (same := places.get(files_b[start + row])) is not None:  # one file in both splits is a shared name
+                values[same] = -1
+            alike = int((values > NEAR_DUPLICATE).sum())
+            if not alike:
+                continue
+            nearest = int(values.argmax())
+            others = f" and {alike - 1} more" if alike > 1 else ""
+            detail = f"correlation {values[nearest]:.3f} with {first} {files_a[nearest].stem}{others}"
+            problems.append((float(values[nearest]), f"images/{files_b[start + row].name}", detail))
+    ordered = sorted(problems, key=lambda one: -one[0])
+    return [("warning", "near-duplicate", second, file, detail) for _, file, detail in ordered]

@@ -1,97 +1,103 @@
-"""Reading one image or one mask from a file, whatever its format, and refusing what cannot be read right."""
+"""Reading an image as RGB with 8 bits: one brightness scale per dataset, never one guessed from a single file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from vlsm_helpers.data.decode import Raster, decode, from_image
+from vlsm_helpers.data.masks import read_mask
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.io.progress import tqdm
 
-MAX_GREY = 0.02  # of a mask's pixels may lie between black and white: more is no compression artefact
-MAX_COLOURED = 0.002
-COLOUR_TOLERANCE = 32  # JPEG's colour compression makes grey pixels differ by some levels between channels
-BINARY = "write 0 for background and 255 for foreground; `vlsm data prepare` does it for the datasets it knows."
+__all__ = ["bit_depth", "read_image", "read_mask", "to_rgb"]
 
 
-def read_image(path: Path) -> np.ndarray:
-    """RGB image, uint8 (H, W, 3), upright as its EXIF orientation says; 16-bit values are scaled to 8 bits.
+def read_image(path: Path, depth: int | None = None) -> np.ndarray:
+    """RGB image, uint8 (H, W, 3), upright as its EXIF orientation says.
 
-    Raises DataError, naming the file, when it is missing, truncated or no image.
+    `depth` is the number of bits that the images of this dataset use (see `bit_depth`): values up to 2**depth - 1 are scaled to
+    0 to 255. Without it, files with 8 bits per channel are read as they are and others by their full range (of 16 bits at most).
+
+    Raises DataError, naming the file, if it is missing, broken, too large, has several pages or numbers without an agreed
+    brightness, exceeds `depth`, or, without `depth`, has 16 bits per channel and uses less than half of their range: whether
+    it is dark or has 12 bits cannot be told from one file.
     """
-    return to_rgb(_open(path, "image"), path)
+    return as_rgb(decode(path), path, depth)
 
 
-def to_rgb(image: Image.Image, where: Path | str) -> np.ndarray:
-    """The pixels of a Pillow image as `read_image` gives them. Raises DataError, naming `where`, for unknown brightness."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_to_8_bits(np.asarray(image), where))
-    return np.array(image.convert("RGB"))
+def to_rgb(image: Image.Image, where: Path | str, depth: int | None = None) -> np.ndarray:
+    """The pixels of a Pillow image as `read_image` gives them. Raises DataError, naming `where`, as `read_image` does."""
+    return as_rgb(from_image(image, where), where, depth)
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Binary mask, bool (H, W), at the file's own size.
+def bit_depth(paths: Sequence[Path]) -> int:
+    """The bits that images of one source use: 8, or, where files have more, the smallest that holds their largest value.
 
-    Largest value 0 or 1: 1 is foreground; else 128 and above of 8 bits, 32768 and above of 16 bits. Raises DataError,
-    naming the file, for a missing or broken file, a colour mask, one with more than 2 % grey pixels (64 to 191 of
-    255), and one that is neither 0 and 1 nor reaches 128 (class numbers would pass as an empty mask).
+    Files with 8 bits per channel are not decoded; files that cannot be read are left out, for `read_image` tells of them. Raises
+    DataError if files of 8 bits and files of 9 to 15 bits lie together, for they have no common brightness.
     """
-    image = _open(path, "mask")
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image)
-        if values.max() <= 1:
-            return values == 1
-        values = _to_8_bits(values, path)
-    else:
-        values = _as_grey(image, path)
-        if values.max() <= 1:
-            return values == 1
-    grey = np.mean((values >= 64) & (values <= 191))
-    if grey > MAX_GREY:
-        what = f"{grey:.0%} of its pixels are grey ({len(np.unique(values))} different values)"
-        raise DataError(f"The mask is not black and white: {what}.", where=path, hint=BINARY)
-    if values.max() < 128:
-        raise DataError(
-            f"The mask is not black and white: its largest value is {values.max()}.", where=path, hint=BINARY
-        )
-    return values >= 128
+    deep, shallow, largest = [], [], 0
+    for path in tqdm(paths, desc="finding the bit depth", unit="image", delay=2):
+        if not _may_be_deep(path):
+            shallow.append(path)
+            continue
+        try:
+            raster = decode(path)
+            _refuse_unscaled(raster.values, path)
+        except DataError:
+            continue
+        (shallow if raster.bits <= 8 else deep).append(path)
+        if raster.bits <= 8:
+            continue
+        largest = max(largest, int(raster.values.max(initial=0)))
+    if deep and shallow and 8 < largest.bit_length() < 16:
+        what = f"{len(deep)} images have 16 bits per channel (such as {deep[0].name}), {len(shallow)} have 8 ({shallow[0].name})."
+        raise DataError(what, where=deep[0].parent, hint="save all images of a dataset with the same number of bits.")
+    return max(8, largest.bit_length())
 
 
-def _open(path: Path, kind: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError:
-        hint = "restore the file, or `vlsm data check` the dataset."
-        raise DataError(f"The {kind} is missing.", where=path, hint=hint) from None
-    except UnidentifiedImageError:
-        hint = "replace it by a PNG, JPEG, TIFF or WebP."
-        raise DataError(f"The file is no {kind} that can be read.", where=path, hint=hint) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        what = f"The {kind} is truncated or corrupt ({error})."
-        raise DataError(what, where=path, hint="fetch the file again.") from error
+def as_rgb(raster: Raster, where: Path | str, depth: int | None = None) -> np.ndarray:
+    """Pixels uint8 (H, W, 3) of a decoded file, scaled as `read_image` says, and with its errors."""
+    values = raster.values
+    if raster.bits > 8:
+        values = _scaled(values, raster.bits, where, depth)
+    elif raster.bits < 8:
+        values = (values.astype(np.uint16) * 255 // (2**raster.bits - 1)).astype(np.uint8)
+    return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else np.ascontiguousarray(values)
 
 
-def _to_8_bits(values: np.ndarray, path: Path | str) -> np.ndarray:
-    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+def _scaled(values: np.ndarray, bits: int, where: Path | str, depth: int | None) -> np.ndarray:
+    _refuse_unscaled(values, where)
+    largest = int(values.max(initial=0))
+    if depth is None:
+        depth = min(bits, 16)
+        if 0 < largest < 2 ** (depth - 1):
+            what = f"Its brightness is ambiguous: its largest value, {largest}, needs {largest.bit_length()} of {bits} bits."
+            hint = "`vlsm data adopt` finds one scale for a folder of images; or save it with 8 bits per channel."
+            raise DataError(what, where=where, hint=hint)
+    if largest >= 2**depth:
+        what = f"Its largest value, {largest}, exceeds the {depth} bits that the images of this dataset use."
+        raise DataError(what, where=where, hint="export it as those images were exported.")
+    top = 2**depth - 1
+    return ((values.astype(np.uint64) * 255 + top // 2) // top).astype(np.uint8)
+
+
+def _refuse_unscaled(values: np.ndarray, where: Path | str) -> None:
+    if values.dtype.kind == "f" or values.min(initial=0) < 0 or values.max(initial=0) > 65535:
         raise DataError(
             f"Pixels of kind {values.dtype} from {values.min()} to {values.max()} have no agreed brightness.",
-            where=path,
-            hint="save it with 8 or 16 bits a channel.",
+            where=where,
+            hint="save it with 8 or 16 bits per channel.",
         )
-    return (values // 256 if values.max() > 255 else values).astype(np.uint8)
 
 
-def _as_grey(image: Image.Image, path: Path) -> np.ndarray:
-    if image.mode in ("1", "L", "LA"):
-        return np.array(image.convert("L"))
-    channels = np.array(image.convert("RGB")).astype(np.int16)
-    coloured = np.mean(np.ptp(channels, axis=2) > COLOUR_TOLERANCE)
-    if coloured > MAX_COLOURED:
-        raise DataError(
-            f"The mask is coloured ({coloured:.1%} of its pixels): which colours are foreground is not known.",
-            where=path,
-            hint=BINARY,
-        )
-    return channels[..., 0].astype(np.uint8)
+def _may_be_deep(path: Path) -> bool:
+    """Whether the file may have more than 8 bits per channel, judged by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+    except OSError:
+        return True  # decoding tells what is wrong
+    return head[:3] != b"\xff\xd8\xff" and not (head[:4] == b"\x89PNG" and len(head) > 24 and head[24] <= 8)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.io import atomic
+from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import cache_folder, writable
 
 FORMAT = 2  # counts up when the way pixels are made square changes, so that older files are not read

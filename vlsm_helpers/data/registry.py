@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vlsm_helpers import settings
 from vlsm_helpers.errors import DataError
 
 
@@ -132,3 +133,18 @@ def find(name: str, own: Sequence[str] = ()) -> Dataset:
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
     raise DataError(f"There is no dataset {name!r}.", hint=f"{meant}`vlsm data list` shows all: {', '.join(known)}.")
+
+
+def availability(card: Dataset) -> str:
+    """Whether the dataset is here: prepared, drawn when used (phantoms), or not."""
+    if card.is_phantom:
+        return "drawn when used"
+    prepared = (settings.data_folder() / card.name / "anns").is_dir()
+    return "prepared" if prepared else "no, needs an account" if card.account else "no"
+
+
+def own_datasets() -> list[str]:
+    """The names of datasets in the data folder that the course does not know, as `vlsm data adopt` makes them."""
+    folder = settings.data_folder()
+    found = [path.parent.name for path in folder.glob("*/anns")] if folder.is_dir() else []
+    return sorted(set(found) - set(DATASETS))

@@ -15,6 +15,7 @@ from vlsm_helpers.errors import DataError
 from vlsm_helpers.settings import cache_folder, data_folder
 
 SPLITS = ("train", "val", "test")
+FACTS = "dataset.json"  # of an adopted dataset: bit_depth and foreground of the files that it was made of
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,18 @@ def dataset_folder(name: str, folder: Path | None = None) -> Path:
             hint=f"run `vlsm data prepare {name}`, or set VLSM_DATA to the folder that holds {name}/.",
         )
     return root
+
+
+def source_depth(name: str, folder: Path | None = None) -> int:
+    """The bits per channel that the images of a dataset had before it was adopted, 8 where nothing else is known.
+
+    `read_image(path, depth)` brings new images of the same source to the brightness that the dataset's images have.
+    """
+    try:
+        facts = json.loads(((folder or data_folder()) / name / FACTS).read_text(encoding="utf-8"))
+        return int(facts["bit_depth"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 8
 
 
 def read_entries(path: Path) -> list[dict]:

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.io import atomic
+from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.metrics.overlap import score
 from vlsm_helpers.metrics.statistics import bootstrap_mean
 from vlsm_helpers.models.segmenter import Segmenter, resize

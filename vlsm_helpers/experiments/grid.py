@@ -21,6 +21,7 @@ from vlsm_helpers import settings
 from vlsm_helpers.data.samples import dataset_folder, load_split
 from vlsm_helpers.errors import CourseError, SettingsError, TrainingError
 from vlsm_helpers.evaluation.predictions import PredictionStore
+from vlsm_helpers.experiments.members import FUSED, LATE_FUSION, MEMBERS, PAPER, at_hand
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS, PER_IMAGE, evaluate_run, predict_run, train_member
 from vlsm_helpers.fusion import MemberLogits, WeightedMean
 from vlsm_helpers.fusion.weighted import WeightedFusion, evaluate_fusion
@@ -28,10 +29,6 @@ from vlsm_helpers.io import atomic
 
 FOLDER = "reproduce"  # within the runs folder
 DONE, LOCK, FUSION, FUSION_SCORES = "done.json", ".lock", "fusion.json", "fusion.csv"
-LATE_FUSION = "late_fusion"
-FUSED = ("biomedclipseg", "clipseg", "unet_d")  # what late fusion joins: the paper's members, trained apart
-MEMBERS = (*FUSED, "smp_unet", "ensemble_a", "ensemble_b", "ensemble_c", LATE_FUSION)
-PAPER = ("kvasir_polyp", "clinicdb_polyp", "bkai_polyp", "busi", "chexlocalize")  # the paper's datasets
 
 
 @dataclass(frozen=True)
@@ -42,11 +39,13 @@ class Cell:
     member: str
     prompt: str
     seed: int
+    fused: tuple[str, ...] = FUSED  # the members that late fusion joins; of no meaning for another cell
 
     @property
     def name(self) -> str:
-        """Its folder within runs/reproduce/."""
-        return f"{self.dataset}/{self.member}-{self.prompt}-seed{self.seed}"
+        """Its folder within runs/reproduce/; late fusion of members other than the paper's has its own."""
+        others = f"-of-{'-'.join(self.fused)}" if self.joined and self.fused != FUSED else ""
+        return f"{self.dataset}/{self.member}{others}-{self.prompt}-seed{self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -73,7 +72,7 @@ class Cell:
         """The cells that must be done before: the members of late fusion."""
         if self.member != LATE_FUSION:
             return []
-        return [Cell(self.dataset, member, self.prompt, self.seed) for member in FUSED]
+        return [Cell(self.dataset, member, self.prompt, self.seed) for member in self.fused]
 
 
 @dataclass(frozen=True)
@@ -92,15 +91,16 @@ class Plan:
     epochs: int | None = None
     batch_size: int | None = None
     limit: int | None = None
+    fused: tuple[str, ...] = FUSED  # the members that late fusion joins
 
     def __post_init__(self):
         for what in ("datasets", "members", "seeds", "prompts"):
             given = getattr(self, what)
             if not given or len(set(given)) < len(given):
                 raise SettingsError(f"The {what} are {given!r}.", hint="name at least one, and each once.")
-        if LATE_FUSION in self.members and (missing := set(FUSED) - set(self.members)):
+        if LATE_FUSION in self.members and (missing := set(self.fused) - set(self.members)):
             raise SettingsError(
-                f"Late fusion joins {', '.join(FUSED)}, but {', '.join(sorted(missing))} is not asked for.",
+                f"Late fusion joins {', '.join(self.fused)}, but {', '.join(sorted(missing))} is not asked for.",
                 hint=f"ask for it, too, or leave {LATE_FUSION} out.",
             )
 
@@ -109,9 +109,13 @@ class Plan:
         """All of them; those of one dataset, prompt and seed in a row, late fusion after its members."""
         members = sorted(self.members, key=lambda member: member == LATE_FUSION)
         return [
-            Cell(dataset, member, prompt, seed)
+            self.cell(dataset, member, prompt, seed)
             for dataset, prompt, seed, member in product(self.datasets, self.prompts, self.seeds, members)
         ]
+
+    def cell(self, dataset: str, member: str, prompt: str, seed: int) -> Cell:
+        """One of them; late fusion joins the plan's members."""
+        return Cell(dataset, member, prompt, seed, self.fused if member == LATE_FUSION else FUSED)
 
     def shard(self, number: int, shards: int) -> list[Cell]:
         """The cells of shard `number`, from 1, of `shards`: every one is in exactly one of them.
@@ -172,6 +176,7 @@ def paper_plan(**changes) -> Plan:
         defaults = {"datasets": PAPER}
     else:
         defaults = {"datasets": (settings.DEFAULT_DATASET,), "seeds": (0,), "limit": profile.max_train_images}
+    defaults["members"] = at_hand(MEMBERS)
     return Plan(**(defaults | {name: value for name, value in changes.items() if value is not None}))
 
 

@@ -1,6 +1,8 @@
 """From a dataset to an ensemble: members trained and fused, reported with intervals, saved with a model card."""
 
+import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +15,14 @@ from vlsm_helpers.data.samples import SPLITS, Sample, dataset_folder, load_split
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments import table as paper_table
-from vlsm_helpers.experiments.grid import FUSED, FUSION, LATE_FUSION, Cell, Plan, run
+from vlsm_helpers.experiments.grid import FUSION, LATE_FUSION, Cell, Plan, run
+from vlsm_helpers.experiments.members import ensemble_members
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import Predictor, write_predictor
-from vlsm_helpers.training.loop import BEST
+from vlsm_helpers.models.segmenter import Segmenter
+from vlsm_helpers.models.state import weights_revisions
+from vlsm_helpers.training.loop import BEST, SETTINGS
 
 CARD = """\
 # An ensemble for {noun}: `{dataset}`
@@ -35,7 +40,7 @@ scores below come from {test} test images that nothing else has seen.
 - Training: profile {profile}, {epochs}
 - Prompt: `{prompt}`, images shown at {size} x {size} pixels. The scores are of this prompt; other words were not tested
 - Hardware: {hardware}; {versions}
-- Frozen encoders are not in this folder: {weights_of}
+- Frozen encoders are not in this folder: {weights_of}{attributions}
 
 ```python
 import vlsm_helpers as vlsm
@@ -129,7 +134,7 @@ class Ensemble:
         has_empty = (table["metric"] != "dice").any()
         empty = {split: sum(not read_mask(one.mask).any() for one in self.samples(split)) for split in SPLITS}
         warning = f"**{self.warning}** " if self.warning else ""
-        configs = {name: member.config.get("weights", "none") for name, member in predictor.members.items()}
+        pretrained = {name: _pretrained(member) for name, member in predictor.members.items()}
         return CARD.format(
             **counts,
             folder=folder,
@@ -152,8 +157,16 @@ class Ensemble:
             size=predictor.size,
             hardware=settings.hardware(),
             versions=settings.versions(),
-            weights_of=", ".join(f"{name} {weights}" for name, weights in configs.items()),
+            weights_of=", ".join(f"{name} {weights}" for name, weights in pretrained.items()),
+            attributions="".join(f"\n- {name} started from {text}" for name, text in self._attributions(predictor)),
         )
+
+    def _attributions(self, predictor: Predictor) -> Iterator[tuple[str, str]]:
+        """Each member that started from pretrained weights which its checkpoint holds by now, with their credit and licence."""
+        for one in self.cell.joined:
+            attribution = predictor.members[one.member].attribution
+            if attribution and json.loads((one.folder / SETTINGS).read_text(encoding="utf-8"))["started_from"]:
+                yield one.member, attribution
 
     def _split_by(self) -> str:
         """What was kept in one split, in words."""
@@ -166,6 +179,13 @@ class Ensemble:
         return f"by {len(groups)} groups of images, none in two splits"
 
 
+def _pretrained(member: Segmenter) -> str:
+    """The pretrained weights of a member, with the hub's commit where it is known."""
+    source = member.config.get("weights", "none")
+    revision = weights_revisions(member).get(source)
+    return f"{source}, revision {revision}" if revision and revision not in source else source
+
+
 def train_ensemble(
     dataset: str,
     *,
@@ -175,19 +195,20 @@ def train_ensemble(
     batch_size: int | None = None,
     limit: int | None = None,
     prompt: str = DEFAULT_PROMPT,
+    members: Sequence[str] | None = None,
 ) -> Ensemble:
-    """Train the paper's members separately, predict, and fit the fusion on validation; what is done already is kept.
+    """Train members separately, predict, and fit the fusion on validation; what is done already is kept.
 
     `folder`: holds the dataset, as for `load_split`; by default the one that VLSM_DATA names. `epochs` and `batch_size`: of
-    every training, by default the recipes'; `limit`: maximum number of training images. Raises SettingsError for several
-    datasets, the CourseError of the first member that could not be trained, and TrainingError where another process is
-    training one.
+    every training, by default the recipes'; `limit`: maximum number of training images. `members`: their names, by default
+    `ensemble_members()`. Raises SettingsError for several datasets, the CourseError of the first member that could not
+    be trained, and TrainingError where another process is training one.
 
     With a dataset `mine` that `vlsm data adopt` made:
 
     >>> import vlsm_helpers as vlsm
     >>> ensemble = vlsm.train_ensemble("mine", epochs=1)
-    [1/4] ...
+    [1/...
     >>> folder = ensemble.save("my_ensemble")
     >>> segmentation = vlsm.Predictor.load("my_ensemble")("image.png")
     >>> segmentation.mask.shape, segmentation.mask.dtype
@@ -198,7 +219,8 @@ def train_ensemble(
     with settings.datasets_in(folder):
         dataset_folder(dataset)  # what is missing, or was done otherwise, is reported once and before any training
         budgets = {"epochs": epochs, "batch_size": batch_size, "limit": limit}
-        plan = Plan((dataset,), (*FUSED, LATE_FUSION), (seed,), (prompt,), **budgets)
+        fused = tuple(ensemble_members() if members is None else members)
+        plan = Plan((dataset,), (*fused, LATE_FUSION), (seed,), (prompt,), fused=fused, **budgets)
         for cell in plan.cells:
             plan.is_done(cell)
         failed = run(plan, plan.cells)

@@ -17,14 +17,26 @@ from vlsm_helpers.evaluation.scoring import evaluate, keep, predict, summarise
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.cris import CRIS, EFFICIENTNET
 from vlsm_helpers.models.segmenter import Segmenter
-from vlsm_helpers.models.smp_unet import SMPUNet
+from vlsm_helpers.models.smp_unet import ImageNetUNet, SMPSegmenter
 from vlsm_helpers.models.state import fingerprint, trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import TINY_WEIGHTS, Profile
 from vlsm_helpers.training.feature_cache import VIEWS, CachedDataset, cache_features, has_frozen_encoders
 from vlsm_helpers.training.loop import BEST, fit
-from vlsm_helpers.training.recipes import CNN, CNN_PRETRAINED, DECODER_ONLY, FULL, FULL_LOW_LR, RECIPES, Recipe
+from vlsm_helpers.training.recipes import (
+    CNN,
+    CNN_IMAGENET,
+    CNN_PRETRAINED,
+    DECODER_ONLY,
+    FULL,
+    FULL_LIGHT,
+    FULL_LOW_LR,
+    FULL_TENTH,
+    RECIPES,
+    Recipe,
+)
 
 PER_IMAGE = "per_image.csv"
 LOGITS = "logits"  # the folder of the run's predictions
@@ -140,14 +152,17 @@ def _samples(datasets: Sequence[str], split: str, limit: int | None = None) -> l
 
 
 def fitting_recipe(segmenter: Segmenter) -> Recipe:
-    """The recipe for what of a segmenter trains: OURS for a CNN, an ensemble's too, OURS_GENTLY where it starts from pretrained
-    weights; FEATURES for a decoder on frozen encoders, FINETUNE where encoders train, and FINETUNE_GENTLY where those are not the
-    shipped miniatures and all of them trains."""
+    """The recipe for what of a segmenter trains: OURS for a CNN, an ensemble's too; where it starts from pretrained weights
+    OURS_GENTLY, and OURS_IMAGENET for the light one; FEATURES for a decoder on frozen encoders, FINETUNE where encoders
+    train, and FINETUNE_GENTLY where those are not the shipped miniatures and all of them trains; for the encoders of CRIS
+    FINETUNE_TENTH, or FINETUNE_LIGHT for the light ones."""
     if not segmenter.trains_encoders:
-        if isinstance(segmenter, SMPUNet):
-            return CNN_PRETRAINED if segmenter.started_from else CNN
+        if isinstance(segmenter, SMPSegmenter) and segmenter.started_from:
+            return CNN_IMAGENET if isinstance(segmenter, ImageNetUNet) else CNN_PRETRAINED
         has_cnn = any(isinstance(module, UNetD) for module in segmenter.modules())
         return CNN if has_cnn or not segmenter.encoders() else DECODER_ONLY
+    if isinstance(segmenter, CRIS):
+        return FULL_LIGHT if segmenter.config["image_encoder"] == EFFICIENTNET else FULL_TENTH
     knows_much = segmenter.config["weights"] != TINY_WEIGHTS and segmenter.config["train"] == "encoders"
     return FULL_LOW_LR if knows_much else FULL
 

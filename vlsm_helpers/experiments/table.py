@@ -65,7 +65,7 @@ def table(plan: Plan) -> pd.DataFrame:
 
 def _rows(plan: Plan, found: pd.DataFrame) -> Iterator[dict]:
     for trained_on, prompt, member in product(plan.datasets, plan.prompts, plan.members):
-        cells = [Cell(trained_on, member, prompt, seed) for seed in plan.seeds]
+        cells = [plan.cell(trained_on, member, prompt, seed) for seed in plan.seeds]
         shared = {"trained_on": trained_on, "prompt": prompt, "model": member, "missing": command(plan, cells)}
         for dataset in plan.tests(cells[0]):
             done = [cell for cell in cells if dataset in _tested(plan, cell)]

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from torch import nn
-from tqdm import tqdm
 
 from vlsm_helpers import settings
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.errors import DataError, SettingsError
 from vlsm_helpers.inference.predictor import Predictor, Segmentation
 from vlsm_helpers.io import atomic
+from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.models.state import fingerprint
 from vlsm_helpers.plots.overlays import overlay
 

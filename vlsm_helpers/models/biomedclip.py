@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vlsm_helpers.io.tensors import fill, read_tensors
 from vlsm_helpers.models.vision_language import CLIPParts, Preprocessing
-from vlsm_helpers.settings.profiles import BIOMEDCLIP_WEIGHTS, PUBLISHED_WEIGHTS
+from vlsm_helpers.settings.published import BIOMEDCLIP
 
 CONFIG = "open_clip_config.json"
 _BERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
@@ -44,22 +44,24 @@ PUBLISHED_CONFIG = {  # what the published folder's CONFIG says
         "std": [0.26862954, 0.26130258, 0.27577711],
     },
 }
-# A buffer that old releases of the library saved, the published checkpoint's among them, and that today's makes itself.
-OLD_KEY = "text.transformer.embeddings.position_ids"
+# A buffer that the library saved until 2023, the published checkpoint's among them, and that today's makes itself.
+LEFTOVERS = ("text.transformer.embeddings.position_ids",)
+OLD_SPELLINGS = {"proj": "hf_proj_type", "pooler_type": "hf_pooler_type"}  # in CONFIG, until November 2023
 
 
 def build_biomedclip(folder: Path, load_weights: bool) -> CLIPParts:
     """The model in float32, its tokenizer, its context length and its Preprocessing; the folder is not written to.
 
-    Where `load_weights` is False the weights are random, from the configs alone. Raises what the libraries raise (OSError,
-    ValueError, KeyError, TypeError, RuntimeError) where files are broken or do not fit together.
+    Where `load_weights` is False the weights are random, from the configs alone. Raises WeightsError for tensors that are
+    broken or do not fit, and what the libraries raise (OSError, ValueError, KeyError, TypeError, RuntimeError) for configs.
     """
     import open_clip
     from transformers import AutoTokenizer
 
     model, text = _network(folder)
     if load_weights:
-        _load(model, folder / PUBLISHED_WEIGHTS[BIOMEDCLIP_WEIGHTS].tensors)
+        path = BIOMEDCLIP.tensors_in(folder)
+        fill(model, read_tensors(path), path, LEFTOVERS)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     images = open_clip.get_model_preprocess_cfg(model)
     size = images["size"] if isinstance(images["size"], int) else images["size"][0]
@@ -93,6 +95,7 @@ def _network(folder: Path) -> tuple[nn.Module, dict]:
 
     published = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     text, vision = published["model_cfg"]["text_cfg"], published["model_cfg"]["vision_cfg"]
+    text = {OLD_SPELLINGS.get(name, name): value for name, value in text.items()}
     vit = _known_to_timm(vision["timm_model_name"], published.get("timm_model_args"))
     with _text_tower(folder) as text_tower, _no_warnings_logged():
         model = open_clip.create_model(
@@ -102,19 +105,6 @@ def _network(folder: Path) -> tuple[nn.Module, dict]:
             text_cfg=dict(text, hf_model_name=str(text_tower), hf_model_pretrained=False),
         )
     return model, text
-
-
-def _load(model: nn.Module, path: Path) -> None:
-    """Give the model the weights of a safetensors file, in float32.
-
-    Assigned, not copied: they stay in the mapped file until they are used, so that memory never holds them twice.
-    """
-    tensors = load_file(path)
-    tensors.pop(OLD_KEY, None)
-    model.load_state_dict(
-        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()},
-        assign=True,
-    )
 
 
 @contextmanager
@@ -130,10 +120,14 @@ def _no_warnings_logged() -> Iterator[None]:
 
 @contextmanager
 def _text_tower(folder: Path) -> Iterator[Path]:
-    """A folder with the text tower's config: `folder` itself, or one with BERT base's, which BiomedCLIP does not ship."""
+    """A folder with the text tower's config: `folder` itself, or one with BERT base's, which BiomedCLIP does not ship.
+
+    A config.json of another model type is none of a text tower: a proposed change on the hub adds one of the whole BiomedCLIP.
+    """
     from transformers import BertConfig
 
-    if (folder / "config.json").is_file():
+    path = folder / "config.json"
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("model_type") == "bert":
         yield folder
         return
     with tempfile.TemporaryDirectory() as made:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.models.biomedclip import tapped_states
 from vlsm_helpers.models.clipseg import CLIPSeg
-from vlsm_helpers.models.pretrained import load_biomedclip, resolve_source
+from vlsm_helpers.models.pretrained import load_biomedclip, resolve_source, revision_of
 from vlsm_helpers.models.segmenter import Features
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter, check_taps
-from vlsm_helpers.settings.profiles import BIOMEDCLIP_WEIGHTS
+from vlsm_helpers.settings.published import BIOMEDCLIP, BIOMEDCLIP_WEIGHTS
 
 TRAIN = ("decoder", "encoders")
 PUBLISHED_TAPS = (4, 7, 10)  # CLIPSeg's 3, 6, 9 plus one, from a list that does not begin with the embeddings
@@ -53,6 +53,7 @@ class BiomedCLIPSeg(VisionLanguageSegmenter):
             "mlp_dim": mlp_dim,
             "train": train,
         }
+        self.weights_revision = revision_of(weights, BIOMEDCLIP)
         self.taps = taps
         self.clip.requires_grad_(False)
         if train == "encoders":

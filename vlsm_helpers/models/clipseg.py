@@ -10,10 +10,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.models.pretrained import load_clipseg, resolve_source
+from vlsm_helpers.models.pretrained import load_clipseg, resolve_source, revision_of
 from vlsm_helpers.models.segmenter import Features
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter, check_taps
-from vlsm_helpers.settings.profiles import CLIPSEG_WEIGHTS
+from vlsm_helpers.settings.published import CLIPSEG, CLIPSEG_WEIGHTS
 
 TRAIN = ("decoder", "encoders", "lora")
 LORA_RANK = 8
@@ -36,6 +36,7 @@ class CLIPSeg(VisionLanguageSegmenter):
         context_length = model.config.text_config.max_position_embeddings
         super().__init__(model.clip, model.decoder, tokenizer, context_length, preprocessing)
         self.config = {"name": "clipseg", "weights": resolve_source(weights), "train": train, "image_size": image_size}
+        self.weights_revision = revision_of(weights, CLIPSEG)
         self.taps = check_taps(list(model.extract_layers), model.config.vision_config.num_hidden_layers)
         self.clip.requires_grad_(False)
         self.decoder.requires_grad_(True)

@@ -7,9 +7,10 @@ from vlsm_helpers.errors import SettingsError, TrainingError, unknown
 from vlsm_helpers.io.checkpoints import load_checkpoint
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
+from vlsm_helpers.models.cris import CRIS
 from vlsm_helpers.models.hybrid import EnsembleA, EnsembleAWithoutCNN, EnsembleB, EnsembleC
 from vlsm_helpers.models.segmenter import Segmenter
-from vlsm_helpers.models.smp_unet import SMPUNet
+from vlsm_helpers.models.smp_unet import ImageNetUNet, SMPUNet
 from vlsm_helpers.models.state import encoder_hash, load_trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings import choose_profile
@@ -18,8 +19,10 @@ from vlsm_helpers.settings.profiles import Profile
 MEMBERS: dict[str, type[Segmenter]] = {
     "unet_d": UNetD,
     "smp_unet": SMPUNet,
+    "unet_imagenet": ImageNetUNet,
     "clipseg": CLIPSeg,
     "biomedclipseg": BiomedCLIPSeg,
+    "cris": CRIS,
     "ensemble_a": EnsembleA,
     "ensemble_a_no_cnn": EnsembleAWithoutCNN,
     "ensemble_b": EnsembleB,
@@ -57,12 +60,15 @@ def profile_options(name: str, profile: Profile) -> dict:
     """The options of the member `name` that differ between profiles: sizes and weights."""
     width = {"width": profile.unet_width}
     clipseg = {"weights": profile.clipseg_weights}
+    pyramid, head = profile.fpn_channels
     biomedclipseg = {"weights": profile.biomedclip_weights, "mlp_dim": profile.decoder_mlp_dim}
     options = {
         "unet_d": width,
         "smp_unet": {"encoder": profile.smp_encoder, "weights": profile.smp_weights},
+        "unet_imagenet": {"pyramid": pyramid, "head": head},
         "clipseg": clipseg,
         "biomedclipseg": biomedclipseg,
+        "cris": {"weights": profile.cris_weights, "image_encoder": profile.cris_image_encoder},
         "ensemble_a": biomedclipseg | width,
         "ensemble_a_no_cnn": biomedclipseg | width,
         "ensemble_b": clipseg | width,

@@ -16,7 +16,7 @@ from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.segmenter import Features, Segmenter, resize
 from vlsm_helpers.models.unet_d import ConditionedUNetD, scaled
-from vlsm_helpers.settings.profiles import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS
+from vlsm_helpers.settings.published import BIOMEDCLIP_WEIGHTS, CLIPSEG_WEIGHTS
 
 
 class Fusion(nn.Conv2d):

@@ -1,61 +1,35 @@
-"""Where pretrained weights come from: a folder, VLSM_WEIGHTS, or the hub; once there, no request is made.
+"""Pretrained weights: found in a folder, in VLSM_WEIGHTS or on the hub, checked, and loaded into their models.
 
-VLSM_WEIGHTS names a folder that holds `clipseg/`, `biomedclip/` and, for the U-Net of segmentation_models_pytorch,
-`resnet50/`, each as published on the hub; they stand in for the published ids. "tiny" means the miniatures that this
-package ships, folders of the same formats. Only safetensors are read: a pickled file runs its author's code.
+VLSM_WEIGHTS names a folder that holds `clipseg/`, `biomedclip/` and, for the U-Net of segmentation_models_pytorch and the
+light CNN, `resnet50/` and `efficientnet_lite0/`, each as published on the hub; they stand in for the published ids. "tiny"
+means the miniatures that this package ships, folders of the same formats. Once weights are on this machine no request is
+made. The table of all kinds is `vlsm_helpers.settings.published`.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import nn
 
 from vlsm_helpers.errors import WeightsError
+from vlsm_helpers.io import hub
+from vlsm_helpers.io.tensors import check_tensors, read_tensors, refuse_misfits
 from vlsm_helpers.models.biomedclip import build_biomedclip
-from vlsm_helpers.models.vision_language import Preprocessing
+from vlsm_helpers.models.open_clip_resnet import build_clip_rn50
+from vlsm_helpers.models.vision_language import CLIPParts, Preprocessing
 from vlsm_helpers.settings import weights_folder
-from vlsm_helpers.settings.profiles import (
-    BIOMEDCLIP_WEIGHTS,
-    CLIPSEG_WEIGHTS,
-    PUBLISHED_WEIGHTS,
-    RESNET_WEIGHTS,
-    TINY_WEIGHTS,
-)
+from vlsm_helpers.settings.published import BIOMEDCLIP, CLIP_RN50, CLIPSEG, RESNET, TINY_WEIGHTS, Pretrained
 
-PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 SHIPPED = Path(str(resources.files("vlsm_helpers").joinpath("tiny_weights")))
-
-
-class Format(NamedTuple):
-    """What a folder of weights holds."""
-
-    hub_id: str  # the published weights
-    name: str  # of their folder in VLSM_WEIGHTS
-    tensors: str
-    megabytes: int  # of the published tensors
-    others: tuple[tuple[str, ...], ...]  # of each group, one file is needed
-
-
-CLIPSEG = Format(
-    CLIPSEG_WEIGHTS,
-    *PUBLISHED_WEIGHTS[CLIPSEG_WEIGHTS],
-    (("config.json",), ("preprocessor_config.json", "processor_config.json"), ("tokenizer.json", "vocab.json")),
-)
-BIOMEDCLIP = Format(
-    BIOMEDCLIP_WEIGHTS,
-    *PUBLISHED_WEIGHTS[BIOMEDCLIP_WEIGHTS],
-    (("open_clip_config.json",), ("tokenizer.json", "vocab.txt")),
-)
-# The encoder of the U-Net that is compared with; the course needs it in its table only.
-RESNET = Format(RESNET_WEIGHTS, "resnet50", "model.safetensors", 102, (("config.json",),))
+# Buffers that the library saved until 2023, those of the published files among them, and that today's makes itself.
+CLIPSEG_LEFTOVERS = ("clip.text_model.embeddings.position_ids", "clip.vision_model.embeddings.position_ids")
+CLASSIFIER = ("fc.weight", "fc.bias")  # of a ResNet, which an encoder does not have
 
 
 def load_clipseg(source: str | Path):
@@ -63,21 +37,21 @@ def load_clipseg(source: str | Path):
 
     Raises WeightsError.
     """
-    from transformers import AutoTokenizer, CLIPSegForImageSegmentation
+    from transformers import AutoTokenizer, CLIPSegConfig, CLIPSegForImageSegmentation
 
     folder = find(source, CLIPSEG)
+    path = CLIPSEG.tensors_in(folder)
+    tensors = {name: tensor for name, tensor in read_tensors(path).items() if name not in CLIPSEG_LEFTOVERS}
     with _explained(folder), _no_progress_bar():
-        model, report = CLIPSegForImageSegmentation.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+        config = CLIPSegConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            wanted = {name: value.shape for name, value in CLIPSegForImageSegmentation(config).state_dict().items()}
+        refuse_misfits(tensors, wanted, path)
+        model = CLIPSegForImageSegmentation.from_pretrained(
+            None, config=config, state_dict=tensors, dtype=torch.float32
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         preprocessing = _clipseg_preprocessing(folder)
-    if report["missing_keys"]:  # the library would leave them random
-        raise WeightsError(
-            f"The weights lack {len(report['missing_keys'])} tensors, {min(report['missing_keys'])} among them.",
-            where=folder,
-            hint="take weights of CLIPSegForImageSegmentation.",
-        )
     return model, tokenizer, preprocessing
 
 
@@ -91,146 +65,187 @@ def load_biomedclip(source: str | Path):
         return build_biomedclip(folder, load_weights=True)
 
 
+def load_clip_rn50(source: str | Path) -> CLIPParts:
+    """open_clip's CLIP with a ResNet in float32, from a folder or a hub id. Raises WeightsError."""
+    folder = find(source, CLIP_RN50)
+    with _explained(folder):
+        return build_clip_rn50(folder)
+
+
 def load_encoder(encoder: nn.Module, source: str | Path) -> None:
     """Give an encoder of segmentation_models_pytorch the weights `source`, a folder or a hub id. Raises WeightsError."""
     folder = find(source, RESNET)
-    with _explained(folder):
-        encoder.load_state_dict(load_file(folder / RESNET.tensors))  # the library drops the classifier
+    path = RESNET.tensors_in(folder)
+    tensors = {name: tensor for name, tensor in read_tensors(path).items() if name not in CLASSIFIER}
+    refuse_misfits(tensors, {name: value.shape for name, value in encoder.state_dict().items()}, path)
+    encoder.load_state_dict(tensors)
 
 
-def find(source: str | Path, kind: Format) -> Path:
-    """The folder with the weights `source`, complete and readable; fetched where that is needed.
+def find(source: str | Path, kind: Pretrained) -> Path:
+    """The folder with the weights `source`, complete and readable; downloaded where that is needed.
 
-    `source`: a folder, a hub id, or "tiny" for the miniature that the package ships.
+    `source`: a folder, a hub id, a hub id and a revision of it (`ID@REVISION`: a commit, a tag or a branch), or "tiny" for
+    the miniature that the package ships. A hub id means the revision that was downloaded first, else today's `main`.
 
-    Raises WeightsError where there are none, they cannot be fetched, or something is missing, broken or pickled.
+    Raises WeightsError where there are none, they cannot be downloaded, or something is missing, broken or no plain tensors.
     """
-    name = str(source).removeprefix("local-dir:").removeprefix("hf-hub:")
-    if name == TINY_WEIGHTS:
-        folder = SHIPPED / kind.name
-    else:
-        folder = Path(name).expanduser().absolute()
-        if not folder.is_dir():
-            folder = _brought(name, kind) or _from_hub(name, kind)
+    folder = locate(source, kind)
+    if folder is None:
+        folder = _download(*_id_and_revision(source), kind)
     check(folder, kind)
     return folder
 
 
+def locate(source: str | Path, kind: Pretrained) -> Path | None:
+    """The folder on this machine that `find` would take, without a request; None where it would download one.
+
+    Raises WeightsError for what is neither a folder nor an id.
+    """
+    if source == TINY_WEIGHTS:
+        return SHIPPED / kind.name
+    hub_id, revision = _id_and_revision(source)
+    folder = Path(str(source).removeprefix("local-dir:")).expanduser().absolute()
+    if folder.is_dir():
+        return folder
+    if folder := _local_stand_in(hub_id, revision, kind):
+        return folder
+    try:
+        cached = hub.cached_folder(hub_id, kind.tensors, revision)
+    except ValueError:  # the client's own error for an id that none can have is one
+        raise WeightsError(
+            "This is neither a folder that exists nor the id of weights on the hub.",
+            where=hub_id,
+            hint=fetch_by_hand(kind),
+        ) from None
+    return cached if cached and not kind.missing_in(cached) else None
+
+
 def resolve_source(source: str | Path) -> str:
-    """`source` as a member's config keeps it: a folder with its whole path, for notebooks and commands differ in theirs."""
+    """`source` as a member's config keeps it: a folder as an absolute path, because working folders differ."""
     folder = Path(str(source).removeprefix("local-dir:")).expanduser()
     return str(folder.absolute()) if folder.is_dir() and source != TINY_WEIGHTS else str(source)
 
 
-def check(folder: Path, kind: Format) -> None:
-    """Raise WeightsError unless `folder` holds weights of this kind: all files, in safetensors, of the length they promise."""
-    missing = missing_files(folder, kind)
-    pickled = [path.name for path in folder.glob("*") if path.suffix in PICKLED]
-    if kind.tensors in missing and pickled:
-        raise WeightsError(
-            f"The weights are pickled ({pickled[0]}), and a pickle can run any code: they are not opened.",
-            where=folder,
-            hint=f"get {kind.tensors} instead: {_remedy(folder, kind)}",
-        )
-    if missing:
-        what = f"Files are missing: {', '.join(missing)}." if folder.is_dir() else "The folder is not there."
+def revision_of(source: str | Path, kind: Pretrained) -> str | None:
+    """The hub's commit that the weights `source` on this machine are of; None where their folder does not tell."""
+    folder = locate(source, kind)
+    tensors = kind.tensors_among({path.name for path in folder.iterdir()}) if folder and folder.is_dir() else None
+    return hub.commit_of(folder, tensors) if folder and tensors else None
+
+
+def check(folder: Path, kind: Pretrained) -> None:
+    """Raise WeightsError unless `folder` holds weights of this kind: all files, and tensors that can be read."""
+    if missing := kind.missing_in(folder):
+        what = f"Files are missing: {', '.join(missing)}." if folder.is_dir() else "The folder does not exist."
         raise WeightsError(what, where=folder, hint=_remedy(folder, kind))
     try:
-        # Opening reads the header and compares what it promises with the file's length.
-        with safe_open(folder / kind.tensors, framework="pt"):
-            pass
-    except (SafetensorError, OSError) as error:
+        check_tensors(kind.tensors_in(folder))
+    except WeightsError as error:
         raise WeightsError(
-            f"The weights are broken or not all there ({_first_line(error)}).",
-            where=folder / kind.tensors,
-            hint=f"delete the file; then, {_remedy(folder, kind)}",
+            error.what, where=error.where, hint=f"delete the file; then {_remedy(folder, kind)}"
         ) from error
 
 
-def missing_files(folder: Path, kind: Format) -> list[str]:
-    """What `folder` lacks of this kind of weights; "a or b" where either file would do."""
-    groups = [(kind.tensors,), *kind.others]
-    return [" or ".join(group) for group in groups if not any((folder / file).is_file() for file in group)]
-
-
-def in_hub_cache(hub_id: str, kind: Format) -> Path | None:
-    """The folder of the hub's cache with what is there of `hub_id`, if anything is; no request is made."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=_patterns(kind), local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
-
-
-def fingerprint(folder: Path, kind: Format) -> str:
+def fingerprint(folder: Path, kind: Pretrained) -> str:
     """The first 12 hexadecimal digits of the sha256 of the tensors' file."""
-    with open(folder / kind.tensors, "rb") as file:
+    with kind.tensors_in(folder).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
-def _brought(name: str, kind: Format) -> Path | None:
-    """The folder in VLSM_WEIGHTS that stands in for the published id, where there is one."""
+def fetch_by_hand(kind: Pretrained, hub_id: str | None = None) -> str:
+    """What to do on a machine without a network, as a hint: for the published weights, or for `hub_id`'s."""
+    hub_id = hub_id or kind.hub_id
+    if hub_id != kind.hub_id:
+        return (
+            f"on a machine with a network run `hf download {hub_id} --local-dir FOLDER`, copy the folder here and give its "
+            f"path in place of {hub_id!r}."
+        )
+    folder = weights_folder()
+    return (
+        f"on a machine with a network run `hf download {hub_id} --local-dir weights/{kind.name}` (about {kind.megabytes} MB), "
+        f"copy the folder `weights` here and set VLSM_WEIGHTS to its path{f' (now {folder})' if folder else ''}."
+    )
+
+
+def _id_and_revision(source: str | Path) -> tuple[str, str]:
+    hub_id, _, revision = str(source).removeprefix("hf-hub:").partition("@")
+    return hub_id, revision or hub.MAIN
+
+
+def _local_stand_in(hub_id: str, revision: str, kind: Pretrained) -> Path | None:
+    """The folder in VLSM_WEIGHTS that stands in for the published id; not one that says it is of another commit."""
     root = weights_folder()
-    if root is None or name != kind.hub_id:
+    if root is None or hub_id != kind.hub_id or not (root / kind.name).is_dir():
         return None
-    folder = root / kind.name
-    return folder if folder.is_dir() else None
+    if hub.HASH.fullmatch(revision):
+        commit = hub.commit_of(
+            root / kind.name, kind.tensors_among({path.name for path in (root / kind.name).iterdir()}) or ""
+        )
+        if commit not in (None, revision):
+            return None
+    return root / kind.name
 
 
-def _from_hub(hub_id: str, kind: Format) -> Path:
-    """The folder of the hub's cache with what is needed of `hub_id`, downloaded unless it is all there."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
+def _download(hub_id: str, revision: str, kind: Pretrained) -> Path:
+    """The folder of the hub's cache with what is needed of `hub_id`. Raises WeightsError, with a way out, where that fails."""
     try:
-        cached = in_hub_cache(hub_id, kind)
-    except HFValidationError:
-        raise WeightsError(
-            "This is neither a folder that exists nor the id of weights on the hub.", where=hub_id, hint=_fetch(kind)
-        ) from None
-    if cached and not missing_files(cached, kind):
-        return cached
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=_patterns(kind)))
-    except RepositoryNotFoundError as error:
-        raise WeightsError("The hub has no such weights.", where=hub_id, hint=f"try {kind.hub_id!r}.") from error
-    except Exception as error:  # the hub's client, and so its errors, changed with its major version
-        raise WeightsError(
-            f"The weights are not on this machine, and the hub cannot be reached ({_first_line(error)}).",
+        listing = hub.list_files(hub_id, revision)
+        if missing := kind.missing_among(listing.names):
+            raise WeightsError(
+                f"The hub's files are not those of {kind.name} weights: {', '.join(missing)} is not among them.",
+                where=f"{hub_id}@{listing.commit}",
+                hint=f"try {kind.hub_id!r}.",
+            )
+        others = kind.others_among(listing.names)
+        return hub.download(hub_id, listing.commit, kind.tensors_among(listing.names), others, revision)
+    except WeightsError:
+        raise
+    except Exception as error:  # the client's errors are httpx's in part, and their classes changed with its versions
+        raise _explain_download(error, hub_id, revision, kind) from error
+
+
+def _explain_download(error: Exception, hub_id: str, revision: str, kind: Pretrained) -> WeightsError:
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    answers = (
+        getattr(one, "response", None) for one in (error, error.__cause__)
+    )  # the client wraps some of its errors
+    status = next((answer.status_code for answer in answers if answer is not None), None)
+    full = isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
+    by_hand = fetch_by_hand(kind, hub_id)
+    if isinstance(error, RevisionNotFoundError):
+        return WeightsError(
+            "The hub has these weights, but not this revision.",
+            where=f"{hub_id}@{revision}",
+            hint=f"give a commit, tag or branch that the page of {hub_id} names, or the id alone.",
+        )
+    if isinstance(error, RepositoryNotFoundError) or status in (401, 403):  # the hub answers 401 for what it hides
+        return WeightsError(
+            f"The hub has no such weights, or they are not public{f' ({status})' if status else ''}.",
             where=hub_id,
-            hint=_fetch(kind) if hub_id == kind.hub_id else _fetch_other(hub_id),
-        ) from error
+            hint=f"check the id (the published one is {kind.hub_id!r}), or log in with `hf auth login`.",
+        )
+    if full:
+        return WeightsError(
+            f"The disk is full ({error.strerror}); what came already is kept.",
+            where=error.filename or hub_id,
+            hint="free some space, or name a folder on another disk in HF_HUB_CACHE, and start again: the download goes on.",
+        )
+    if status:
+        return WeightsError(
+            f"The hub failed ({_first_line(error)}).", where=hub_id, hint=f"try again later, or {by_hand}"
+        )
+    return WeightsError(
+        f"The weights are not on this machine, and could not be downloaded ({_first_line(error)}).",
+        where=hub_id,
+        hint=f"start again where the hub can be reached: the download goes on where it stopped. Or {by_hand}",
+    )
 
 
-def _patterns(kind: Format) -> list[str]:
-    return ["*.json", "*.txt", kind.tensors]
-
-
-def _remedy(folder: Path, kind: Format) -> str:
+def _remedy(folder: Path, kind: Pretrained) -> str:
     if folder.parent == SHIPPED:
         return f"restore {folder.name}/ in a checkout with git, or install vlsm-helpers again, which brings it."
-    return _fetch(kind)
-
-
-def _fetch(kind: Format) -> str:
-    return (
-        f"on a machine with a network run `hf download {kind.hub_id} --local-dir weights/{kind.name}` (about "
-        f"{kind.megabytes} MB), copy the folder `weights` here and set VLSM_WEIGHTS to its path{_where_now()}."
-    )
-
-
-def _fetch_other(hub_id: str) -> str:
-    return (
-        f"on a machine with a network run `hf download {hub_id} --local-dir FOLDER`, copy the folder here and give its path "
-        f"in place of {hub_id!r}."
-    )
-
-
-def _where_now() -> str:
-    folder = weights_folder()
-    return f" (now {folder})" if folder else ""
+    return fetch_by_hand(kind)
 
 
 @contextmanager
@@ -238,7 +253,9 @@ def _explained(folder: Path) -> Iterator[None]:
     """Turn the libraries' many errors about files that do not fit together into one that says where."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except WeightsError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         raise WeightsError(
             f"The weights do not fit their configuration, or a file is broken ({_first_line(error)}).",
             where=folder,
@@ -265,8 +282,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _clipseg_preprocessing(folder: Path) -> Preprocessing:
-    """From the preprocessor's config, as published (`size` a number) or as today's library writes it (nested, a dict)."""
-    path = next(folder / file for file in CLIPSEG.others[1] if (folder / file).is_file())
+    """From the preprocessor's config: `size` a number, or as published and as today's library writes it, a dict."""
+    path = next(folder / file for file in CLIPSEG.required[1] if (folder / file).is_file())
     config = json.loads(path.read_text(encoding="utf-8"))
     config = config.get("image_processor", config)
     size = config["size"]

@@ -19,6 +19,8 @@ class Segmenter(nn.Module):
 
     config: dict
     started_from: str | None = None  # source of the initial weights of what trains, unless `config` names it
+    attribution: str | None = None  # credit and licence of those weights, for model cards
+    weights_revision: str | None = None  # the hub's commit of its pretrained weights, where that is known
 
     def forward(
         self,
@@ -31,7 +33,7 @@ class Segmenter(nn.Module):
         """Logits (B, 1, H, W) at the size of the images.
 
         `images`: float (B, 3, H, W) in [0, 1]; `prompts`: one for all, or one per image (a CNN ignores them). `features`
-        of these images and `text` (B, D) of these prompts are used instead of being computed again.
+        of these images and `text` (B, ...) of these prompts are used instead of being computed again.
         Raises ValueError for images of another shape or type, and for a list of prompts of another length.
         """
         check_images(images)
@@ -62,7 +64,7 @@ class Segmenter(nn.Module):
         raise NotImplementedError
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings (B, D) of B prompts."""
+        """Embeddings of B prompts: (B, D), or one vector for each of L tokens, (B, L, D)."""
         raise NotImplementedError
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:

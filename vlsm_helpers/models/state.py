@@ -37,6 +37,12 @@ def load_trainable_state_dict(segmenter: Segmenter, tensors: Mapping[str, Tensor
     segmenter.load_state_dict(tensors, strict=False)  # names were compared above; the frozen tensors are already loaded
 
 
+def weights_revisions(segmenter: Segmenter) -> dict[str, str]:
+    """The hub's commits of the pretrained weights in a segmenter, by their source; those that are known."""
+    parts = [part for part in segmenter.modules() if isinstance(part, Segmenter) and part.weights_revision]
+    return {part.config.get("weights") or part.started_from: part.weights_revision for part in parts}
+
+
 def encoder_hash(segmenter: Segmenter) -> str | None:
     """The fingerprint of the frozen parameters; None without any."""
     frozen = frozen_state(segmenter)

@@ -123,12 +123,15 @@ class VisionLanguageSegmenter(Segmenter):
 def average_prompts(segmenter: Segmenter, prompts: str | Sequence[str]) -> Tensor:
     """Prompt ensembling: the mean (1, D) of several prompts' embeddings, for `decode` in place of one prompt's.
 
-    Raises ValueError for an empty list.
+    Raises ValueError for an empty list, and for a segmenter that attends to single words, such as CRIS.
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not prompts:
         raise ValueError("there are no prompts to average: give at least one; the empty prompt will do")
-    return segmenter.encode_text(prompts).mean(dim=0, keepdim=True)
+    text = segmenter.encode_text(prompts)
+    if text.ndim > 2:
+        raise ValueError("the words of several prompts have no mean: average the logits of each prompt instead")
+    return text.mean(dim=0, keepdim=True)
 
 
 def check_taps(taps: Sequence[int], depth: int) -> tuple[int, ...]:

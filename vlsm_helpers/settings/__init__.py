@@ -2,7 +2,12 @@
 
 Environment: VLSM_PROFILE, VLSM_DATASET, VLSM_SEED (what a notebook's parameters leave open), VLSM_EPOCHS (of a notebook's
 training, in place of the profile's), VLSM_DATA (prepared datasets), VLSM_CACHE (what the package computes once), VLSM_RUNS
-(what training writes), VLSM_WEIGHTS (weights brought from another machine).
+(what training writes), VLSM_WEIGHTS (weights copied from another machine).
+
+Side effects, all of them: importing `vlsm_helpers` sets OMP_WAIT_POLICY, importing `vlsm_helpers.data.transforms` sets
+NO_ALBUMENTATIONS_UPDATE (no request for a newer version), and importing `vlsm_helpers.metrics.overlap` filters a warning of
+MONAI's; a variable that is set already is left alone. `start()` writes VLSM_PROFILE and makes the folders in VLSM_*
+absolute, so that child processes agree with it; `absolute_folders()` does the latter alone. Reading a setting changes nothing.
 """
 
 import os
@@ -20,7 +25,9 @@ from tempfile import TemporaryFile
 import platformdirs
 
 from vlsm_helpers.errors import SettingsError, unknown
-from vlsm_helpers.settings.profiles import PROFILES, PUBLISHED_WEIGHTS, Profile
+from vlsm_helpers.io.hub import cached_folder
+from vlsm_helpers.settings.profiles import FULL_WITHOUT_GPU, PROFILES, Profile
+from vlsm_helpers.settings.published import PRETRAINED
 
 DEFAULT_DATASET = "phantom_endoscopy"
 _DATASETS: ContextVar[Path | None] = ContextVar("datasets", default=None)
@@ -64,14 +71,18 @@ def runs_folder() -> Path:
 
 
 def weights_folder() -> Path | None:
-    """The folder that VLSM_WEIGHTS names, where it does: it holds `clipseg/` and `biomedclip/`, as published."""
+    """The folder that VLSM_WEIGHTS names, if it does: it holds `clipseg/` and `biomedclip/`, as published."""
     return _folder("VLSM_WEIGHTS", None)
 
 
 def absolute_folders() -> None:
-    """Make the folders that VLSM_* name absolute, before kernels are started elsewhere."""
-    for folder in (data_folder, cache_folder, runs_folder, weights_folder):
-        folder()
+    """Make the folders that VLSM_* name absolute in the environment, before kernels are started elsewhere.
+
+    papermill runs a notebook in the caller's folder, nbmake in the notebook's: a relative path would mean two places.
+    """
+    for variable in ("VLSM_DATA", "VLSM_CACHE", "VLSM_RUNS", "VLSM_WEIGHTS"):
+        if folder := _folder(variable, None):
+            os.environ[variable] = str(folder)
 
 
 def project_folder() -> Path:
@@ -97,8 +108,9 @@ def writable(folder: Path) -> Path:
 def start(profile: str | None = None, dataset: str | None = None, seed: int | None = None) -> Settings:
     """Open a notebook: decide profile, dataset and seed, seed the generators, print what was decided and why.
 
-    A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0. What
-    was decided on the profile goes to VLSM_PROFILE.
+    A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0. Without
+    a GPU the profile `full` keeps its sizes and weights, but trains on fewer images and in fewer epochs; VLSM_EPOCHS still
+    holds. The environment is left with the profile's name in VLSM_PROFILE, and with absolute folders.
     Raises SettingsError for an unknown profile, a seed that is no integer, and epochs that are none.
 
     >>> import vlsm_helpers as vlsm
@@ -110,10 +122,9 @@ def start(profile: str | None = None, dataset: str | None = None, seed: int | No
     >>> settings.profile.image_size, settings.seed
     (128, 1)
     """
-    chosen, reason = choose_profile(profile)
-    os.environ["VLSM_PROFILE"] = (
-        chosen.name
-    )  # for what asks for the profile itself, and for processes that this one starts
+    chosen, reason = _within_reach(*choose_profile(profile))
+    os.environ["VLSM_PROFILE"] = chosen.name  # for functions that choose it themselves, and for child processes
+    absolute_folders()
     settings = Settings(
         profile=chosen,
         reason=reason,
@@ -130,8 +141,22 @@ def start(profile: str | None = None, dataset: str | None = None, seed: int | No
     return settings
 
 
+def _within_reach(profile: Profile, reason: str) -> tuple[Profile, str]:
+    """The profile with budgets that a machine without a GPU can afford, and why."""
+    if profile.name != "full" or device() != "cpu":
+        return profile, reason
+    budget = {
+        name: value for name, value in FULL_WITHOUT_GPU.items() if name != "epochs" or not os.environ.get("VLSM_EPOCHS")
+    }
+    profile = replace(profile, **budget)
+    return (
+        profile,
+        f"{reason}; no GPU, so {profile.max_train_images} training images and {profile.epochs} epochs at most",
+    )
+
+
 def versions() -> str:
-    """The versions a bug report needs, in a line."""
+    """The versions that a bug report needs, on one line."""
     names = ("vlsm-helpers", "torch", "transformers", "open_clip_torch", "monai", "numpy")
     return ", ".join([f"Python {platform.python_version()}"] + [f"{name} {version(name)}" for name in names])
 
@@ -194,11 +219,12 @@ def auto_profile() -> tuple[str, str]:
     """What `auto` picks, and why: `full` where there is a GPU and the published weights are within reach."""
     if device() == "cpu":
         return "tiny", "no GPU found"
-    missing = [name for name in PUBLISHED_WEIGHTS if not weights_at_hand(name)]
+    full = PROFILES["full"]
+    missing = [name for name in (full.clipseg_weights, full.biomedclip_weights) if not weights_at_hand(name)]
     if not missing:
         return "full", "a GPU is there and the published weights are on this machine"
     if hub_reachable():
-        megabytes = sum(PUBLISHED_WEIGHTS[name].megabytes for name in missing)
+        megabytes = sum(PRETRAINED[name].megabytes for name in missing)
         return (
             "full",
             f"a GPU is there and the hub answers; about {megabytes} MB of weights will be downloaded when used",
@@ -207,13 +233,12 @@ def auto_profile() -> tuple[str, str]:
 
 
 def weights_at_hand(hub_id: str) -> bool:
-    """Whether the published weights `hub_id` are on this machine: in the folder VLSM_WEIGHTS, or in the hub's cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    published, brought = PUBLISHED_WEIGHTS[hub_id], weights_folder()
-    if brought and (brought / published.folder / published.tensors).is_file():
+    """Whether the published weights `hub_id` are on this machine, all files: in VLSM_WEIGHTS, or in the hub's cache."""
+    kind, local = PRETRAINED[hub_id], weights_folder()
+    if local and not kind.missing_in(local / kind.name):
         return True
-    return isinstance(try_to_load_from_cache(hub_id, published.tensors), str)
+    cached = cached_folder(hub_id, kind.tensors)
+    return cached is not None and not kind.missing_in(cached)
 
 
 def hub_reachable(seconds: float = 3.0) -> bool:
@@ -253,15 +278,9 @@ def _as_seed(value: int | str) -> int:
 
 
 def _folder(variable: str, default: Path | None) -> Path | None:
-    """The folder that `variable` names, made absolute once for this process and the kernels it starts.
-
-    papermill runs a notebook in the caller's folder, nbmake in the notebook's: a relative path would mean two places.
-    """
-    if not os.environ.get(variable):
-        return default
-    folder = Path(os.environ[variable]).expanduser().absolute()
-    os.environ[variable] = str(folder)
-    return folder
+    """The folder that `variable` names, absolute; else `default`."""
+    named = os.environ.get(variable)
+    return Path(named).expanduser().absolute() if named else default
 
 
 def _processor() -> str:

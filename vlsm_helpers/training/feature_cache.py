@@ -1,8 +1,8 @@
-"""Frozen features: what an encoder that does not train says of an image, computed once and kept in memory-mapped files.
+"""Frozen features: what an encoder that does not train computes of an image, kept in memory-mapped files.
 
-A cache is a folder with the pixels, the masks and the features of every image in every view. Its name follows from all
-that they follow from, so that a cache of anything else is never read; its stamp, written last, says how long each file
-must be, so that what was written by half is noticed and made anew. Any of these folders may be deleted at any time.
+A cache is a folder with the pixels, the masks and the features of every image in every view. Its name is a hash of all
+that they depend on, so that a cache of anything else is never read; its stamp, written last, holds each file's length, so
+that an incomplete cache is noticed and written again. Any of these folders may be deleted at any time.
 """
 
 import copy
@@ -16,13 +16,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import data
-from tqdm import tqdm
 
 from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
@@ -30,6 +30,7 @@ from vlsm_helpers.data.prompts import names_side
 from vlsm_helpers.data.transforms import build_transforms
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.io import atomic
+from vlsm_helpers.io.progress import in_words, tqdm
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.state import fingerprint, frozen_state
 
@@ -54,11 +55,12 @@ def has_frozen_encoders(segmenter: Segmenter) -> bool:
 def cache_features(
     segmenter: Segmenter, dataset: SegmentationDataset, views: int = VIEWS
 ) -> "CachedDataset | SegmentationDataset":
-    """`dataset` with the features that `segmenter` computes of it, read from disk, where they are put the first time.
+    """`dataset` with the features that `segmenter` computes of it, read from disk, where the first call writes them.
 
-    An augmented dataset is kept in `views` views, of which training draws one; any other has one view. The size is said
-    before anything is computed. Where it is above the limit (the environment's VLSM_FEATURES_GB, 4 by default) or above
-    what the disk has free, `dataset` itself is returned with a warning: its features are then computed on the fly.
+    An augmented dataset is kept in `views` views, of which training draws one; any other has one view. Size and time are
+    printed before anything is computed. The limit is VLSM_FEATURES_GB, 4 by default, and what the disk has free. Where
+    `views` exceed it, a machine without a GPU keeps as many as fit, because there the encoders cost most of the time. Where
+    nothing fits, and on a GPU, `dataset` itself is returned with a warning: its features are computed in every epoch.
     Raises SettingsError for a segmenter without frozen encoders, and where the cache cannot be written, and ValueError for
     less than one view.
     """
@@ -66,29 +68,31 @@ def cache_features(
         raise ValueError(f"an image has at least one view, not {views}")
     _require_frozen_encoders(segmenter)
     segmenter.to(settings.device()).eval()
-    store = _Views(dataset, views if dataset.augment else 1)
     root = settings.writable(settings.cache_folder() / "features")
     identity = _identity(segmenter)
+    store = _Views(dataset, views if dataset.augment else 1)
     key = _key(identity, store)
-    folder = root / key[:20]
-    if not atomic.is_complete(folder, key):
+    if not atomic.is_complete(root / key[:20], key):
         layout = _layout(segmenter, dataset.size)
-        gigabytes = len(store) * sum(math.prod(shape) * dtype.itemsize for dtype, shape in layout.values()) / 1e9
-        views_of_images = f"{len(store):,} views of {len(dataset):,} images"
-        if obstacle := _obstacle(gigabytes, root):
-            warnings.warn(
-                f"The features of {views_of_images} would take {gigabytes:.2f} GB, {obstacle}: "
-                "they are computed on the fly, again in every epoch.",
-                stacklevel=2,
-            )
+        gigabytes = len(dataset) * sum(math.prod(shape) * dtype.itemsize for dtype, shape in layout.values()) / 1e9
+        kept = _fitting_views(store.views, gigabytes, len(dataset), root)
+        if kept == 0:
             return dataset
-        print(f"caching the features of {views_of_images}: {gigabytes * 1000:,.1f} MB")
-        atomic.write(folder, key, partial(_fill, segmenter, store, layout))
-    return CachedDataset(store, folder, identity)
+        if kept < store.views:
+            store = _Views(dataset, kept)
+            key = _key(identity, store)
+    if not atomic.is_complete(root / key[:20], key):
+        time = in_words(len(store) * _seconds_per_image(segmenter, dataset.size))
+        size = f"{kept * gigabytes * 1000:,.1f} MB"
+        print(f"caching the features of {len(store):,} views of {len(dataset):,} images: {size}, {time}")
+        atomic.write(root / key[:20], key, partial(_fill, segmenter, store, layout))
+    return CachedDataset(store, root / key[:20], identity)
 
 
 class CachedDataset(data.Dataset):
-    """The items of a SegmentationDataset, each with "features", a tuple of float32 (T, D); made by `cached`.
+    """The items of a SegmentationDataset, each with "features", a tuple of float32 tensors; `cache_features` makes it.
+
+    A tensor holds the tokens (T, D) or the map (C, h, w) of one image.
 
     View 0 of an image is what evaluation sees of it; view v is what the dataset itself would give in epoch v: pixels, mask
     and prompt of one draw. Which view an item has follows from the seed, the epoch set by `set_epoch` and its index alone.
@@ -131,14 +135,14 @@ class CachedDataset(data.Dataset):
             raise SettingsError(
                 "The cached features come from other weights, taps or sizes than this segmenter's.",
                 where=self.folder,
-                hint="make them with this segmenter: `cached(segmenter, dataset)`.",
+                hint="compute them with this segmenter: `cache_features(segmenter, dataset)`.",
             )
 
 
 class PromptEmbeddings:
     """The embeddings of a frozen text encoder, each distinct prompt embedded once.
 
-    And alone: beside others it would be padded, and its last digits would hang on the company.
+    Each is embedded alone: in a batch it would be padded, and its last digits would depend on the other prompts.
     """
 
     def __init__(self, segmenter: Segmenter):
@@ -226,15 +230,44 @@ def _layout(segmenter: Segmenter, size: int) -> dict[str, Entry]:
     return files
 
 
+def _fitting_views(views: int, gigabytes: float, images: int, root: Path) -> int:
+    """How many of `views` to keep, each of `gigabytes`: all; else, without a GPU, as many as fit; else 0, with a warning."""
+    obstacle = _obstacle(views * gigabytes, root)
+    if not obstacle:
+        return views
+    fewer = range(views - 1, 0, -1) if settings.device() == "cpu" else ()
+    kept = next((count for count in fewer if not _obstacle(count * gigabytes, root)), 0)
+    what = (
+        f"{kept} of {views} views are cached, so that augmentation varies less"
+        if kept
+        else "they are computed on the fly, again in every epoch"
+    )
+    warnings.warn(
+        f"The features of {views * images:,} views of {images:,} images would take {views * gigabytes:.2f} GB, "
+        f"{obstacle}: {what}.",
+        stacklevel=3,
+    )
+    return kept
+
+
+def _seconds_per_image(segmenter: Segmenter, size: int) -> float:
+    """How long the encoder takes for one image, once it is warm."""
+    image = torch.zeros(1, 3, size, size, device=settings.device())
+    with torch.no_grad():
+        started = perf_counter()
+        segmenter.encode_images(image)[-1].sum().item()  # a GPU answers when it is done
+        return perf_counter() - started
+
+
 def _obstacle(gigabytes: float, root: Path) -> str:
-    """Why a cache of this size is not written; empty where it may be."""
+    """Why a cache of this size is not written; empty if it can be."""
     try:
         limit = float(os.environ.get(LIMIT) or DEFAULT_LIMIT)
     except ValueError:
         raise SettingsError(
             f"{LIMIT} is no number.", where=os.environ[LIMIT], hint=f"{LIMIT}=8, for example."
         ) from None
-    if not gigabytes <= limit:  # so put, a limit of nan allows nothing
+    if not gigabytes <= limit:  # written like this, a limit of nan allows nothing
         return f"more than the limit of {limit:g} GB (set {LIMIT}={math.ceil(gigabytes)} to allow it)"
     free = shutil.disk_usage(root).free / 1e9
     if gigabytes > 0.9 * free:

@@ -14,7 +14,6 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
-from tqdm import tqdm
 
 from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
@@ -28,9 +27,10 @@ from vlsm_helpers.io.checkpoints import (
     restore_optimizer,
     save_checkpoint,
 )
+from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.metrics.overlap import overlap
 from vlsm_helpers.models.segmenter import Segmenter, trainable_parameters
-from vlsm_helpers.models.state import encoder_hash, load_trainable_state_dict, trainable_state_dict
+from vlsm_helpers.models.state import encoder_hash, load_trainable_state_dict, trainable_state_dict, weights_revisions
 from vlsm_helpers.training.feature_cache import CachedDataset, PromptEmbeddings, has_frozen_encoders
 from vlsm_helpers.training.recipes import CNN, Recipe
 
@@ -128,7 +128,8 @@ class _Trainer:
             if (self.run / SETTINGS).exists():
                 _refuse_other_settings(self.run, json.loads((self.run / SETTINGS).read_text()), self.settings)
             else:
-                atomic.write_text(self.run / SETTINGS, json.dumps(self.settings, indent=1))
+                described = self.settings | {"weights_revisions": weights_revisions(self.segmenter)}
+                atomic.write_text(self.run / SETTINGS, json.dumps(described, indent=1))
         if not (self.run / LAST).exists():
             return
         tensors, facts = load_checkpoint(self.run / LAST)

@@ -73,6 +73,9 @@ CNN = Recipe(
 # A CNN whose encoder knows ImageNet: gentler, in the range in which such encoders are usually finetuned. Not tuned here.
 CNN_PRETRAINED = replace(CNN, name="ours_gently", learning_rate=3e-4)
 
+# A light CNN whose encoder, made for CPUs, starts from ImageNet: it still trains at a high rate.
+CNN_IMAGENET = replace(CNN, name="ours_imagenet", learning_rate=1e-3)
+
 # A decoder on cached features: an epoch is cheap, so there are many. A view costs once what an epoch without a cache costs;
 # where each is drawn six times, a training is four times as fast as without (benchmarks/bench.md, caches). Fewer views cost
 # CLIPSeg next to nothing on Kvasir-SEG and some points on the endoscopy phantoms: in ten epochs one reaches 55.2 %, four 58.3 %.
@@ -97,4 +100,17 @@ FULL = replace(DECODER_ONLY, name="finetune", epochs=60, patience=1000)
 # All of the published encoders: a hundred times slower than the decoder, so that they do not forget what they know.
 FULL_LOW_LR = replace(FULL, name="finetune_gently", epochs=40, encoder_rate=0.01)
 
-RECIPES = {recipe.name: recipe for recipe in (CNN, CNN_PRETRAINED, PUBLISHED, DECODER_ONLY, FULL, FULL_LOW_LR)}
+# CRIS with CLIP, rates and epochs as its authors set them: CLIP's encoders at a tenth of what is new. Their own code has the
+# tenth from the second epoch on, and drops all rates to a tenth after epoch 35 where the cosine here falls throughout.
+FULL_TENTH = replace(FULL, name="finetune_tenth", learning_rate=1e-4, encoder_rate=0.1, epochs=50)
+
+# CRIS with EfficientNet-Lite0: as the light CNN, which starts from the same weights.
+FULL_LIGHT = replace(FULL, name="finetune_light", learning_rate=CNN_IMAGENET.learning_rate, batch_size=8, epochs=20)
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        *(CNN, CNN_PRETRAINED, CNN_IMAGENET, PUBLISHED),
+        *(DECODER_ONLY, FULL, FULL_LOW_LR, FULL_TENTH, FULL_LIGHT),
+    )
+}

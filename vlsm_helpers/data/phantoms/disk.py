@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 from vlsm_helpers.data import prompts
 from vlsm_helpers.data.phantoms.rendering import FIRST_SEEDS, GENERATOR_VERSION, render, seeds
+from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import writable
 
 _STAMP = "drawn.json"  # written last; a folder without it, or with other contents, is generated again

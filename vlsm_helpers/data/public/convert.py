@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.errors import DataError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
+PLAIN = (("images", "masks"), ("image", "mask"))  # the folders of re-hosted copies
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class Published:
     masks: dict[str, Callable[[], np.ndarray]]
 
 
-def find(name: str, root: Path) -> Published:
-    """The images and masks of the public dataset `name` below `root`, its authors' unpacked archive.
+def find(name: str, root: Path, where: Path | None = None) -> Published:
+    """The images and masks of the public dataset `name` below `root`, its authors' unpacked archive or a re-hosted copy of it.
 
-    Raises DataError where `root` does not look like that archive.
+    Raises DataError, naming `where` (the archive; by default `root`), if `root` does not look like that archive.
     """
     published = _FINDERS[name](root)
-    if not published.images or not published.masks:
-        lacking = "images" if not published.images else "masks"
-        raise DataError(
-            f"No {lacking} of {name} were found.", where=root, hint=f"it should hold {LAYOUTS[name]}, at any depth."
-        )
+    where = where or root
+    if published is None or not published.images or not published.masks:
+        lacking = "images and masks" if published is None else "images" if not published.images else "masks"
+        hint = f"give the authors' archive, or the folder it unpacks to: it should hold {LAYOUTS[name]}, at any depth."
+        raise DataError(f"The {lacking} of {name} were not found.", where=where, hint=hint)
     return published
 
 
@@ -70,26 +70,46 @@ def decode_rle(rle: dict, where: str | Path | None = None) -> np.ndarray:
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
-def _kvasir(root: Path) -> Published:
-    images, masks = _folders(root, "images", "masks")
-    return Published(_files(images), {name: partial(_kvasir_mask, path) for name, path in _files(masks).items()})
+def _bright(path: Path) -> np.ndarray:
+    """Grey masks whose edges JPEG or anti-aliasing has blurred: the brighter half is foreground; 1 where nothing is above it."""
+    values = read_image(path).max(axis=2)
+    return values == 1 if values.max() <= 1 else values > 127
 
 
-def _clinicdb(root: Path) -> Published:
-    images, masks = _folders(root, "Original", "Ground Truth")
-    return Published(_files(images), {name: partial(_bright, path) for name, path in _files(masks).items()})
+def _kvasir_mask(path: Path) -> np.ndarray:
+    mask = _bright(path)
+    if mask[0, 0] and mask[:2, :2].sum() == 1:  # 143 masks of the release have this lone white corner pixel
+        mask[0, 0] = False
+    return mask
 
 
-def _bkai(root: Path) -> Published:
-    images, masks = _folders(root, "train", "train_gt")
-    return Published(_files(images), {name: partial(_coloured, path) for name, path in _files(masks).items()})
+def _coloured(path: Path) -> np.ndarray:
+    """Red (neoplastic) and green (non-neoplastic) on black are both a polyp; JPEG has blurred the edges."""
+    return read_image(path).max(axis=2) > 127
+
+
+def _in_folders(read: Callable[[Path], np.ndarray], *names: tuple[str, str]) -> Callable[[Path], Published | None]:
+    """Finds images and masks in the first folder that has two sub-folders of such names, whatever their case."""
+
+    def finder(root: Path) -> Published | None:
+        for folder in [root, *(path for path in _below(root) if path.is_dir())]:
+            within = {path.name.casefold(): path for path in folder.iterdir() if path.is_dir()}
+            for images, masks in names:
+                if images.casefold() in within and masks.casefold() in within:
+                    images, masks = within[images.casefold()], within[masks.casefold()]
+                    return Published(
+                        _files(images), {name: partial(read, path) for name, path in _files(masks).items()}
+                    )
+        return None
+
+    return finder
 
 
 def _busi(root: Path) -> Published:
     """'benign (1).png' is 1_benign; its masks 'benign (1)_mask.png', 'benign (1)_mask_1.png', ... are one."""
     images, masks = {}, defaultdict(list)
     for path in _below(root):
-        if match := re.fullmatch(r"(benign|malignant|normal) \((\d+)\)(_mask(?:_\d+)?)?\.png", path.name):
+        if match := re.fullmatch(r"(benign|malignant|normal) \((\d+)\)(_mask(?:_\d+)?)?\.png", path.name.lower()):
             kind, number, mask = match.groups()
             if mask:
                 masks[f"{number}_{kind}"].append(path)
@@ -119,9 +139,9 @@ def _isic(root: Path) -> Published:
 
 
 _FINDERS = {
-    "kvasir_polyp": _kvasir,
-    "clinicdb_polyp": _clinicdb,
-    "bkai_polyp": _bkai,
+    "kvasir_polyp": _in_folders(_kvasir_mask, *PLAIN),
+    "clinicdb_polyp": _in_folders(_bright, ("Original", "Ground Truth"), *PLAIN),
+    "bkai_polyp": _in_folders(_coloured, ("train", "train_gt"), *PLAIN),
     "busi": _busi,
     "chexlocalize": _chexlocalize,
     "isic": _isic,
@@ -137,37 +157,8 @@ LAYOUTS = {
 }
 
 
-def _bright(path: Path) -> np.ndarray:
-    """Grey masks whose edges JPEG or anti-aliasing has blurred: the brighter half is foreground."""
-    return np.asarray(Image.fromarray(read_image(path)).convert("L")) > 127
-
-
-def _kvasir_mask(path: Path) -> np.ndarray:
-    mask = _bright(path)
-    if mask[0, 0] and mask[:2, :2].sum() == 1:  # 143 masks of the release have this lone white corner pixel
-        mask[0, 0] = False
-    return mask
-
-
-def _coloured(path: Path) -> np.ndarray:
-    """Red (neoplastic) and green (non-neoplastic) on black are both a polyp; JPEG has blurred the edges."""
-    return read_image(path).max(axis=2) > 127
-
-
 def _merged(paths: list[Path]) -> np.ndarray:
     return np.logical_or.reduce([read_mask(path) for path in paths])
-
-
-def _folders(root: Path, *names: str) -> list[Path]:
-    """The sub-folders `names` of the first folder, at or below `root`, that has them all."""
-    for folder in [root, *(path for path in _below(root) if path.is_dir())]:
-        if all((folder / name).is_dir() for name in names):
-            return [folder / name for name in names]
-    raise DataError(
-        f"The folders {' and '.join(names)} were not found.",
-        where=root,
-        hint="give the authors' archive, or the folder it unpacks to.",
-    )
 
 
 def _files(folder: Path) -> dict[str, Path]:

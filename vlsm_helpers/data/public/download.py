@@ -1,22 +1,23 @@
 """Fetching files by URL and unpacking archives, so that nothing half-done or unexpected is left behind."""
 
 import lzma
-import stat
+import re
 import tarfile
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import pooch
 import requests
-from tqdm import tqdm
 
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import writable
 
 TIMEOUT = 20  # seconds that a server may stay silent
 BAR_AFTER = 2  # seconds: quicker work shows no progress bar
+NESTED = 2  # archives within archives are unpacked down to this depth
 UNPACKING_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
     *(RuntimeError, ValueError, OSError),  # encrypted or a compression Python lacks; damaged names; disk full
@@ -59,34 +60,42 @@ def fetch(url: str, folder: Path, sha256: str | None, otherwise: str) -> Path:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip or tar archive (also .tar.gz, .tar.bz2, .tar.xz) into `folder`, which may exist.
+    """Unpack a zip or tar archive (also .tar.gz, .tar.bz2, .tar.xz), and archives within it, into `folder`, which may exist.
 
-    Raises DataError, naming the archive, for one that is broken or of another kind, and, naming the entry and before
-    anything is written, where an entry would leave the folder or is a link.
+    Backslashes in a zip's names separate folders. Nothing is written outside `folder`: zipfile drops what leads out of it, and
+    tarfile's data filter refuses it. Raises DataError, naming the archive, for one that is broken or of another kind.
     """
+    _unpack(archive, folder, archive)
+
+
+def _unpack(archive: Path, folder: Path, where: Path, depth: int = 0) -> None:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
-                entries = file.infolist()
-                for entry in entries:
-                    _refuse_unsafe(entry.filename, stat.S_ISLNK(entry.external_attr >> 16), archive)
-                for entry in _progress(entries, archive):
+                for entry in _progress(file.infolist(), archive):
+                    entry.filename = entry.filename.replace("\\", "/")
                     file.extract(entry, folder)
         elif tarfile.is_tarfile(archive):
             with tarfile.open(archive) as file:
-                entries = file.getmembers()
-                for entry in entries:
-                    _refuse_unsafe(entry.name, not (entry.isfile() or entry.isdir()), archive)
-                for entry in _progress(entries, archive):
+                for entry in _progress(file.getmembers(), archive):
                     file.extract(entry, folder, filter="data")
         else:
-            raise _no_archive(archive)
+            raise _no_archive(archive, where)
     except UNPACKING_ERRORS as error:
         raise DataError(
             f"The archive cannot be unpacked ({error}).",
-            where=archive,
-            hint="fetch it again, or unpack it by hand and give the folder.",
+            where=where,
+            hint="fetch it again, or unpack it yourself and give the folder.",
         ) from error
+    for inner in archives_in(folder) if depth < NESTED else ():
+        _unpack(inner, inner.parent / inner.name.partition(".")[0], where, depth + 1)
+        inner.unlink()
+
+
+def archives_in(folder: Path) -> list[Path]:
+    """The zip and tar archives at or below a folder, by their names."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name[0] != "."]
+    return [path for path in files if re.search(r"\.(zip|tar|tgz|tar\.\w+)$", path.name, re.IGNORECASE)]
 
 
 def _announced_size(answer: requests.Response) -> str:
@@ -116,40 +125,28 @@ def _web_page(where: str | Path, hint: str) -> DataError:
     return DataError(what, where=where, hint=hint)
 
 
-def _no_archive(path: Path) -> DataError:
+def _no_archive(path: Path, where: Path) -> DataError:
     """What is wrong with a file that is neither a zip nor a tar archive, judged by its first bytes."""
     start = _first_bytes(path)
     if _is_web_page(path):
-        return _web_page(path, hint="fetch the archive with a browser, signed in where the home page asks for it.")
+        return _web_page(where, hint="fetch the archive with a browser, signed in where the home page asks for it.")
     if start.startswith((b"Rar!", b"7z\xbc\xaf")):
         kind = "rar" if start.startswith(b"Rar!") else "7z"
         return DataError(
             f"{kind} archives cannot be unpacked here.",
-            where=path,
+            where=where,
             hint="unpack it yourself (7-Zip, unar or The Unarchiver do) and give the folder instead.",
         )
     if start.startswith(b"PK"):
-        return DataError("The zip archive is truncated.", where=path, hint="fetch it again.")
+        return DataError("The zip archive is truncated.", where=where, hint="fetch it again.")
     return DataError(
-        "The file is no zip or tar archive.", where=path, hint="give the authors' archive, or its unpacked folder."
+        "The file is no zip or tar archive.", where=where, hint="give the authors' archive, or its unpacked folder."
     )
 
 
 def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(512)
-
-
-def _refuse_unsafe(entry: str, is_link: bool, archive: Path) -> None:
-    # Windows' rules know every way out that POSIX's know (/x, ../x), and C:x and \x besides.
-    path = PureWindowsPath(entry)
-    if is_link or path.drive or path.root or ".." in path.parts:
-        wrong = "is a link" if is_link else "leads out of its folder"
-        raise DataError(
-            f"The archive holds {entry!r}, which {wrong}: nothing was unpacked.",
-            where=archive,
-            hint="fetch the archive from its authors.",
-        )
 
 
 def _progress(entries: list, archive: Path) -> tqdm:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import warnings
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -11,14 +10,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pooch
 from PIL import Image
-from tqdm import tqdm
 
 from vlsm_helpers.data import registry
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.data.public import convert
-from vlsm_helpers.data.public.download import BAR_AFTER, fetch, unpack
+from vlsm_helpers.data.public.download import BAR_AFTER, archives_in, fetch, unpack
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, read_entries
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import cache_folder, data_folder, writable
 
 # Where the MedVLSM benchmark keeps its splits and prompts, and their sha256.
@@ -46,12 +45,13 @@ def prepare(name: str, source: Path | None = None, splits: Path | None = None, f
 
     `source` is what the authors publish: an archive, the folder it unpacks to, or a folder with all their archives;
     without it they are fetched. `splits` is a local copy of the MedVLSM benchmark's splits, SPLITS/NAME/anns/*.json or
-    SPLITS/*.json, by default fetched; a copy that is not the benchmark's own is used with a warning. `folder` holds
+    SPLITS/*.json, by default fetched; a copy that is not the benchmark's own is used with a note. `folder` holds
     the datasets, by default the one VLSM_DATA names. Images keep their bytes (JPEG, PNG) or become PNG; masks become
     PNG of 0 and 255 at their original size; only files that the splits name are kept.
 
     A dataset that was there before is replaced at the very end, so it survives any failure. Raises DataError for a
-    dataset that needs an account and has no `source`, a failing download, a bad archive, and missing or broken files;
+    dataset that needs an account and has no `source`, a failing download, a bad archive, an empty split, and missing or
+    broken files;
     SettingsError for an unwritable folder.
     """
     card = registry.find(name)
@@ -63,7 +63,7 @@ def prepare(name: str, source: Path | None = None, splits: Path | None = None, f
     with TemporaryDirectory(prefix=f".{name}-", dir=folder) as work:
         fresh = Path(work) / name
         entries = _copy_annotations(name, splits, fresh / "anns")
-        published = convert.find(name, _unpacked(name, source, Path(work) / "published"))
+        published = convert.find(name, _unpacked(name, source, Path(work) / "published"), source)
         _refuse_missing(entries, published, source)
         _write_images(entries, published, fresh / "images")
         _write_masks(entries, published, fresh / "masks")
@@ -87,11 +87,19 @@ def _refuse_source(card: registry.Dataset, source: Path | None) -> None:
 def _copy_annotations(name: str, splits: Path | None, folder: Path) -> list[dict]:
     """Put the three annotation files into `folder`, unchanged, and return the entries of all."""
     folder.mkdir(parents=True)
-    entries = []
+    entries, other = [], []
     for split in SPLITS:
-        path = _fetched_split(name, split) if splits is None else _local_split(name, split, splits)
-        entries += read_entries(path)
+        path = _fetched_split(name, split) if splits is None else _local_split(split, splits / name / "anns", splits)
+        found = read_entries(path)
+        if not found:
+            raise DataError(f"The split {split} has no entries.", where=path, hint="give splits that name images.")
+        if splits is not None and pooch.file_hash(str(path)) != BENCHMARK["sha256"][name][split]:
+            other.append(split)
+        entries += found
         shutil.copyfile(path, folder / f"{split}.json")
+    if other:
+        which = f"The splits {', '.join(other)} in {splits} are not the benchmark's own"
+        print(f"Note: {which} (their sha256 differs): results on them do not compare with published ones.")
     return entries
 
 
@@ -107,19 +115,12 @@ def _fetched_split(name: str, split: str) -> Path:
     )
 
 
-def _local_split(name: str, split: str, splits: Path) -> Path:
-    places = [splits / name / "anns" / f"{split}.json", splits / f"{split}.json"]
+def _local_split(split: str, *folders: Path) -> Path:
+    places = [folder / f"{split}.json" for folder in folders]
     path = next((place for place in places if place.is_file()), None)
     if path is None:
-        raise DataError(
-            f"The split {split} is missing.", where=splits, hint=f"put it at {' or '.join(map(str, places))}."
-        )
-    if pooch.file_hash(str(path)) != BENCHMARK["sha256"][name][split]:
-        warnings.warn(
-            f"{path} is not the benchmark's own {split} split of {name} (its sha256 differs): results on it do not "
-            "compare with published ones.",
-            stacklevel=4,
-        )
+        hint = f"put it at {' or '.join(map(str, places))}."
+        raise DataError(f"The split {split} is missing.", where=folders[-1], hint=hint)
     return path
 
 
@@ -132,10 +133,16 @@ def _unpacked(name: str, source: Path | None, folder: Path) -> Path:
     else:
         archives = [source / PurePosixPath(url).name for url in ARCHIVES.get(name, [])]
         if not archives or not all(archive.is_file() for archive in archives):
+            archives = archives_in(source) if not _has_pictures(source) else []
+        if not archives:
             return source
     for archive in archives:
         unpack(archive, folder)
     return folder
+
+
+def _has_pictures(folder: Path) -> bool:
+    return any(path.suffix.lower() in convert.IMAGE_SUFFIXES for path in folder.rglob("*"))
 
 
 def _fetched_archive(name: str, url: str) -> Path:

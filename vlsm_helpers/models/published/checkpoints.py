@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
+from vlsm_helpers.models.published.cris import PublishedCRIS
 from vlsm_helpers.models.published.networks import (
     PublishedA,
     PublishedB,
@@ -24,7 +25,9 @@ PUBLISHED: dict[str, type[nn.Module]] = {
     "ensemble_a": PublishedA,
     "ensemble_b": PublishedB,
     "ensemble_c": PublishedC,
+    "cris": PublishedCRIS,
 }
+WRAPPERS = ("module.", "net.")  # of torch's DistributedDataParallel, of MedVLSM's Lightning module
 # The authors' names of UNet-D's encoder convolutions, level by level (the second repeats its digit).
 _ENCODER_CONVOLUTIONS = (("conv11", "conv12"), ("conv22", "conv222"), ("conv33", "conv333"), ("conv44", "conv444"))
 
@@ -53,16 +56,17 @@ def build(name: str) -> nn.Module:
     return PUBLISHED[name]()
 
 
-def load_published_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) -> Placement:
+def load_published_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor | Mapping]) -> Placement:
     """Load the authors' `state_dict` into `model`, and return the names that were not loaded.
 
     `model`: what `build` made, or a segmenter as large as theirs: a UNetD of width 1, a BiomedCLIPSeg of the published
     BiomedCLIP with PUBLISHED_TAPS (a state dict does not contain taps). Raises RuntimeError, with their names, if entries of
-    the model are missing or have another shape.
+    the model are missing or have another shape. A training checkpoint with its weights in "state_dict" is accepted, and a
+    prefix that all names share there ("module." of CRIS, "net." of MedVLSM) is removed.
     """
     names, own = _names(model), model.state_dict()
     placed, unused, unplaced = {}, [], []
-    for name, value in state_dict.items():
+    for name, value in _without_wrapping(state_dict).items():
         ours = _renamed(name, names.ours)
         if ours in own:
             placed[ours] = value
@@ -93,6 +97,15 @@ def load_published(path: Path) -> nn.Module:
     return model.eval()
 
 
+def _without_wrapping(state_dict: Mapping[str, Tensor | Mapping]) -> Mapping[str, Tensor]:
+    """The weights of a checkpoint by the names that the network itself gives them."""
+    inner = state_dict.get("state_dict", state_dict)
+    for prefix in WRAPPERS:
+        if inner and all(name.startswith(prefix) for name in inner):
+            return {name.removeprefix(prefix): value for name, value in inner.items()}
+    return inner
+
+
 def _renamed(name: str, modules: Mapping[str, str]) -> str | None:
     """A parameter's name in which the longest prefix that is in `modules` is replaced; None if no prefix is."""
     parts = name.split(".")
@@ -116,6 +129,8 @@ def _names(model: nn.Module) -> _Names:
         return _ensemble_b()
     if isinstance(model, BiomedCLIPSeg | PublishedBiomedCLIPSeg):
         return _Names({"biomedclip": "clip", "decoder": "decoder"}, frozenset())
+    if isinstance(model, PublishedCRIS):
+        return _Names(_cris(), frozenset({"backbone.logit_scale"}))
     raise TypeError(f"the authors have no {type(model).__name__}: see PUBLISHED")
 
 
@@ -147,6 +162,21 @@ def _unet_d() -> dict[str, str]:
         names |= {f"upconv{4 - level}": f"decoder.{level}.up", f"convup{4 - level}": f"decoder.{level}.conv"}
         names |= {f"upbn{4 - level}": f"decoder.{level}.norm"}
     return names
+
+
+def _cris() -> dict[str, str]:
+    names = {"backbone": "clip", "backbone.visual.attnpool.connect": "head.deepest.shortcut"}
+    neck = {"txt_proj": "sentence", "norm_layer": "norm5", "aggr": "gather"}
+    neck |= {"coordconv.0.conv1": "locate.0", "coordconv.1": "locate.1"}
+    neck |= {"f1_v_proj": "v5", "f2_v_proj": "v4", "f2_cat": "join4", "f3_v_proj": "v3", "f3_cat": "join3"}
+    neck |= {f"f4_proj{level}": f"gather{level}" for level in (3, 4, 5)}
+    names |= _within(neck, "neck.", "head.neck.") | {"decoder.norm": "head.decoder.norm"}
+    layer = {"self_attn": "self_attention", "multihead_attn": "cross_attention", "ffn": "mlp"}
+    layer |= {"self_attn_norm": "self_norm", "cross_attn_norm": "cross_norm"}
+    layer |= {f"norm{number}": f"norm{number}" for number in (1, 2, 3)}
+    for number in range(3):
+        names |= _within(layer, f"decoder.layers.{number}.", f"head.decoder.layers.{number}.")
+    return names | {"proj.vis": "head.projector.pixels", "proj.txt": "head.projector.kernel"}
 
 
 def _within(names: Mapping[str, str], theirs: str = "", ours: str = "") -> dict[str, str]:

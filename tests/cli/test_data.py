@@ -1,0 +1,73 @@
+"""`vlsm data adopt` on folders as people have them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.helpers import draw_toy
+from vlsm_helpers.cli import app
+from vlsm_helpers.data.images import read_mask
+from vlsm_helpers.data.samples import load_split
+
+
+@pytest.fixture
+def adopt(tmp_path, monkeypatch):
+    """Sixteen images of four patients with masks of two classes, 1 (a square) and 2 (a stripe); adopts them with options."""
+    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    for number in range(16):
+        image, mask = draw_toy(np.random.default_rng(number), 48)
+        classes = mask.astype(np.uint8)
+        classes[0] = 2
+        Image.fromarray(image).save(tmp_path / f"images/patient{number // 4}_{number}.png")
+        Image.fromarray(classes).save(tmp_path / f"masks/patient{number // 4}_{number}_lesion.png")
+
+    def run(*options):
+        words = ["data", "adopt", "mine", tmp_path / "images", tmp_path / "masks", "--noun", "square", *options]
+        return CliRunner().invoke(app, list(map(str, words)))
+
+    return run
+
+
+def masks(tmp_path, rule):
+    for split in ("train", "val", "test"):
+        for sample in load_split("mine", split):
+            yield read_mask(sample.mask), rule(np.asarray(Image.open(tmp_path / f"masks/{sample.id}_lesion.png")))
+
+
+@pytest.mark.parametrize(
+    ("foreground", "rule"),
+    [("1", lambda values: values == 1), ("2", lambda values: values == 2), ("any", lambda values: values > 0)],
+)
+def test_what_counts_and_how_masks_are_named_can_be_said(adopt, tmp_path, foreground, rule):
+    outcome = adopt("--foreground", foreground, "--mask-name", "{stem}_lesion", "--alike", 1)
+    assert outcome.exit_code == 0, outcome.output
+    assert "--group '^(patient" in outcome.output
+    assert all(np.array_equal(found, expected) for found, expected in masks(tmp_path, rule))
+
+
+def test_without_them_the_message_says_what_to_give(adopt):
+    for options, words in (
+        ((), ["--mask-name '{stem}_lesion'"]),
+        (("--mask-name", "{stem}_lesion"), ["2 (48 pixels)", "--foreground"]),
+    ):
+        outcome = adopt(*options)
+        assert outcome.exit_code == 1
+        assert all(word in outcome.output for word in words), outcome.output
+
+
+@pytest.mark.parametrize("options", [("--foreground", "lesion"), ("--mask-name", "lesion"), ("--alike", "0")])
+def test_options_that_mean_nothing_are_refused(adopt, options):
+    outcome = adopt("--mask-name", "{stem}_lesion", *options)
+    assert outcome.exit_code == 1
+    assert "hint" in outcome.output
+
+
+def test_several_masks_are_merged_on_wish(adopt, tmp_path):
+    for path in sorted((tmp_path / "masks").iterdir()):
+        path.rename(path.with_name(path.name.replace("_lesion", "_mask")))
+        Image.fromarray(np.zeros((48, 48), np.uint8)).save(path.with_name(path.name.replace("_lesion", "_mask_1")))
+    assert "--merge-masks" in adopt("--foreground", "any").output
+    assert adopt("--foreground", "any", "--merge-masks", "--alike", 1).exit_code == 0
