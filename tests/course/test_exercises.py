@@ -29,11 +29,12 @@ def resampled(sums, counts, rng):
 
 
 RIGHT = {
-    "check_foreground_share": 0.25,
-    "check_leaking_rung": "p2",
-    "check_token_count": 485,
+    "check_dice": lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()) if (p | t).any() else 1.0,
+    "check_thumbnail_correlation": lambda a, b: np.corrcoef(a.ravel(), b.ravel())[0, 1] if np.ptp(b) else 0.0,
+    "check_leaking_level": "p2",
     "check_film": lambda t, a, b: a[:, None] * t + b[:, None],
-    "check_best_threshold": lambda t, d: t[d.mean(axis=1).argmax()],
+    "check_label_map": lambda x: torch.where((x > 0).any(0), x.argmax(0) + 1, 0),
+    "check_prompt_effect": lambda s, i, a, b: ((s(i[None], a) > 0) != (s(i[None], b) > 0)).float().mean(),
     "check_lora_parameters": 12288,
     "check_cached_megabytes": 1815.552,
     "check_cosine_matrix": lambda i, c: torch.cosine_similarity(i[:, None], c[None], dim=-1),
@@ -60,11 +61,12 @@ RIGHT = {
     "check_referred": lambda d, s: np.argsort(-d)[: round(s * len(d))],
 }
 WRONG = {
-    "check_foreground_share": 4,
-    "check_leaking_rung": "p6",
-    "check_token_count": 484,
+    "check_dice": lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum() + 1e-6),
+    "check_thumbnail_correlation": lambda a, b: (a * b).sum() / ((a**2).sum() * (b**2).sum()) ** 0.5,
+    "check_leaking_level": "p6",
     "check_film": lambda t, a, b: a * t + b,
-    "check_best_threshold": lambda t, d: t[d.max(axis=1).argmax()],
+    "check_label_map": lambda x: x.argmax(0) + 1,
+    "check_prompt_effect": lambda s, i, a, b: (s(i[None], a) != s(i[None], b)).float().mean(),
     "check_lora_parameters": 8 * 768,
     "check_cached_megabytes": 1806.336,
     "check_cosine_matrix": lambda i, c: i @ c.T,
@@ -155,8 +157,8 @@ def test_a_check_says_which_mistake_it_was(name, answer, why):
 @pytest.mark.parametrize(
     ("film", "why"),
     [
-        (lambda tokens, scale, shift: scale[:1] * tokens + shift[:1], "that image's own numbers"),
-        (lambda tokens, scale, shift: scale[:, None] * (tokens + shift[:, None]), "scaled and then shifted"),
+        (lambda tokens, scale, shift: scale[:1] * tokens + shift[:1], "that image's own values"),
+        (lambda tokens, scale, shift: scale[:, None] * (tokens + shift[:, None]), "scaled, then shifted"),
         (lambda tokens, scale, shift: tokens[0], "must stay"),
     ],
 )
@@ -165,14 +167,28 @@ def test_film_is_told_what_it_does_wrong(film, why, capsys):
     assert why in capsys.readouterr().out
 
 
-def test_a_index_in_the_list_is_no_threshold(capsys):
-    exercises.check_best_threshold(lambda thresholds, dice: dice.mean(axis=1).argmax())
-    assert "not its index in the list" in capsys.readouterr().out
-
-
-def test_an_answer_that_looks_beyond_the_list_is_a_wrong_one(capsys):
-    exercises.check_best_threshold(lambda thresholds, dice: thresholds[dice.argmax()])
-    assert "yours gives None" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("name", "answer", "why"),
+    [
+        ("check_dice", lambda p, t: (p & t).sum() / (p | t).sum() if (p | t).any() else 1.0, "share two of them"),
+        ("check_dice", lambda p, t: (p & t).sum() / t.sum() if t.any() else 1.0, "both masks"),
+        ("check_dice", lambda p, t: 1.0 if not t.any() else 2 * (p & t).sum() / (p.sum() + t.sum()), "makes it 0"),
+        ("check_dice", lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()), "divide by 0"),
+        ("check_thumbnail_correlation", lambda a, b: np.abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]), "negative"),
+        ("check_thumbnail_correlation", lambda a, b: float((a == b).mean()), "brighter"),
+        ("check_thumbnail_correlation", lambda a, b: np.corrcoef(a.ravel(), b.ravel())[0, 1], "uniform"),
+        ("check_label_map", lambda x: torch.where((x > 0).any(0), x.argmax(0), 0), "kept for the background"),
+        ("check_label_map", lambda x: (x > 0).sum(0), "highest logit wins"),
+        ("check_label_map", lambda x: x > 0, "give labels"),
+        ("check_label_map", lambda x: torch.where(x[:2].amax(0) > 0, x[:2].argmax(0) + 1, 0), "any number"),
+        ("check_prompt_effect", lambda s, i, a, b: (s(i[None], a) - s(i[None], b)).abs().mean(), "compare masks"),
+        ("check_prompt_effect", lambda s, i, a, b: (s(i[None], b) > s(i[None], a)).float().mean(), "keep the label"),
+        ("check_prompt_effect", lambda s, i, a, b: ((s(i, a) > 0) != (s(i, b) > 0)).float().mean(), r"image\[None\]"),
+    ],
+)
+def test_a_check_of_the_first_chapters_says_which_mistake_it_was(name, answer, why):
+    with pytest.raises(exercises.WrongAnswer, match=why), np.errstate(all="ignore"):
+        getattr(exercises, name)(answer, strict=True)
 
 
 def test_a_fusion_rule_is_tried_on_images_that_it_was_not_fitted_on():
@@ -181,3 +197,9 @@ def test_a_fusion_rule_is_tried_on_images_that_it_was_not_fitted_on():
     exercises.check_fusion_rule(RIGHT["check_fusion_rule"], (logits, masks, "abc"), strict=True)
     with pytest.raises(exercises.WrongAnswer, match="held-out"):
         exercises.check_fusion_rule(lambda fitted, known, new: known, (logits, masks, "abc"), strict=True)
+
+
+@pytest.mark.parametrize("level", ["p0", "p1", "p6", 2])
+def test_every_other_level_is_wrong(level):
+    with pytest.raises(exercises.WrongAnswer):
+        exercises.check_leaking_level(level, strict=True)
