@@ -122,7 +122,7 @@ fusing need no training. `vlsm_helpers.tiny_store("val")` loads them. Made by `p
 | images | {images}; phantoms of generator version {GENERATOR_VERSION}, which each machine generates itself; {SIZE} px |
 | training | `benchmarks/hybrid_ensembles.py`: 200 images of {DATASET}, train, seed {SEED}, prompt p1; {trainings} |
 | weights | the shipped miniatures, frozen, as encoders of CLIPSeg and BiomedCLIPSeg; UNet-D randomly initialised |
-| format | one grey PNG per member and split, images below each other; grey value v is the logit (v - 127.5) / steps (index.json) |
+| format | one grey PNG per member and split, images below each other; grey v is the logit (v - 127.5) / steps (index.json) |
 | size | {megabytes:.1f} MB |
 | hardware | {settings.hardware()} |
 | versions | {packages} |
