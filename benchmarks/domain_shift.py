@@ -14,8 +14,8 @@ import pandas as pd
 from benchmarks.hybrid_ensembles import ENSEMBLES, MEMBERS, trained
 from benchmarks.late_fusion import fit, judge, predicted
 from benchmarks.rows import SEEDS, draw_of, keep, of_test
-from vlsm_helpers.course.results import MEASURED
 from vlsm_helpers.evaluation.predictions import PredictionStore
+from vlsm_helpers.experiments.reference import MEASURED
 from vlsm_helpers.experiments.runs import evaluate_run
 from vlsm_helpers.fusion import WeightedMean
 from vlsm_helpers.metrics.statistics import bootstrap_seeds

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.rows import DRAWN, SEEDS, draw_of, keep, of_test
 from vlsm_helpers import settings
-from vlsm_helpers.course.results import MEASURED
+from vlsm_helpers.experiments.reference import MEASURED
 from vlsm_helpers.experiments.runs import evaluate_run, train_member
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
 from vlsm_helpers.models import factory

@@ -22,16 +22,16 @@ from torch import Tensor, nn
 
 from benchmarks.hybrid_ensembles import MEMBERS, trained
 from benchmarks.rows import DRAWN, SEEDS, draw_of, keep
-from vlsm_helpers.course.results import MEASURED
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.evaluation.scoring import predict
+from vlsm_helpers.experiments.reference import MEASURED
 from vlsm_helpers.experiments.runs import predict_run
 from vlsm_helpers.fusion import RULES, BestSingle, MeanProbability, Rule
 from vlsm_helpers.fusion.diversity import Complementarity, from_scores, pixel_oracle
-from vlsm_helpers.fusion.rule import mask_dice
+from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
 from vlsm_helpers.models import factory
 from vlsm_helpers.training.loop import BEST

@@ -11,10 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.rows import SEEDS, keep
-from vlsm_helpers.course.results import MEASURED
 from vlsm_helpers.experiments import grid as reproduce
 from vlsm_helpers.experiments import table as paper_table
 from vlsm_helpers.experiments.grid import FUSED, LATE_FUSION, Plan
+from vlsm_helpers.experiments.reference import MEASURED
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
 
 KEYS = ["trained_on", "dataset", "prompt", "model"]

@@ -25,8 +25,9 @@ from vlsm_helpers.evaluation import predictions, shipped
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.experiments.runs import predict_run
 from vlsm_helpers.fusion import RULES
-from vlsm_helpers.fusion.rule import THRESHOLDS, dice_by_threshold, mask_dice
+from vlsm_helpers.fusion.rule import THRESHOLDS, dice_by_threshold
 from vlsm_helpers.io.checkpoints import load_checkpoint
+from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training.loop import BEST, METRICS
 

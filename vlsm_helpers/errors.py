@@ -37,6 +37,10 @@ class WeightsError(CourseError):
     """Pretrained weights that cannot be found, fetched or read."""
 
 
+class BusyError(CourseError):
+    """A folder that another process is writing to."""
+
+
 def some_of(names: Sequence[str], shown: int = 5) -> str:
     """The first few names, and how many more there are.
 

@@ -1,3 +1,5 @@
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,7 +115,7 @@ def test_data_check_of_a_sound_and_of_a_broken_dataset(vlsm, monkeypatch, tmp_pa
 
 def test_training_and_evaluating_for_real(vlsm, toy, monkeypatch, tmp_path):
     monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
-    options = ["--run", "mine", "--size", "32", "--width", "0.03125", "--epochs", "1", "--batch-size", "4"]
+    options = ["--name", "mine", "--size", "32", "--width", "0.03125", "--epochs", "1", "--batch-size", "4"]
     outcome = vlsm("train", "unet_d", "toy", *options)
     assert outcome.stdout.splitlines()[-1] == str(tmp_path / "runs" / "mine")
     outcome = vlsm("evaluate", "mine", "--split", "val")
@@ -125,9 +127,9 @@ def test_training_and_evaluating_for_real(vlsm, toy, monkeypatch, tmp_path):
 def test_evaluate_scores_members_fused_by_a_file_of_weights(vlsm, toy, monkeypatch, tmp_path):
     monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     sized = ["--size", "32", "--width", "0.03125", "--epochs", "1"]
-    vlsm("train", "unet_d", "toy", "--run", "mine", *sized)
+    vlsm("train", "unet_d", "toy", "--name", "mine", *sized)
     folders = [tmp_path / "runs" / run / "logits" / "toy-test" for run in ("mine", "other")]
-    vlsm("train", "unet_d", "toy", "--run", "other", "--seed", "1", *sized)
+    vlsm("train", "unet_d", "toy", "--name", "other", "--seed", "1", *sized)
     vlsm("predict", "mine", "--split", "test")
     vlsm("predict", "other", "--split", "test", "--name", "twin")
     weights = tmp_path / "fusion.json"
@@ -204,20 +206,87 @@ def test_doctor_fails_where_runs_cannot_be_written(vlsm, monkeypatch, tmp_path):
     assert "VLSM_RUNS" in outcome.stdout.splitlines()[-1]
 
 
+BAD_NUMBERS = {
+    "train unet_d toy": {
+        "--size": (0, -5, 1, 10**6, "nan", 3.5),
+        "--width": (0, -1, "nan", "inf", 1e9),
+        "--epochs": (0, -1, "x"),
+        "--batch-size": (0, -1),
+        "--limit": (0, -1),
+        "--seed": (-1, 99999999999, 2**32),
+    },
+    "reproduce toy": {"--seed": (-1, 2**32), "--epochs": (0,), "--batch-size": (0,), "--limit": (-5,)},
+    "ensemble toy --save x": {"--seed": (-1, 2**32), "--epochs": (0,), "--batch-size": (0,), "--limit": (-5,)},
+    "run": {"--seed": (-1, 2**32)},
+    "data adopt a b c --noun d": {"--seed": (-1,)},
+}
+
+
 @pytest.mark.parametrize(
-    "words",
+    ("words", "option", "value"),
     [
-        ("train", "unet_d", "toy", "--epochs", "0"),
-        ("train", "unet_d", "toy", "--seed", "-1"),
-        ("reproduce", "--limit", "-5"),
-        ("ensemble", "toy", "--save", "x", "--batch-size", "0"),
-        ("data", "adopt", "a", "b", "c", "--noun", "d", "--seed", "-1"),
+        (words, option, value)
+        for words, options in BAD_NUMBERS.items()
+        for option, values in options.items()
+        for value in values
     ],
 )
-def test_numbers_out_of_range_are_told(vlsm, words):
-    outcome = vlsm(*words)
-    assert outcome.exit_code == 2
-    assert "should be greater than or equal to" in outcome.output
+def test_numbers_out_of_range_are_refused_with_the_name_of_the_option(vlsm, toy, words, option, value):
+    outcome = vlsm(*words.split(), option, value)
+    assert outcome.exit_code in (1, 2)
+    assert isinstance(outcome.exception, SystemExit), "no traceback"
+    assert option in outcome.output
+
+
+@pytest.mark.parametrize("option", ["--name", "--run"])
+def test_a_run_is_named_by_the_new_word_and_by_the_old_one(vlsm, toy, monkeypatch, tmp_path, option):
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+    assert (
+        vlsm("train", "unet_d", "toy", "--size", "32", "--width", "0.03", "--epochs", "1", option, "mine").exit_code
+        == 0
+    )
+    assert (tmp_path / "runs" / "mine" / "per_image.csv").exists()
+
+
+def test_no_option_of_train_is_taken_by_a_launcher_for_its_own():
+    """argparse lets a launcher's options be cut short, and looks for them among the program's, too (pytorch#120601)."""
+    from accelerate.commands.launch import launch_command_parser
+    from torch.distributed.run import get_args_parser
+
+    help_text = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "250"}).stdout
+    options = set(re.findall(r"(--[a-z-]+)", help_text)) - {"--help"}
+    assert {"--name", "--epochs", "--seed"} <= options
+    for parser in (get_args_parser(), launch_command_parser()):
+        theirs = {word for action in parser._actions for word in action.option_strings}
+        assert not [(own, other) for own in options for other in theirs if other.startswith(own)]
+
+
+@pytest.mark.parametrize("command", ["doctor", "data list"])
+def test_a_stream_that_cannot_show_a_character_is_no_crash(tmp_path, command):
+    """`vlsm doctor > report.txt` on Windows writes cp1252, which has no cross and no Chinese."""
+    (tmp_path / "息肉" / "anns").mkdir(parents=True)
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "VLSM_WEIGHTS": str(tmp_path / "nowhere")}
+    child = subprocess.run(
+        [sys.executable, "-m", "vlsm_helpers", *command.split()],
+        env=environment | {"VLSM_DATA": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+    )
+    assert b"Traceback" not in child.stderr
+    assert child.returncode == (1 if command == "doctor" else 0)
+    assert b"VLSM_WEIGHTS names" in child.stdout or command == "data list"
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(vlsm, toy, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "vlsm_helpers.experiments.late_ensemble.train_ensemble", lambda *_, **__: pytest.fail("it trained")
+    )
+    monkeypatch.setattr(
+        "vlsm_helpers.io.atomic.TemporaryFile", lambda **_: (_ for _ in ()).throw(PermissionError(13, "no"))
+    )
+    outcome = vlsm("ensemble", "toy", "--save", tmp_path / "x" / "y")
+    assert outcome.exit_code == 1
+    assert "--save" in outcome.stderr
+    assert "VLSM" not in outcome.stderr
 
 
 def test_reproduce_hands_over_what_was_asked_for(vlsm, monkeypatch, tmp_path, toy):

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vlsm_helpers.course.results import COLUMNS, MIME_TYPE, _Published, collect, measured, publish, readable
+from vlsm_helpers.course.results import COLUMNS, MIME_TYPE, _Published, collect, publish, readable
 from vlsm_helpers.errors import CourseError
 from vlsm_helpers.settings import Settings
 from vlsm_helpers.settings.profiles import PROFILES
@@ -120,16 +120,3 @@ def test_an_empty_table_is_refused():
 def test_an_interval_may_miss_its_mean_by_rounding():
     assert "90.0 %" in repr(_Published(table(value=0.9, low=0.9, high=0.9)))
     publish(table(value=0.9, low=0.9 + 1e-12, high=0.95), SETTINGS)
-
-
-def test_shipped_measurements_are_fractions_and_have_each_network_on_the_same_images():
-    rows = measured("hybrid_ensembles")
-    assert rows["dice"].between(0, 1).all()
-    for _, part in rows.groupby(["dataset", "seed"]):
-        assert part["model"].nunique() == 8
-        assert part.groupby("model")["id"].apply(tuple).nunique() == 1
-
-
-def test_measurements_that_there_are_not_are_told_with_those_there_are():
-    with pytest.raises(CourseError, match="hybrid_ensembles"):
-        measured("nothing")

@@ -117,7 +117,7 @@ def test_members_of_different_images_are_refused_and_the_difference_is_named(tmp
         "other": (index("two", ids=["a", "b", "x"]), "only one has c; only two has x"),
         "order": (index("two", ids=["b", "a", "c"]), "the same ones in another order"),
         "split": (index("two", split="test"), "one: toy, val; two: toy, test"),
-        "twin": (index("one"), "Two members have one name"),
+        "twin": (index("one"), "Duplicate member name"),
     }
     predictions.write(tmp_path / "one", index("one"), logits())
     for folder, (of, said) in others.items():

@@ -15,7 +15,7 @@ from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation import shipped
 from vlsm_helpers.experiments.runs import train_member
-from vlsm_helpers.fusion.rule import mask_dice
+from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.mean_mask import MeanMask
 from vlsm_helpers.models.state import encoder_hash

@@ -81,10 +81,26 @@ def test_shards_hold_every_cell_once():
     assert {len(shard) for shard in shards} == {7, 8}  # of 36
 
 
-@pytest.mark.parametrize(("number", "shards"), [(0, 3), (4, 3), (1, 0)])
+@pytest.mark.parametrize(("number", "shards"), [(0, 3), (4, 3)])
 def test_a_shard_that_is_not_there_is_refused(number, shards):
     with pytest.raises(SettingsError, match=f"no shard {number} of {shards}"):
         plan().shard(number, shards)
+
+
+def test_no_shards_at_all_are_refused_without_offering_0_of_0():
+    with pytest.raises(SettingsError) as failure:
+        plan().shard(1, 0)
+    assert "0/0" not in str(failure.value)
+    assert "1/1" in failure.value.hint
+
+
+def test_a_mark_that_was_cut_short_is_told(toy):
+    one = plan(seeds=(0,))
+    one.cells[0].folder.mkdir(parents=True)
+    (one.cells[0].folder / "done.json").write_text('{"facts": {')
+    _, failed = told(one)
+    assert len(failed) == 1
+    assert failed[one.cells[0]].where == one.cells[0].folder / "done.json"
 
 
 def test_a_shard_is_written_with_a_slash():
@@ -101,7 +117,7 @@ def test_what_is_named_twice_or_not_at_all_is_refused(changes):
 
 
 def test_late_fusion_needs_its_members():
-    with pytest.raises(SettingsError, match="but biomedclipseg, clipseg is not asked for"):
+    with pytest.raises(SettingsError, match="the plan lacks biomedclipseg, clipseg"):
         plan(members=("unet_d", LATE_FUSION))
 
 
@@ -151,10 +167,10 @@ def test_a_cell_of_other_images_under_the_same_names_is_refused(toy):
 def test_a_test_set_that_is_asked_for_later_is_scored_without_training(toy, monkeypatch):
     told(plan(seeds=(0,)))
     write_toy(toy.parent, "other", {"train": 1, "val": 1, "test": 3}, seed=9)
-    monkeypatch.setattr("vlsm_helpers.training.loop._Trainer.one_epoch", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("vlsm_helpers.training.loop._train_epoch", lambda *_: pytest.fail("it trained"))
     wanted = plan(seeds=(0,), also_test=("other",))
     assert told(wanted)[0] == ["[1/1] toy/unet_d-p1-seed0: done"]
-    assert wanted.cells[0].done["tests"] == ["toy", "other"]
+    assert wanted.cells[0].read_done()["tests"] == ["toy", "other"]
     assert table.scores(wanted).groupby("dataset").size().to_dict() == {"toy": 5, "other": 3}
 
 
@@ -198,7 +214,7 @@ def test_a_cell_that_another_process_is_at_is_left_alone(toy):
     one.cells[0].folder.mkdir(parents=True)
     with FileLock(one.cells[0].folder / LOCK):
         lines, failed = told(one)
-    assert lines == ["[1/1] toy/unet_d-p1-seed0: another process is at it"]
+    assert lines == ["[1/1] toy/unet_d-p1-seed0: another process is running it"]
     assert not failed
 
 

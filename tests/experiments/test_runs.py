@@ -27,7 +27,7 @@ def test_a_run_is_trained_scored_and_kept(toy):
     run = train_member("unet_d", "toy", **OPTIONS)
     summary = evaluate_run(run)
     assert summary.set_index("metric").loc["dice", "n"] == 5
-    assert run.name == "toy-unet_d-ours-32px-seed0"
+    assert run.name == "toy-unet_d-cnn-32px-seed0"
     table = pd.read_csv(run / "per_image.csv")
     assert len(table) == 5
     assert set(table["split"]) == {"test"}
@@ -56,9 +56,7 @@ def test_a_limit_takes_the_first_images(toy):
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones(toy):
-    with pytest.raises(
-        SettingsError, match="ours, ours_gently, ours_imagenet, published, features, finetune, finetune_gently"
-    ):
+    with pytest.raises(SettingsError, match="cnn, cnn_pretrained, cnn_imagenet, published, decoder_only"):
         train_member("unet_d", "toy", recipe="theirs")
 
 
@@ -81,11 +79,11 @@ def read_settings(run):
 
 def test_a_decoder_learns_from_cached_features(toy, tiny_profile, capsys):
     run = train_member("clipseg", "toy", **VLSM)
-    assert run.name == "toy-clipseg-decoder-features-32px-seed0"
+    assert run.name == "toy-clipseg-decoder-decoder_only-32px-seed0"
     assert "caching the features of 12 views of 12 images" in capsys.readouterr().out
     kept = read_settings(run)
     assert (kept["recipe"]["name"], kept["views"], kept["member"]["weights"]) == (
-        "features",
+        "decoder_only",
         1,
         tiny_profile.clipseg_weights,
     )
@@ -107,7 +105,7 @@ def test_an_ensemble_is_trained_as_the_cnn_in_it():
     assert fitting_recipe(factory.build("ensemble_a_no_cnn", **options)) is DECODER_ONLY
 
 
-@pytest.mark.parametrize(("train", "recipe"), [("encoders", "finetune_gently"), ("lora", "finetune")])
+@pytest.mark.parametrize(("train", "recipe"), [("encoders", "full_low_lr"), ("lora", "full")])
 def test_encoders_learn_without_a_cache(toy, tiny_profile, capsys, train, recipe):
     run = train_member("clipseg", "toy", train=train, **VLSM)
     assert run.name == f"toy-clipseg-{train}-{recipe}-32px-seed0"
@@ -125,7 +123,7 @@ def test_biomedclipsegs_decoder_starts_from_clipsegs_unless_told_otherwise(toy, 
         train_member("biomedclipseg", "toy", warm_start=False, **options)
     fresh = train_member("biomedclipseg", "toy", warm_start=False, train="encoders", **options)
     assert read_settings(fresh)["started_from"] is None
-    assert read_settings(fresh)["recipe"]["name"] == "finetune_gently"
+    assert read_settings(fresh)["recipe"]["name"] == "full_low_lr"
     with pytest.raises(SettingsError, match="no-warm-start"):
         train_member("biomedclipseg", "toy", reduce_dim=32, run="other", **VLSM)
 

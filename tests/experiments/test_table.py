@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vlsm_helpers.data.registry import DATASETS
 from vlsm_helpers.experiments import table as paper_table
 from vlsm_helpers.experiments.grid import FUSED, LATE_FUSION, Cell, Plan
 
@@ -123,18 +122,45 @@ def test_it_is_written_for_programs_and_for_people(own_runs):
     assert all(line.count("|") == lines[0].count("|") for line in lines)
 
 
-def test_the_literature_is_in_percent_on_datasets_that_the_course_knows():
-    found = paper_table.literature()
-    assert set(found["dataset"]) <= set(DATASETS)
-    assert found["dice_percent"].between(40, 100).all()
-    one = found[(found["source"] == "MedVLSM, Table 2") & (found["trained_on"] == "busi")].set_index("model")
-    assert one.loc["CRIS", "dice_percent"] == 69.31
-    assert one.loc["U-Net (ResNet-50)", "dice_percent"] == 75.21
-    assert not found.duplicated(["source", "trained_on", "dataset", "model"]).any()
+def test_one_image_has_no_interval_and_no_spread():
+    finish(Cell("toy", "unet_d", "p1", 0), [0.5])
+    finish(Cell("toy", "unet_d", "p1", 1), [0.7])
+    shown = paper_table.readable(paper_table.table(PLAN))
+    found = shown[shown["model"] == "unet_d"].iloc[0]
+    assert (found["Dice, %"], found["images"]) == ("60.0", "1")
+    assert (found["± over images"], found["95 % interval"]) == ("–", "–")
+    assert "nan" not in paper_table.markdown(shown)
 
 
-def test_references_are_whole_entries():
-    text = paper_table.references()
-    assert text.count("@") == 5
-    assert text.count("{") == text.count("}")
-    assert "2509.05154" in text
+@pytest.mark.filterwarnings("error")
+def test_a_cell_that_is_finished_while_the_table_is_made_counts_wholly_or_not_at_all(monkeypatch):
+    """Another process finishes a cell, and deletes one, after the look at it."""
+    first, second = PLAN.cells[:2]
+    finish(first, [0.2, 0.6])
+    real = paper_table.read_scores
+
+    def read(path):
+        if not second.folder.exists():
+            finish(second, [0.4, 1.0])
+        return real(path)
+
+    monkeypatch.setattr(paper_table, "read_scores", read)
+    by_model = paper_table.table(PLAN).set_index("model")
+    assert by_model.loc[first.member, "value"] == pytest.approx(0.4)
+    for found in by_model.to_dict("records"):
+        assert np.isnan(found["value"]) == found["seeds"].startswith("0")
+
+    def gone(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(paper_table, "read_scores", gone)
+    assert set(paper_table.table(PLAN)["seeds"]) == {"0 of 2"}
+
+
+def test_images_called_NA_or_007_keep_their_names():
+    names = ["NA", "nan", "null", "None", "007", "1e5"]
+    cell = Cell("toy", "unet_d", "p1", 0)
+    finish(cell, [0.5] * len(names))
+    pd.read_csv(cell.per_image).assign(id=names).to_csv(cell.per_image, index=False)
+    assert row(paper_table.table(PLAN), model="unet_d")["n"] == len(names)
+    assert paper_table.scores(PLAN)["id"].tolist() == names

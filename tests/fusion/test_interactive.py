@@ -12,9 +12,9 @@ from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.fusion.interactive import FusedDice, FusionModel, Scale
-from vlsm_helpers.fusion.rule import mask_dice
 from vlsm_helpers.fusion.search import WeightedMean, simplex
 from vlsm_helpers.fusion.weighted import WeightedFusion
+from vlsm_helpers.metrics.overlap import mask_dice
 
 LEFT = [[1, 1, 0, 0]] * 4  # a mask of 4 x 4
 

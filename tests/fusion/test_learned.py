@@ -7,7 +7,7 @@ from scipy.special import expit
 from tests.helpers import cases
 from vlsm_helpers.fusion import MemberLogits, PixelGate, Stacking, TemperatureMean
 from vlsm_helpers.fusion.learned import temperature
-from vlsm_helpers.fusion.rule import mask_dice
+from vlsm_helpers.metrics.overlap import mask_dice
 
 
 def test_the_temperature_of_overconfident_logits_is_what_they_were_multiplied_by():

@@ -4,8 +4,8 @@ import torch
 from tests.helpers import cases
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.fusion import RULES, MemberLogits
-from vlsm_helpers.fusion.rule import best_threshold, check, dice_by_threshold, mask_dice
-from vlsm_helpers.metrics.overlap import overlap
+from vlsm_helpers.fusion.rule import best_threshold, check, dice_by_threshold
+from vlsm_helpers.metrics.overlap import mask_dice, overlap
 
 
 def test_dice_of_masks_equals_the_metric():

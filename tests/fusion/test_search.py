@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from benchmarks import weight_search
 from tests.helpers import cases
 from vlsm_helpers.fusion import MemberLogits, WeightedMean
-from vlsm_helpers.fusion.rule import THRESHOLDS, mask_dice
+from vlsm_helpers.fusion.rule import THRESHOLDS
 from vlsm_helpers.fusion.search import STEPS, Counts, _exhaustive_search, simplex
+from vlsm_helpers.metrics.overlap import mask_dice
 
 
 def test_the_simplex_has_all_its_points():

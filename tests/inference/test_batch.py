@@ -1,16 +1,21 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from tests.inference.test_predictor import HALVES, predictor
-from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.errors import BusyError, SettingsError
 from vlsm_helpers.fusion.weighted import WeightedFusion
-from vlsm_helpers.inference.batch import segment_files
+from vlsm_helpers.inference.batch import LOCK, segment_files
 from vlsm_helpers.inference.predictor import Predictor
+
+PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -25,7 +30,7 @@ def images(tmp_path):
 def test_masks_overlays_uncertainties_and_a_table(images, tmp_path):
     table, broken = segment_files(predictor(), images, tmp_path / "out")
     assert broken == []
-    files = {path.name for path in (tmp_path / "out").iterdir()}
+    files = {path.name for path in (tmp_path / "out").glob("[!.]*")}
     assert files == {
         *("one.png", "one_overlay.jpg", "one_uncertainty.png", "two.png", "two_overlay.jpg", "two_uncertainty.png"),
         "segmented.csv",
@@ -62,14 +67,14 @@ def test_nothing_is_overwritten(images, tmp_path):
 def test_two_images_of_one_name_are_refused(images, tmp_path):
     other = tmp_path / "one.jpg"
     Image.fromarray(HALVES).save(other)
-    with pytest.raises(SettingsError, match="Two images would both be written to one.png"):
+    with pytest.raises(SettingsError, match="2 images would be written to one.png"):
         segment_files(predictor(), [*images, other], tmp_path / "out")
 
 
 def test_an_image_whose_name_is_that_of_another_ones_output_is_refused(images, tmp_path):
     other = images[0].with_name("one_uncertainty.png")
     other.write_bytes(images[0].read_bytes())
-    with pytest.raises(SettingsError, match="Two images would both be written to one_uncertainty.png"):
+    with pytest.raises(SettingsError, match="2 images would be written to one_uncertainty.png"):
         segment_files(predictor(), [*images, other], tmp_path / "out")
 
 
@@ -92,17 +97,18 @@ def test_after_a_stop_in_the_middle_the_same_call_goes_on(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         segment_files(Counted(stop=2), images, tmp_path / "out")
     assert list(pd.read_csv(tmp_path / "out" / "segmented.csv")["image"]) == [str(images[0])]
-    (tmp_path / "out" / "two.png").write_text("half a mask")  # as a kill while writing would leave it
+    (tmp_path / "out" / ".two.png.partial-1").write_text("half a mask")  # as a kill while writing leaves it
     again = Counted()
     table, _ = segment_files(again, images, tmp_path / "out")
     assert again.asked == 1
     whole, _ = segment_files(predictor(), images, tmp_path / "whole")
     pd.testing.assert_frame_equal(table, whole)
+    assert not list((tmp_path / "out").glob("*.partial-*"))
     for name in ("two.png", "segmented.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_an_image_that_is_mended_is_segmented_by_the_next_call(images, tmp_path):
+def test_an_image_that_was_repaired_is_segmented_by_the_next_call(images, tmp_path):
     good = images[0].read_bytes()
     images[0].write_text("no image")
     segment_files(predictor(), images, tmp_path / "out")
@@ -166,3 +172,92 @@ def test_other_images_may_follow_and_their_paths_may_be_relative(images, tmp_pat
     again = Counted()
     segment_files(again, [images[1]], tmp_path / "out")
     assert again.asked == 0
+
+
+def test_files_of_others_in_a_folder_that_was_begun_are_kept(images, tmp_path):
+    """An image in the folder itself, another one's uncertainty, and a mask that a person put there."""
+    out = tmp_path / "out"
+    segment_files(predictor(), images[:1], out)
+    inside = out / "inside.png"
+    inside.write_bytes(images[0].read_bytes())
+    named_as_output = images[0].with_name("one_uncertainty.png")
+    named_as_output.write_bytes(images[0].read_bytes())
+    (out / "two.png").write_text("drawn by hand")
+    before = {path.name: path.read_bytes() for path in out.glob("[!.]*")}
+    for image in (inside, named_as_output, images[1]):
+        with pytest.raises(SettingsError, match="there already"):
+            segment_files(predictor(), [image], out)
+    assert {path.name: path.read_bytes() for path in out.glob("[!.]*")} == before
+
+
+@pytest.mark.parametrize("stop", range(4), ids=["pictures", "row", "first rename", "second rename"])
+def test_killed_at_any_moment_of_writing_it_resumes(images, tmp_path, monkeypatch, stop):
+    """Stopped in the second image: while its pictures are written, before the first rename, or between two of them."""
+    real_save, real_replace, calls = Image.Image.save, os.replace, []
+
+    def save(self, file, *arguments):
+        calls.append("picture")
+        if stop == 0 and calls.count("picture") == 5:
+            raise KeyboardInterrupt
+        real_save(self, file, *arguments)
+
+    def replace(source, target):
+        calls.append("rename" if Path(target).suffix in (".png", ".jpg") else "other")
+        if stop > 0 and calls.count("rename") == 3 + stop:
+            raise KeyboardInterrupt
+        real_replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", save)
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            segment_files(predictor(), images, tmp_path / "out")
+    again = Counted()
+    table, _ = segment_files(again, images, tmp_path / "out")
+    assert again.asked == 1
+    whole, _ = segment_files(predictor(), images, tmp_path / "whole")
+    pd.testing.assert_frame_equal(table, whole)
+    names = sorted(path.name for path in (tmp_path / "whole").glob("[!.]*"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name != ".segmented.lock") == names
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from tests.inference.test_predictor import predictor
+from vlsm_helpers.inference.batch import LOCK, segment_files
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+segment_files(predictor(), [Path(name) for name in sys.argv[3:]], Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files with setrlimit")
+def test_a_full_disk_is_told_and_what_is_done_is_kept(images, tmp_path):
+    """The kernel refuses files above a limit, as a full disk does; noise compresses badly, so the second image is too large."""
+    noise = np.random.default_rng(0).integers(0, 255, (400, 400, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(images[1])
+    command = [sys.executable, "-c", FULL_DISK, "9000", str(tmp_path / "out"), *map(str, images)]
+    child = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert "SettingsError: The masks of two.png could not be written (File too large)" in child.stderr
+    assert "free some space and give the same command again" in child.stderr
+    again = Counted()
+    table, _ = segment_files(again, images, tmp_path / "out")
+    assert (again.asked, len(table)) == (1, 2)
+    assert not list((tmp_path / "out").glob("*.partial-*"))
+
+
+def test_two_calls_at_once_do_not_share_a_folder(images, tmp_path):
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / LOCK), pytest.raises(BusyError):
+        segment_files(predictor(), images, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["segmented.csv", "segmented.json"])
+@pytest.mark.parametrize("content", ["", "my,own\n1,2\n", "[1]"])
+def test_a_table_or_a_record_of_others_is_left_as_it_is(images, tmp_path, name, content):
+    segment_files(predictor(), images[:1], tmp_path / "out")
+    (tmp_path / "out" / name).write_text(content)
+    with pytest.raises(SettingsError):
+        segment_files(predictor(), images, tmp_path / "out")
+    assert (tmp_path / "out" / name).read_text() == content

@@ -52,6 +52,13 @@ def test_what_is_over_before_its_delay_leaves_no_line(clock):
     assert log.getvalue() == ""
 
 
+def test_what_is_over_at_once_leaves_one_line(clock):
+    log = io.StringIO()
+    clock.run(log, steps=10, seconds=0.1)
+    assert log.getvalue().count("\n") == 1
+    assert "100%" in log.getvalue()
+
+
 def test_a_terminal_keeps_its_bar(clock):
     terminal = Terminal()
     clock.run(terminal, steps=600, seconds=0.1)

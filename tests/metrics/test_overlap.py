@@ -1,12 +1,14 @@
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
+from monai.metrics import compute_surface_dice
 
-from vlsm_helpers.metrics.overlap import overlap, score
+from vlsm_helpers.metrics.overlap import NSD_TOLERANCE, mask_dice, overlap, score
 
 MASKS = arrays(bool, (8, 8))
 
@@ -33,7 +35,21 @@ def test_a_perfect_prediction():
 def test_empty_masks(prediction, truth, expected):
     result = score(prediction, truth)
     assert result["dice"] == result["iou"] == expected
-    assert all(math.isnan(result[name]) for name in ("hd95", "hd95_relative", "nsd"))
+    assert all(math.isnan(result[name]) for name in ("hd95", "hd95_relative"))
+    assert math.isnan(result["nsd"]) if expected else result["nsd"] == 0, (
+        "a miss is a miss, nothing at all is undefined"
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(MASKS, MASKS)
+def test_surface_dice_is_monais_empty_masks_included(prediction, truth):
+    pair = [torch.from_numpy(one)[None, None] for one in (prediction, truth)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MONAI warns of empty masks
+        tolerance = [NSD_TOLERANCE * math.hypot(*truth.shape)]
+        theirs = float(compute_surface_dice(*pair, class_thresholds=tolerance, include_background=True))
+    assert score(prediction, truth)["nsd"] == pytest.approx(theirs, nan_ok=True)
 
 
 def test_sizes_must_agree():
@@ -56,11 +72,13 @@ def test_properties(prediction, truth):
 def test_it_agrees_with_counting(prediction, truth):
     both = prediction.sum() + truth.sum()
     expected = 1.0 if both == 0 else 2 * (prediction & truth).sum() / both
-    dice, _ = overlap(torch.from_numpy(prediction)[None, None], torch.from_numpy(truth)[None, None])
+    one, other = torch.from_numpy(prediction)[None], torch.from_numpy(truth)[None]
+    dice, _ = overlap(one[None], other[None])
     assert dice.item() == pytest.approx(expected)
+    assert mask_dice(one, other).item() == pytest.approx(expected)
 
 
-def test_one_ruler_for_a_batch_and_for_one():
+def test_a_batch_and_a_single_image_score_alike():
     """Two rulers were used in the published table: here the batch of training and the report of an image agree."""
     predictions = torch.from_numpy(np.stack([SHIFTED, EMPTY, TRUTH]))[:, None]
     masks = torch.from_numpy(np.stack([TRUTH, EMPTY, EMPTY]))[:, None]

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
-from vlsm_helpers.metrics.statistics import bootstrap_mean, bootstrap_seeds, paired_difference, wilcoxon_holm
+from vlsm_helpers.metrics.statistics import bootstrap_mean, bootstrap_seeds, paired_difference
 
 
 def test_the_interval_of_a_coin_is_near_the_textbook_one():
@@ -96,18 +95,11 @@ def test_seeds_widen_the_interval():
         bootstrap_seeds(np.array([0.5, np.nan]))
 
 
-def test_holm_multiplies_the_smallest_p_most_and_keeps_their_order():
-    generator = np.random.default_rng(0)
-    differences = {
-        "none": generator.normal(0, 1, 30),
-        "clear": generator.normal(1, 1, 30),
-        "some": generator.normal(0.4, 1, 30),
-        "same": np.zeros(30),
-    }
-    raw = {name: stats.wilcoxon(values).pvalue if values.any() else 1.0 for name, values in differences.items()}
-    adjusted = wilcoxon_holm(differences)
-    assert list(adjusted) == list(differences)
-    assert adjusted["clear"] == pytest.approx(4 * raw["clear"])
-    assert adjusted["some"] == pytest.approx(max(3 * raw["some"], adjusted["clear"]))
-    assert adjusted["same"] == 1
-    assert sorted(adjusted, key=adjusted.get)[0] == "clear"
+@pytest.mark.parametrize(("shape", "mean"), [((3, 1), 0.7), ((1, 1), 0.7), ((2, 0), math.nan), ((0, 4), math.nan)])
+@pytest.mark.filterwarnings("error")
+def test_fewer_than_two_images_have_no_interval_however_many_seeds(shape, mean):
+    found = bootstrap_seeds(np.full(shape, 0.7))
+    assert found.mean == pytest.approx(mean, nan_ok=True)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert found.n == shape[1]

@@ -137,6 +137,18 @@ def test_weights_stored_in_half_precision_are_loaded_in_float32(copy):
         torch.testing.assert_close(value, tensors[key], atol=2e-3, rtol=2e-3)
 
 
+def test_a_text_is_pooled_at_its_end_though_the_config_says_2(tiny_weights):
+    """The published config's `eos_token_id` is no id of the vocabulary's end; padding repeats the end."""
+    model, tokenizer, _ = load_clipseg(tiny_weights / "clipseg")
+    assert model.config.text_config.eos_token_id == 2
+    alone = tokenizer(["polyp"], return_tensors="pt")
+    padded = tokenizer(["polyp", "a large red polyp on the left"], padding=True, return_tensors="pt")
+    assert padded["input_ids"].shape[1] > alone["input_ids"].shape[1]
+    with torch.no_grad():
+        expected = model.clip.get_text_features(**alone).pooler_output[0]
+        torch.testing.assert_close(model.clip.get_text_features(**padded).pooler_output[0], expected)
+
+
 def test_a_preprocessor_as_older_libraries_save_it_is_read(tiny_weights, tmp_path):
     folder = shutil.copytree(tiny_weights / "clipseg", tmp_path / "clipseg")
     rewrite(folder / "preprocessor_config.json", lambda config: config.update(size=96))

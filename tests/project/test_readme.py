@@ -10,10 +10,10 @@ from PIL import Image
 
 from benchmarks.hybrid_ensembles import JOINED
 from tests.models.test_published import published_state_dict
-from vlsm_helpers import measured
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation import predictions
+from vlsm_helpers.experiments.reference import measured
 from vlsm_helpers.fusion import RULES
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import write_predictor

@@ -2,7 +2,18 @@ from dataclasses import replace
 
 import pytest
 
-from vlsm_helpers.training.recipes import CNN, DECODER_ONLY, FULL, FULL_LOW_LR, FULL_TENTH, PUBLISHED, RECIPES
+from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.training.recipes import (
+    CNN,
+    DECODER_ONLY,
+    FULL,
+    FULL_LOW_LR,
+    FULL_TENTH,
+    OLD_NAMES,
+    PUBLISHED,
+    RECIPES,
+    find_recipe,
+)
 
 
 def test_the_published_recipe_is_what_the_authors_code_does():
@@ -31,15 +42,15 @@ def test_what_is_better():
     assert CNN.higher_is_better
     assert not PUBLISHED.higher_is_better
     assert set(RECIPES) == {
-        "ours",
-        "ours_gently",
-        "ours_imagenet",
+        "cnn",
+        "cnn_pretrained",
+        "cnn_imagenet",
         "published",
-        "features",
-        "finetune",
-        "finetune_tenth",
-        "finetune_light",
-        "finetune_gently",
+        "decoder_only",
+        "full",
+        "full_low_lr",
+        "full_tenth",
+        "full_light",
     }
 
 
@@ -59,3 +70,28 @@ def test_a_short_training_keeps_features_in_fewer_views(epochs, views):
 def test_a_cnn_beside_frozen_encoders_has_all_views_however_short_its_training():
     assert replace(CNN, epochs=5).views(4) == 4
     assert CNN.views(1) == 1
+
+
+def test_the_words_of_version_0_1_0_name_todays_recipes():
+    assert {old: find_recipe(old).name for old in OLD_NAMES} == OLD_NAMES
+    assert find_recipe("published") is PUBLISHED
+    with pytest.raises(SettingsError) as failure:
+        find_recipe("theirs")
+    assert all(name in failure.value.hint for name in RECIPES)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 0},
+        {"batch_size": -1},
+        {"patience": 0},
+        {"epochs": 2.5},
+        {"learning_rate": float("nan")},
+        {"clip": -1.0},
+    ],
+    ids=str,
+)
+def test_numbers_that_train_nothing_are_refused(changes):
+    with pytest.raises(SettingsError, match=next(iter(changes))):
+        replace(CNN, **changes)

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -15,6 +13,7 @@ from tqdm import tqdm
 
 from tools.pretrain import grounds, world
 from tools.pretrain.world import SIZE, Scene, Thing, World, draw
+from vlsm_helpers.io import atomic
 from vlsm_helpers.settings import cache_folder, writable
 
 HELD_OUT = range(10_000_000, 10_000_300)  # seeds that no training takes
@@ -45,11 +44,9 @@ class SceneStore(Sequence):
 
 
 def _write(seeds: range, of: World, folder: Path) -> None:
-    """Draw the scenes beside their place and move them there whole."""
-    beside = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    beside.mkdir()
-    try:
-        images = np.lib.format.open_memmap(beside / _FILES[0], "w+", np.uint8, (len(seeds), SIZE, SIZE, 3))
+    """Draw the scenes into a new folder, which appears whole."""
+    with atomic.new_folder(folder) as fresh:
+        images = np.lib.format.open_memmap(fresh / _FILES[0], "w+", np.uint8, (len(seeds), SIZE, SIZE, 3))
         masks, things = [], []
         with ProcessPoolExecutor() as pool:
             scenes = pool.map(partial(draw, world=of), seeds, chunksize=50)
@@ -59,8 +56,5 @@ def _write(seeds: range, of: World, folder: Path) -> None:
                 things.append([(len(masks) + number, fact) for number, fact in enumerate(facts)])
                 masks += [np.packbits(thing.mask) for thing in scene.things]
         images.flush()
-        np.save(beside / _FILES[1], np.array(masks))
-        (beside / _FILES[2]).write_text(json.dumps(things))
-        os.replace(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        np.save(fresh / _FILES[1], np.array(masks))
+        (fresh / _FILES[2]).write_text(json.dumps(things))

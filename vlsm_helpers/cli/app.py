@@ -1,5 +1,6 @@
 """The `vlsm` command. What a command needs is imported inside it: `vlsm --help` answers at once."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,15 +10,22 @@ from typer.core import TyperGroup
 
 from vlsm_helpers.cli.data import data
 from vlsm_helpers.cli.ensemble import ensembles
+from vlsm_helpers.cli.options import LARGEST_SEED
 from vlsm_helpers.cli.runs import runs
 from vlsm_helpers.errors import CourseError
 
 
 class Commands(TyperGroup):
-    """Commands whose CourseErrors are told to the user without a traceback, with exit status 1."""
+    """Commands whose CourseErrors are printed without a traceback, with exit status 1, whatever the terminal can show."""
 
     def invoke(self, ctx):
         """Run the command that `ctx` holds."""
+        for stream in (
+            sys.stdout,
+            sys.stderr,
+        ):  # on Windows, a file or a pipe takes cp1252: a ✗ or a Chinese name is no crash
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
         except CourseError as error:
@@ -41,7 +49,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # what is no CourseError is a bug, and a bug report needs the plain traceback
-    help="Segment medical images with CLIP-like models, and make them better by ensembling. Not for clinical use.",
+    help="Segment medical images with vision-language models and ensembles of them. Not for clinical use.",
     epilog="Folders: VLSM_DATA holds datasets, VLSM_RUNS what training writes, VLSM_CACHE what is computed once.",
 )
 
@@ -55,15 +63,15 @@ def run(
     profile: Annotated[
         ProfileName | None, typer.Option(help="tiny: minutes on a laptop; full: needs a GPU and the published weights.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Images to use in place of the phantoms.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
+    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="A dataset in place of the phantoms.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Of everything that is random.")] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the report goes.", show_default="runs/course")
+        Path | None, typer.Option(metavar="FOLDER", help="The report's folder.", show_default="runs/course")
     ] = None,
 ) -> None:
     """Run the course's notebooks and write a report: index.html, results.csv, pictures.
 
-    What is not given, VLSM_PROFILE, VLSM_DATASET and VLSM_SEED decide.
+    Defaults come from VLSM_PROFILE, VLSM_DATASET and VLSM_SEED.
 
     A notebook that fails does not stop the others; the command then ends with status 1.
     """

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vlsm_helpers.cli.options import BatchSize, Epochs, Limit, Seed
 from vlsm_helpers.errors import CourseError
 
 ensembles = typer.Typer()
@@ -17,10 +18,10 @@ def ensemble(
         str, typer.Argument(metavar="DATASET", help="Its images; `vlsm data adopt` makes one of yours.")
     ],
     save: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder for the trained ensemble.")],
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of every training.", show_default="the recipes'")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.", show_default="the recipes'")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Training images, at most.", show_default="all")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    limit: Limit = None,
+    seed: Seed = 0,
     member: Annotated[
         list[str] | None,
         typer.Option(help="Give it for each member.", show_default="all four; without ImageNet weights three"),
@@ -29,10 +30,14 @@ def ensemble(
     """Train members separately, fuse them by weights from val, score test, save with a model card.
 
     The members: CLIPSeg, BiomedCLIPSeg, UNet-D, and unet_imagenet, a light CNN that starts from ImageNet, where its weights
-    are on this machine.
+    are on this machine. Stopped, it resumes when the same command is given again: what is trained is kept in ensembles/ in
+    the runs folder.
     """
     if save.exists():
         raise CourseError("There is something here already.", where=save, hint="name a new folder.")
+    from vlsm_helpers.io.atomic import require_writable
+
+    require_writable(save, hint="name a folder elsewhere with --save.")  # before hours of training, not after
     from vlsm_helpers.experiments.late_ensemble import train_ensemble
     from vlsm_helpers.experiments.members import ensemble_members, left_out
     from vlsm_helpers.experiments.table import readable
@@ -55,14 +60,14 @@ def segment(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
     ensemble: Annotated[Path, typer.Option("--with", metavar="FOLDER", help="What `vlsm ensemble` saved.")],
     prompt: Annotated[
-        str | None, typer.Option(help="What to look for.", show_default="what it was trained with")
+        str | None, typer.Option(help="The target, in words.", show_default="the prompt of its training")
     ] = None,
-    output: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where masks go.")] = Path("segmented"),
+    output: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="The folder for masks.")] = Path("segmented"),
 ) -> None:
     """Write a mask, an overlay and the uncertainty of each image, and a table of them all. Not for clinical use.
 
-    Nothing of others that is there is overwritten; stopped, it goes on when the same command is given again. An image that
-    cannot be read does not stop the others; the command then ends with status 1.
+    Files of others are not overwritten. Stopped, it resumes when the same command is given again. An image that cannot be
+    read does not stop the others; the command then ends with status 1.
     """
     _refuse_early(images, ensemble, output)
     from vlsm_helpers.inference.batch import segment_files
@@ -71,12 +76,12 @@ def segment(
     predictor = Predictor.load(ensemble)
     if prompt is not None and prompt != predictor.prompt:
         typer.echo(
-            f"It was trained with {predictor.prompt!r} and scored with it: other words were not tested.", err=True
+            f"It was trained and scored with the prompt {predictor.prompt!r}: other words were not tested.", err=True
         )
     table, broken = segment_files(predictor, images, output, prompt)
     if len(table):
         typer.echo(table.head(SHOWN).to_string(index=False))
-    more = f"{len(table) - SHOWN} rows more in " if len(table) > SHOWN else ""
+    more = f"{len(table) - SHOWN} more rows in " if len(table) > SHOWN else ""
     typer.echo(f"{more}{output / 'segmented.csv'}")
     for error in broken:
         typer.echo(f"vlsm: {error}", err=True)
@@ -85,7 +90,7 @@ def segment(
 
 
 def _refuse_early(images: list[Path], ensemble: Path, output: Path) -> None:
-    """Raise CourseError for what can be seen to be wrong before torch is imported and a network loaded."""
+    """Raise CourseError for what is seen to be wrong before torch is imported and a network loaded."""
     if not (ensemble / "predictor.json").is_file():
         raise CourseError(
             "There is no predictor here.", where=ensemble, hint="name a folder that `vlsm ensemble` wrote."
@@ -94,6 +99,6 @@ def _refuse_early(images: list[Path], ensemble: Path, output: Path) -> None:
         if path.is_dir():
             raise CourseError("This is a folder.", where=path, hint=f"name its files, such as {path}/*.png.")
         if not path.exists():
-            raise CourseError("There is no such file.", where=path, hint="look at the folder and the ending.")
+            raise CourseError("There is no such file.", where=path, hint="check the folder and the ending.")
     if output.exists() and not output.is_dir():
         raise CourseError("This is a file.", where=output, hint="name a folder for the masks.")

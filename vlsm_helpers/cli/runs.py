@@ -1,10 +1,26 @@
-"""`vlsm train`, `evaluate`, `predict` and `reproduce`: what makes runs and reads them."""
+"""`vlsm train`, `evaluate`, `predict` and `reproduce`: commands that make runs and use them."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vlsm_helpers.cli.options import (
+    LARGEST_SEED,
+    BatchSize,
+    Epochs,
+    Limit,
+    OldRunName,
+    Parts,
+    Prompt,
+    RecipeName,
+    RunName,
+    Seed,
+    Size,
+    WarmStart,
+    Weights,
+    Width,
+)
 from vlsm_helpers.errors import CourseError
 
 runs = typer.Typer()
@@ -14,63 +30,31 @@ runs = typer.Typer()
 def train(
     member: Annotated[str, typer.Argument(metavar="MEMBER", help="A segmenter, such as unet_d.")],
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Its images; `vlsm data list` shows them.")],
-    run: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The run's folder in VLSM_RUNS.", show_default="told by its settings"),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="ours (a CNN), ours_gently (a pretrained one), ours_imagenet (a light one), features (a decoder on frozen "
-            "encoders), finetune (encoders too), finetune_gently (large encoders), finetune_tenth and finetune_light (cris), or "
-            "the authors' (published).",
-            show_default="what fits the member",
-        ),
-    ] = None,
-    parts: Annotated[
-        str | None,
-        typer.Option(
-            "--train",
-            metavar="WHAT",
-            help="What of a vision-language segmenter learns: decoder, encoders (both), or, of clipseg, lora.",
-            show_default="decoder; of cris encoders",
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Its pretrained weights: a folder, a hub id, ID@REVISION or tiny.", show_default="the profile's"
-        ),
-    ] = None,
-    warm_start: Annotated[
-        bool | None,
-        typer.Option(
-            "--warm-start/--no-warm-start",
-            help="Whether biomedclipseg's decoder starts from clipseg's.",
-            show_default="warm",
-        ),
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Pixels a side of the training images.", show_default="the profile's")
-    ] = None,
-    width: Annotated[
-        float | None, typer.Option(help="UNet-D's channels times this.", show_default="the profile's")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.", show_default="the recipe's")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.", show_default="the recipe's")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Training images, at most.", show_default="all")] = None,
-    prompt: Annotated[str | None, typer.Option(help="The prompt's key, p0 to p9.", show_default="p1")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    name: RunName = None,
+    run: OldRunName = None,
+    recipe: RecipeName = None,
+    parts: Parts = None,
+    weights: Weights = None,
+    warm_start: WarmStart = None,
+    size: Size = None,
+    width: Width = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    limit: Limit = None,
+    prompt: Prompt = None,
+    seed: Seed = 0,
 ) -> None:
     """Train a segmenter, choose its best epoch on the val split and score the test split.
 
-    A run that was stopped goes on when the same command is given again.
+    A run that was stopped resumes when the same command is given again.
     """
     from vlsm_helpers import settings
     from vlsm_helpers.course.results import readable
     from vlsm_helpers.experiments.runs import evaluate_run, train_member
 
-    options = dict(run=run, recipe=recipe, size=size, epochs=epochs, batch_size=batch_size, limit=limit, prompt=prompt)
+    options = dict(
+        run=name or run, recipe=recipe, size=size, epochs=epochs, batch_size=batch_size, limit=limit, prompt=prompt
+    )
     options |= dict(warm_start=warm_start, train=parts, weights=weights, width=width)
     given = {name: value for name, value in options.items() if value is not None}
     folder = train_member(member, dataset, seed=seed, **given)
@@ -118,12 +102,12 @@ def evaluate(
 @runs.command()
 def predict(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name in VLSM_RUNS, or its folder.")],
-    split: Annotated[list[str] | None, typer.Option(help="Give it for each split.", show_default="val, test")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Repeat it for each split.", show_default="val, test")] = None,
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Another dataset.", show_default="its own")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What the member is called when it is fused.", show_default="as it was built")
+        str | None, typer.Option(help="The member's name when it is fused.", show_default="as it was built")
     ] = None,
 ) -> None:
     """Write a trained run's logits to its folder, so that fusing it with others loads no network."""
@@ -144,19 +128,20 @@ def reproduce(
             show_default=False,
         ),
     ] = None,
-    member: Annotated[list[str] | None, typer.Option(help="Give it for each member.", show_default="all")] = None,
+    member: Annotated[list[str] | None, typer.Option(help="Repeat it for each member.", show_default="all")] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(min=0, help="Give it for each seed.", show_default="0, 1, 2; at tiny 0")
+        list[int] | None,
+        typer.Option(min=0, max=LARGEST_SEED, help="Repeat it for each seed.", show_default="0, 1, 2; at tiny 0"),
     ] = None,
-    prompt: Annotated[list[str] | None, typer.Option(help="Give it for each prompt's key.", show_default="p1")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="Repeat it for each prompt's key.", show_default="p1")
+    ] = None,
     also_test: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Score each run on this dataset, too.", show_default="none")
+        list[str] | None, typer.Option(metavar="NAME", help="Score each run on this dataset too.", show_default="none")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of every training.", show_default="the recipes'")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.", show_default="the recipes'")] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Training images, at most.", show_default="all; at tiny 200")
-    ] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    limit: Limit = None,
     shard: Annotated[
         str, typer.Option(metavar="K/N", help="Fill the K-th of N shares only: for a cluster's array of jobs.")
     ] = "1/1",
@@ -165,7 +150,8 @@ def reproduce(
     """Fill the paper's table: datasets x members x seeds, each a run of its own; what is done is skipped.
 
     Stop it at any moment, start it again, start it on several machines with the same VLSM_RUNS: no cell is trained twice. The
-    table of what is there by now goes to reproduce/table.csv and table.md in the runs folder.
+    table of the cells done so far goes to reproduce/table.csv and table.md in the runs folder. At the tiny profile --limit is
+    200 by default.
     """
     from vlsm_helpers.experiments import grid as program
     from vlsm_helpers.experiments import table as paper_table

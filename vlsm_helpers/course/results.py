@@ -1,7 +1,6 @@
 """How a notebook hands over its results: a table to read that carries its own rows, for whoever ran the notebook."""
 
 import json
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,10 @@ from vlsm_helpers.settings import Settings
 MIME_TYPE = "application/vnd.vlsm.results+json"
 GIVEN = ("model", "split", "metric", "value", "low", "high", "n")  # a notebook's table must have these
 DEFAULTED = ("dataset", "profile", "seed")  # and may have these; else they come from its settings
+DROPPED = ("left_out",)  # of `scoring.summarise`: why images are not in `n`
 COLUMNS = ("profile", "dataset", "split", "model", "metric", "value", "low", "high", "n", "seed", "hardware")
 FRACTIONS = ("dice", "iou", "nsd")  # metrics from 0 to 1, shown as percentages
 SPLITS = ("train", "val", "test")
-MEASURED = Path(
-    str(resources.files("vlsm_helpers").joinpath("measured"))
-)  # what benchmarks/ wrote, shipped for the notebooks
 ROUNDING = 1e-6  # a mean and the ends of its bootstrap interval are summed in different orders
 
 
@@ -42,23 +39,6 @@ def collect(notebook: Path) -> pd.DataFrame:
     bundles = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
     rows = [row for bundle in bundles for row in bundle.get(MIME_TYPE, [])]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({name: float for name in ("value", "low", "high")})
-
-
-def measured(benchmark: str) -> pd.DataFrame:
-    """The rows that `benchmarks/BENCHMARK.py` wrote: a row a test image with dataset, model, seed, id and dice, a fraction.
-
-    Raises CourseError, naming those there are, for one that ships none.
-
-    >>> import vlsm_helpers as vlsm
-    >>> rows = vlsm.measured("hybrid_ensembles")
-    >>> sorted(rows["model"].unique())[:3]
-    ['A', 'A without the CNN', 'B']
-    """
-    path = MEASURED / f"{benchmark}.csv.gz"
-    if not path.exists():
-        there = ", ".join(sorted(found.name.partition(".")[0] for found in MEASURED.glob("*.csv.gz")))
-        raise CourseError(f"No measurements {benchmark!r} are shipped.", where=MEASURED, hint=f"there are: {there}.")
-    return pd.read_csv(path, dtype={"id": str})
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -95,7 +75,7 @@ class _Published:
 def _completed(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """The rows with all COLUMNS, checked."""
     missing = [name for name in GIVEN if name not in table.columns]
-    unknown = [str(name) for name in table.columns if name not in GIVEN + DEFAULTED]
+    unknown = [str(name) for name in table.columns if name not in GIVEN + DEFAULTED + DROPPED]
     if missing or unknown:
         parts = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"it has {', '.join(unknown)}"] * bool(unknown)
         raise _unusable(f"{' and '.join(parts)}", f"give the columns {', '.join(GIVEN)}; also {', '.join(DEFAULTED)}")

@@ -1,8 +1,8 @@
-"""Logits on disk: what each member says of each image of a split, so that fusing, statistics and pictures load no network.
+"""Logits on disk: each member's output for each image of a split, so that fusing, statistics and figures load no network.
 
 A prediction is a folder, written whole or not at all: logits.npy, float16 (N, S, S) at network size, and index.json with the
 member's name, the dataset, the split, the images' ids and original sizes, and the hash of the weights. Anything that can
-write such a folder (`write`) is a member, a network of one's own among them.
+write such a folder (`write`) is a member, a custom network among them.
 """
 
 import itertools
@@ -25,7 +25,7 @@ from vlsm_helpers.io import atomic
 from vlsm_helpers.models.segmenter import resize
 
 LOGITS, INDEX = "logits.npy", "index.json"
-LARGEST = float(np.finfo(np.float16).max)  # logits beyond are as sure as can be
+LARGEST = float(np.finfo(np.float16).max)  # larger logits are clipped: their probability is 0 or 1 anyway
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PredictionInfo:
     split: str
     ids: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]  # (height, width) of each image's true mask
-    weights: str  # a hash of the member's weights, or any word for a member of one's own
+    weights: str  # a hash of the member's weights, or any word for a custom member
 
 
 class MemberLogits(NamedTuple):
@@ -59,9 +59,9 @@ class Prediction:
 def write(folder: Path, index: PredictionInfo, logits: Iterable[np.ndarray]) -> None:
     """Write a prediction to `folder`, in place of another one of the same member.
 
-    `logits`: N arrays (S, S), one an image, in the order of `index.ids`; they are written as they come. Raises DataError for
+    `logits`: N arrays (S, S), one per image, in the order of `index.ids`; they are written as they come. Raises DataError for
     a NaN or an infinite logit, naming the image, and for another number of images, and SettingsError where it cannot be
-    written; what was there before is then kept.
+    written or the folder holds something else; what was there before is then kept.
     """
     atomic.write(Path(folder), _key(index), partial(_fill, index, iter(logits)))
 
@@ -106,7 +106,10 @@ class PredictionStore:
             _check_same_images(first, other.index)
         self.names = [prediction.index.member for prediction in predictions]
         if len(set(self.names)) < len(self.names):
-            raise DataError(f"Two members have one name: {', '.join(self.names)}.", hint="give each a name of its own.")
+            raise DataError(
+                f"Duplicate member name: {', '.join(self.names)}.",
+                hint="`vlsm predict RUN --name NAME` renames one.",
+            )
         self.dataset, self.split, self.ids, self.sizes = first.dataset, first.split, first.ids, first.sizes
         self._predictions, self._samples = list(predictions), samples
 
@@ -203,7 +206,7 @@ def _fill(index: PredictionInfo, logits: Iterator[np.ndarray], folder: Path) -> 
     """Write both files to a new folder."""
     first = next(logits, None)
     if first is None or np.ndim(first) != 2:
-        raise DataError("There are no logits (S, S).", where=index.member, hint="give one array an image.")
+        raise DataError("There are no logits (S, S).", where=index.member, hint="give one array per image.")
     shape, given = (len(index.ids), *np.shape(first)), 0
     with atomic.array_file(folder / LOGITS, np.dtype(np.float16), shape) as file:
         for given, one in enumerate(itertools.chain([first], logits), start=1):
@@ -212,7 +215,7 @@ def _fill(index: PredictionInfo, logits: Iterator[np.ndarray], folder: Path) -> 
             file.write(_checked(np.asarray(one, np.float32), index.ids[given - 1]).tobytes())
     if given != len(index.ids):
         raise DataError(f"There are logits of {given} images, not of {len(index.ids)}.", where=index.member)
-    (folder / INDEX).write_text(json.dumps(asdict(index)), encoding="utf-8")
+    (folder / INDEX).write_text(atomic.as_json(asdict(index)), encoding="utf-8")
 
 
 def _checked(logits: np.ndarray, name: str) -> np.ndarray:
@@ -224,20 +227,18 @@ def _checked(logits: np.ndarray, name: str) -> np.ndarray:
 
 
 def _key(index: PredictionInfo) -> str:
-    return json.dumps(asdict(index), sort_keys=True)
+    return json.dumps(json.loads(atomic.as_json(asdict(index))), sort_keys=True)
 
 
 def _check_same_images(first: PredictionInfo, other: PredictionInfo) -> None:
     if (first.dataset, first.split) != (other.dataset, other.split):
         here, there = (f"{index.member}: {index.dataset}, {index.split}" for index in (first, other))
-        raise DataError(
-            f"The members were asked of different images ({here}; {there}).", hint="predict the same split."
-        )
+        raise DataError(f"The members predicted different images ({here}; {there}).", hint="predict the same split.")
     if first.ids == other.ids:
         return
     extra = [(index.member, sorted(set(index.ids) - set(rest.ids))) for index, rest in ((first, other), (other, first))]
     found = "; ".join(f"only {name} has {', '.join(ids[:3])}{' ...' * (len(ids) > 3)}" for name, ids in extra if ids)
     raise DataError(
-        f"The members were asked of different images ({found or 'the same ones in another order'}).",
+        f"The members predicted different images ({found or 'the same ones in another order'}).",
         hint="predict again with one of them as it is now.",
     )

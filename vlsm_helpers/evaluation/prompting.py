@@ -10,6 +10,7 @@ from torch import Tensor
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.evaluation.scoring import score_image
+from vlsm_helpers.metrics.overlap import dice_from_counts
 from vlsm_helpers.models.segmenter import Features, Segmenter, as_prompts, resize
 
 BATCH = 16
@@ -114,11 +115,10 @@ class PromptedImages:
 def dice_curve(logits: Tensor, mask: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
     """Dice (T,) of logits (S, S) resized to `mask`, bool (H, W), and cut at T probabilities.
 
-    What `metrics.overlap` gives, empty masks included, counted for all thresholds at once: a curve asks for many.
+    What `metrics.overlap` gives, empty masks included, counted for all thresholds at once: a curve has many.
     """
     probability = torch.sigmoid(resize(logits, mask.shape))
     truth = torch.from_numpy(np.asarray(mask, bool))
     predictions = probability > torch.as_tensor(thresholds, dtype=probability.dtype).view(-1, 1, 1)
     shared = predictions[:, truth].sum(dim=1)
-    sizes = predictions.sum(dim=(1, 2)) + truth.sum()
-    return torch.where(sizes > 0, 2 * shared / sizes.clamp_min(1), 1.0).numpy()
+    return dice_from_counts(truth.sum(), predictions.sum(dim=(1, 2)), shared).numpy()

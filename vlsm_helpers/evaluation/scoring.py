@@ -1,6 +1,7 @@
-"""Scoring a split: a row an image at the image's original size, then means with intervals."""
+"""Scoring a split: one row per image, at its original size, then means with intervals."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample
+from vlsm_helpers.errors import DataError
 from vlsm_helpers.io import atomic
 from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.metrics.overlap import score
@@ -20,6 +22,9 @@ from vlsm_helpers.training.feature_cache import CachedDataset
 
 METRICS = ("dice", "iou", "nsd", "hd95_relative")
 LESION_ONLY = ", lesion only"
+NAMES = ("id", "dataset", "split")  # columns of text
+COLUMNS = ("id", "dice", "iou", "hd95", "hd95_relative", "nsd", "foreground", "predicted", "dataset", "split")
+LOCK_SECONDS = 120  # a table is locked for milliseconds; a process that holds it longer is stopped, not dead
 
 
 def predict(
@@ -44,9 +49,9 @@ def predict(
     samples = iter(dataset.samples)
     with tqdm(total=len(dataset), desc="predicting", unit="image", delay=2) as bar:
         for batch in loader:
-            known = {"features": tuple(one.to(device) for one in batch["features"])} if "features" in batch else {}
+            cached = {"features": tuple(one.to(device) for one in batch["features"])} if "features" in batch else {}
             with torch.no_grad():
-                logits = segmenter(batch["image"].to(device), batch["prompt"], **known).float().cpu()
+                logits = segmenter(batch["image"].to(device), batch["prompt"], **cached).float().cpu()
             for one in logits:
                 yield next(samples), one[0]
                 bar.update()
@@ -55,7 +60,7 @@ def predict(
 def evaluate(
     segmenter: Segmenter, dataset: SegmentationDataset | CachedDataset, *, threshold: float = 0.5
 ) -> pd.DataFrame:
-    """A row an image: id, dice, iou, hd95, hd95_relative, nsd (see `metrics.score`), and the shares of foreground
+    """One row per image: id, dice, iou, hd95, hd95_relative, nsd (see `overlap.score`), and the shares of foreground
     pixels, in [0, 1], of the true mask (`foreground`) and of the prediction (`predicted`).
 
     Logits are resized to the true mask's original size; a probability above `threshold` is foreground. `summarise` makes
@@ -85,47 +90,75 @@ def score_mask(prediction: np.ndarray, mask: np.ndarray) -> dict[str, float]:
 
 
 def summarise(per_image: pd.DataFrame, *, model: str, split: str, seed: int = 0) -> pd.DataFrame:
-    """Means over images with 95 % bootstrap intervals, a row a metric: model, split, metric, value, low, high, n.
+    """Means over images with 95 % bootstrap intervals, one row per metric: model, split, metric, value, low, high, n, left_out.
 
-    A split with empty masks has each row twice, over all images and over those with a lesion. `n` counts the images on
-    which the metric is defined.
+    A split with empty masks has each row twice, over all images and over those with a lesion. `n` counts the images in the
+    mean, and `left_out` says how many are not in it and why, such as "2: prediction empty"; it is empty where all are.
 
     >>> import pandas as pd
     >>> import vlsm_helpers as vlsm
     >>> scores = {"dice": [0.6, 0.8], "iou": [0.43, 0.67], "nsd": [0.2, 0.4], "hd95_relative": [0.2, 0.1]}
-    >>> per_image = pd.DataFrame(scores | {"foreground": [0.1, 0.2]})
+    >>> per_image = pd.DataFrame(scores | {"foreground": [0.1, 0.2], "predicted": [0.1, 0.3]})
     >>> vlsm.summarise(per_image, model="mine", split="test")[["metric", "value", "n"]].head(1)
       metric  value  n
     0   dice    0.7  2
     """
-    subsets = {"": per_image}
-    if (per_image["foreground"] == 0).any():
-        subsets[LESION_ONLY] = per_image[per_image["foreground"] > 0]
+    lesion = per_image["foreground"] > 0
+    subsets = {"": pd.Series(True, per_image.index)}
+    if not lesion.all():
+        subsets[LESION_ONLY] = lesion
     rows = []
-    for suffix, table in subsets.items():
+    for suffix, subset in subsets.items():
         for metric in METRICS:
-            mean, low, high, n = bootstrap_mean(table[metric], seed=seed)
-            rows.append(
-                {
-                    "model": model,
-                    "split": split,
-                    "metric": metric + suffix,
-                    "value": mean,
-                    "low": low,
-                    "high": high,
-                    "n": n,
-                }
-            )
+            mean, low, high, n = bootstrap_mean(per_image.loc[subset, metric], seed=seed)
+            row = {"model": model, "split": split, "metric": metric + suffix, "value": mean, "low": low, "high": high}
+            rows.append(row | {"n": n, "left_out": _reasons(per_image[~subset | per_image[metric].isna()])})
     return pd.DataFrame(rows)
 
 
-def keep(path: Path, rows: pd.DataFrame) -> None:
-    """Add rows of images, of one `dataset` and one `split`, to the table at `path`, in place of older ones of the same."""
-    if path.exists():
-        older = pd.read_csv(path, dtype={"id": str})
-        same = (older["dataset"] == rows["dataset"].iloc[0]) & (older["split"] == rows["split"].iloc[0])
-        rows = pd.concat([older[~same], rows])
-    atomic.write_text(path, rows.to_csv(index=False))
+def _reasons(left_out: pd.DataFrame) -> str:
+    """How many of these images are left out of a mean for which reason."""
+    truth, predicted = left_out["foreground"] == 0, left_out["predicted"] == 0
+    names = ["ground truth and prediction empty", "ground truth empty", "prediction empty"]
+    found = np.select([truth & predicted, truth, predicted], names, "undefined")
+    return ", ".join(f"{count}: {reason}" for reason, count in Counter(found.tolist()).items())
+
+
+def save_scores(path: Path, rows: pd.DataFrame) -> None:
+    """Add rows of images, of one `dataset` and one `split`, to the table at `path`, in place of older ones of the same.
+
+    Processes that do so at once wait for each other. Raises DataError, the file unchanged, where it holds another table.
+    """
+    with atomic.owned(path.with_name(f".{path.name}.lock"), "is writing this table", wait=LOCK_SECONDS):
+        check_scores(path, rows.columns)
+        if path.exists():
+            older = read_scores(path)
+            same = (older["dataset"] == rows["dataset"].iloc[0]) & (older["split"] == rows["split"].iloc[0])
+            rows = pd.concat([older[~same], rows])
+        atomic.write_table(path, rows)
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """The table that `save_scores` wrote. Images may be called NA or 007: names stay text."""
+    columns = pd.read_csv(path, nrows=0).columns
+    missing = {name: [""] for name in columns if name not in NAMES}
+    return pd.read_csv(path, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=missing)
+
+
+def check_scores(path: Path, columns: Iterable[str] = COLUMNS) -> None:
+    """Raise DataError unless rows of these columns may be saved at `path`: there is no file, or a table of the same columns."""
+    try:
+        found = list(pd.read_csv(path, nrows=0).columns)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        found = [f"no table that can be read: {error}"]
+    if set(found) != set(columns):
+        raise DataError(
+            f"The file holds something else ({', '.join(found[:5])}): no scores are added to it.",
+            where=path,
+            hint="move or rename it, and give the same command again.",
+        )
 
 
 def worst_and_best(per_image: pd.DataFrame, count: int = 3) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,33 +12,36 @@ import pandas as pd
 from vlsm_helpers import settings
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import SPLITS, Sample, dataset_folder, load_split
-from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.errors import BusyError, SettingsError
 from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments import table as paper_table
-from vlsm_helpers.experiments.grid import FUSION, LATE_FUSION, Cell, Plan, run
-from vlsm_helpers.experiments.members import ensemble_members
+from vlsm_helpers.experiments.grid import FOLDER as OLD_FOLDER
+from vlsm_helpers.experiments.grid import FUSION, Cell, Plan, run
+from vlsm_helpers.experiments.members import LATE_FUSION, ensemble_members
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import Predictor, write_predictor
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.models.state import weights_revisions
-from vlsm_helpers.training.loop import BEST, SETTINGS
+from vlsm_helpers.training.run_folder import BEST, LAST, SETTINGS
+
+FOLDER = "ensembles"  # within the runs folder
 
 CARD = """\
 # An ensemble for {noun}: `{dataset}`
 
 **Not for clinical use.** A research and teaching model, no medical device.
 
-Members: {members}, trained apart on {train} images; their logits are averaged with the weights {weights} and cut at the
+Members: {members}, trained separately on {train} images; their logits are averaged with the weights {weights} and cut at the
 probability {threshold:g}. Weights, threshold and each member's best epoch were chosen on {val} validation images, and the
-scores below come from {test} test images that nothing else has seen.
+scores below come from {test} test images that were used for nothing else.
 
 {table}
 {warning}One seed ({seed}): another training may score differently by more than the interval, which is over images. {empty}{texts}
 
 - Split: {split_by}. Empty masks: {empty_val} of {val} in validation, {empty_test} of {test} in test
 - Training: profile {profile}, {epochs}
-- Prompt: `{prompt}`, images shown at {size} x {size} pixels. The scores are of this prompt; other words were not tested
+- Prompt: `{prompt}`, images shown at {size} x {size} pixels. The scores are for this prompt; other words were not tested
 - Hardware: {hardware}; {versions}
 - Frozen encoders are not in this folder: {weights_of}{attributions}
 
@@ -49,8 +52,8 @@ found = vlsm.Predictor.load("{folder}")("image.png")
 found.mask, found.probability, found.uncertainty
 ```
 """
-EMPTY = "An empty mask that is left empty counts 1; rows of lesions alone leave those images out."
-TEXTS = " The images scored had one of {texts} texts each; a new image is always told the most frequent one, and may do worse."
+EMPTY = "An empty mask predicted empty counts 1; the rows 'lesion only' leave those images out."
+TEXTS = " The test images had one of {texts} prompts each; a new image gets the most frequent one, and may score lower."
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,12 @@ class Ensemble:
 
     @cached_property
     def texts(self) -> Counter[str]:
-        """What the members were told in training, and how often."""
+        """The training images' prompts, and how often each occurs."""
         return Counter(sample.prompt(self.cell.prompt) for sample in self.samples("train"))
 
     @property
     def prompt(self) -> str:
-        """The most frequent of `texts`: what a new image is told."""
+        """The most frequent of `texts`: the prompt for a new image."""
         return self.texts.most_common(1)[0][0]
 
     @property
@@ -98,8 +101,8 @@ class Ensemble:
 
     @property
     def warning(self) -> str:
-        """A sentence where the ensemble is more than a point of Dice below one of its members on test, over all images or over
-        lesions alone; else nothing. Fitted on few images, weights and threshold may be worse than none."""
+        """A sentence where the ensemble is more than a percentage point of Dice below one of its members on test, over all images
+        or over lesions alone; else nothing. Fitted on few images, weights and threshold may be worse than none."""
         table = self.table().pivot(index="metric", columns="model", values="value") * 100
         members = table.drop(columns=LATE_FUSION)
         behind = members.max(axis=1) - table[LATE_FUSION]
@@ -125,7 +128,7 @@ class Ensemble:
         )
 
     def card(self, folder: str) -> str:
-        """The model card of a copy in `folder`, Markdown: what it is, what it was trained on, how it scores, how to use it."""
+        """The model card of a copy in `folder`, Markdown: what it is, its training data, its scores, how to use it."""
         predictor, fusion = self.predictor(), self.fusion
         counts = {split: len(self.samples(split)) for split in SPLITS}
         counts["train"] = min(counts["train"], self.plan.limit or counts["train"])
@@ -201,8 +204,9 @@ def train_ensemble(
 
     `folder`: holds the dataset, as for `load_split`; by default the one that VLSM_DATA names. `epochs` and `batch_size`: of
     every training, by default the recipes'; `limit`: maximum number of training images. `members`: their names, by default
-    `ensemble_members()`. Raises SettingsError for several datasets, the CourseError of the first member that could not
-    be trained, and TrainingError where another process is training one.
+    `ensemble_members()`. It is stored in runs/ensembles/DATASET; one that version 0.1.0 began in runs/reproduce/DATASET
+    resumes there. Raises SettingsError for several datasets, the CourseError of the first member that could not be trained,
+    and BusyError where another process is training one.
 
     With a dataset `mine` that `vlsm data adopt` made:
 
@@ -218,9 +222,10 @@ def train_ensemble(
         raise SettingsError("An ensemble is of one dataset.", hint="adopt all images as one dataset first.")
     with settings.datasets_in(folder):
         dataset_folder(dataset)  # what is missing, or was done otherwise, is reported once and before any training
-        budgets = {"epochs": epochs, "batch_size": batch_size, "limit": limit}
+        limits = {"epochs": epochs, "batch_size": batch_size, "limit": limit}
         fused = tuple(ensemble_members() if members is None else members)
-        plan = Plan((dataset,), (*fused, LATE_FUSION), (seed,), (prompt,), fused=fused, **budgets)
+        plan = Plan((dataset,), (*fused, LATE_FUSION), (seed,), (prompt,), fused=fused, **limits, root=FOLDER)
+        plan = _in_its_folder(plan)
         for cell in plan.cells:
             plan.is_done(cell)
         failed = run(plan, plan.cells)
@@ -228,9 +233,32 @@ def train_ensemble(
             raise next(iter(failed.values()))
         ensemble = Ensemble(plan, folder)
         if not plan.is_done(ensemble.cell):
-            raise TrainingError(
+            raise BusyError(
                 "A member is being trained by another process.",
                 where=ensemble.cell.folder,
                 hint="wait, then run the command again.",
             )
     return ensemble
+
+
+def _in_its_folder(plan: Plan) -> Plan:
+    """The plan in runs/ensembles, or in runs/reproduce, where version 0.1.0 began it and nothing was begun since."""
+    old, new = replace(plan, root=OLD_FOLDER), replace(plan, root=FOLDER)
+    begun = any((cell.folder / SETTINGS).exists() for cell in new.cells)
+    return old if not begun and any(_was_begun(old, cell) for cell in old.cells) else new
+
+
+def _was_begun(plan: Plan, cell: Cell) -> bool:
+    """Whether the cell's folder holds what the plan asks for, done or unfinished."""
+    done = cell.read_done()
+    if done is not None:
+        return done["facts"] == plan.facts(cell)
+    path = cell.folder / SETTINGS
+    if not (cell.folder / LAST).exists() or not path.exists():
+        return False
+    found = json.loads(path.read_text(encoding="utf-8"))
+    images = len(load_split(cell.dataset, "train")[: plan.limit])
+    same = {"epochs": plan.epochs, "batch_size": plan.batch_size}
+    return found["train_images"] == images and all(
+        value in (None, found["recipe"][name]) for name, value in same.items()
+    )

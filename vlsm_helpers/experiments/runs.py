@@ -1,4 +1,4 @@
-"""A run: one member trained on one dataset, scored, and kept in runs/NAME/."""
+"""A run: one member trained on one dataset, scored, and stored in runs/NAME/."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +11,9 @@ from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample, load_split
-from vlsm_helpers.errors import SettingsError, unknown
+from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.evaluation import predictions
-from vlsm_helpers.evaluation.scoring import evaluate, keep, predict, summarise
+from vlsm_helpers.evaluation.scoring import check_scores, evaluate, predict, save_scores, summarise
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
@@ -34,13 +34,22 @@ from vlsm_helpers.training.recipes import (
     FULL_LIGHT,
     FULL_LOW_LR,
     FULL_TENTH,
-    RECIPES,
+    OLD_NAMES,
     Recipe,
+    find_recipe,
 )
 
 PER_IMAGE = "per_image.csv"
 LOGITS = "logits"  # the folder of the run's predictions
-DEFAULT_PROMPT = "p1"  # the class name alone: it says nothing of this image's mask
+DEFAULT_PROMPT = "p1"  # the class name alone, which tells nothing about the individual mask
+RANGES = {  # of numbers: the smallest and largest that a training can use
+    "size": (16, 4096),
+    "width": (0.01, 8),
+    "epochs": (1, 1_000_000),
+    "batch_size": (1, 1_000_000),
+    "limit": (1, 1_000_000_000),
+    "seed": (0, 2**32 - 1),  # what NumPy takes
+}
 
 
 def train_member(
@@ -62,20 +71,20 @@ def train_member(
 
     `dataset` may be several, joined by "+", whose images are then pooled.
     `recipe`: by default what fits the member (see `fitting_recipe`); features of frozen encoders are cached. `epochs` and
-    `batch_size` replace the recipe's. `size`: pixels a side of the training images, by default the profile's; `limit`: at
-    most so many of each dataset. `options`: the member's own (`train`, `weights`, `width` ...), over what the profile says.
-    `warm_start`: whether the decoder of BiomedCLIPSeg, an ensemble's too, starts from the one of the profile's CLIPSeg; it
-    does unless told otherwise. An unfinished run of the same name and settings goes on. Raises SettingsError for a recipe, a
-    member or an option that there is not.
+    `batch_size` replace the recipe's. `size`: pixels per side of the training images, by default the profile's; `limit`:
+    maximum images per dataset. `options`: the member's own (`train`, `weights`, `width` ...), over the profile's.
+    `warm_start`: whether the decoder of BiomedCLIPSeg, an ensemble's too, starts from the profile's CLIPSeg; by default it
+    does. An unfinished run of the same name and settings resumes. Raises SettingsError for an unknown recipe, member or
+    option, and for a number out of range; and what `fit` raises.
     """
-    if recipe is not None:
-        _known(recipe)
+    _check_ranges(size=size, epochs=epochs, batch_size=batch_size, limit=limit, seed=seed, width=options.get("width"))
+    named = find_recipe(recipe) if recipe else None
     profile, _ = settings.choose_profile()
-    size = size or profile.image_size
+    size = profile.image_size if size is None else size
     settings.seed_everything(seed)
     segmenter = factory.build(member, profile, **options)
     _start(segmenter, warm_start, profile)
-    chosen = _chosen(segmenter, recipe, epochs=epochs, batch_size=batch_size)
+    chosen = _chosen(segmenter, named, epochs=epochs, batch_size=batch_size)
     with settings.process().main_process_first():  # of several processes one decodes and caches, the others read
         training, validation = (
             SegmentationDataset(samples, size, prompt=prompt, augment=augment, seed=seed)
@@ -84,8 +93,8 @@ def train_member(
                 (_samples(dataset.split("+"), "val"), False),
             )
         )
-    what = "-".join(filter(None, (member, segmenter.config.get("train"), chosen.name)))
-    folder = settings.runs_folder() / (run or f"{dataset}-{what}-{size}px-seed{seed}")
+    names = (dataset, member, segmenter.config.get("train"), "{recipe}", f"{size}px", f"seed{seed}")
+    folder = settings.runs_folder() / run if run else _default_folder("-".join(filter(None, names)), chosen.name)
     train(segmenter, training, validation, folder, chosen, seed=seed)
     return folder
 
@@ -130,20 +139,30 @@ def train(
     return fit(segmenter, training, validation, Path(folder), chosen, seed=seed)
 
 
-def _known(recipe: str) -> Recipe:
-    """The recipe of this name. Raises SettingsError."""
-    if recipe not in RECIPES:
-        raise unknown("recipe", recipe, RECIPES, error=SettingsError)
-    return RECIPES[recipe]
-
-
 def _chosen(segmenter: Segmenter, recipe: Recipe | str | None, **changes: int | None) -> Recipe:
     """The recipe, or the one that fits, with the changes that are given."""
     if recipe is None:
         recipe = fitting_recipe(segmenter)
     elif isinstance(recipe, str):
-        recipe = _known(recipe)
+        recipe = find_recipe(recipe)
     return replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _default_folder(pattern: str, recipe: str) -> Path:
+    """The folder named by the run's settings; the one that version 0.1.0 named by the recipe's old name, where that exists."""
+    old_names = [old for old, new in OLD_NAMES.items() if new == recipe]
+    folders = [settings.runs_folder() / pattern.replace("{recipe}", name) for name in (recipe, *old_names)]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
+def _check_ranges(**given: float | None) -> None:
+    """Raise SettingsError, naming the option, for a number that no training can use."""
+    for name, value in given.items():
+        least, most = RANGES[name]
+        whole = name != "width"
+        if value is not None and not (least <= value <= most and (not whole or value == int(value))):
+            option, kind = name.replace("_", "-"), "a whole number" if whole else "a number"
+            raise SettingsError(f"The {option} is {value!r}.", hint=f"--{option}: give {kind} from {least} to {most}.")
 
 
 def _samples(datasets: Sequence[str], split: str, limit: int | None = None) -> list[Sample]:
@@ -152,10 +171,10 @@ def _samples(datasets: Sequence[str], split: str, limit: int | None = None) -> l
 
 
 def fitting_recipe(segmenter: Segmenter) -> Recipe:
-    """The recipe for what of a segmenter trains: OURS for a CNN, an ensemble's too; where it starts from pretrained weights
-    OURS_GENTLY, and OURS_IMAGENET for the light one; FEATURES for a decoder on frozen encoders, FINETUNE where encoders
-    train, and FINETUNE_GENTLY where those are not the shipped miniatures and all of them trains; for the encoders of CRIS
-    FINETUNE_TENTH, or FINETUNE_LIGHT for the light ones."""
+    """The recipe for what of a segmenter trains: CNN for a CNN, an ensemble's too; where it starts from pretrained weights
+    CNN_PRETRAINED, and CNN_IMAGENET for the light one; DECODER_ONLY for a decoder on frozen encoders, FULL where encoders
+    train, and FULL_LOW_LR where those are not the shipped miniatures and all of their parameters train; for the encoders of
+    CRIS FULL_TENTH, or FULL_LIGHT for the light ones."""
     if not segmenter.trains_encoders:
         if isinstance(segmenter, SMPSegmenter) and segmenter.started_from:
             return CNN_IMAGENET if isinstance(segmenter, ImageNetUNet) else CNN_PRETRAINED
@@ -163,8 +182,8 @@ def fitting_recipe(segmenter: Segmenter) -> Recipe:
         return CNN if has_cnn or not segmenter.encoders() else DECODER_ONLY
     if isinstance(segmenter, CRIS):
         return FULL_LIGHT if segmenter.config["image_encoder"] == EFFICIENTNET else FULL_TENTH
-    knows_much = segmenter.config["weights"] != TINY_WEIGHTS and segmenter.config["train"] == "encoders"
-    return FULL_LOW_LR if knows_much else FULL
+    published = segmenter.config["weights"] != TINY_WEIGHTS and segmenter.config["train"] == "encoders"
+    return FULL_LOW_LR if published else FULL
 
 
 def _start(segmenter: Segmenter, warm: bool | None, profile: Profile) -> None:
@@ -181,18 +200,20 @@ def _start(segmenter: Segmenter, warm: bool | None, profile: Profile) -> None:
 
 
 def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> pd.DataFrame:
-    """Score the run's best weights on a split, of its own dataset or another; the table of `evaluation.summarise`.
+    """Score the run's best weights on a split, of its own dataset or another; the table of `scoring.summarise`.
 
-    The rows of each image go to the run's per_image.csv (with the columns dataset and split), in place of older ones.
+    The rows of each image go to the run's per_image.csv (with the columns dataset and split), in place of older ones. Raises
+    DataError where that file holds something else.
     """
     run = Path(run)
+    check_scores(run / PER_IMAGE)
     segmenter, facts = factory.load(run / BEST)
     names = [dataset] if dataset else facts["dataset"]
     samples = _samples(names, split)
     segmenter.to(settings.device(), memory_format=torch.channels_last)
     table = evaluate(segmenter, SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"]))
     label = "+".join(names)
-    keep(run / PER_IMAGE, table.assign(dataset=label, split=split))
+    save_scores(run / PER_IMAGE, table.assign(dataset=label, split=split))
     summary = summarise(table, model=facts["member"]["name"], split=split)
     return summary.assign(dataset=label)
 
@@ -200,8 +221,8 @@ def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> 
 def predict_run(run: Path, split: str, dataset: str | None = None, name: str | None = None) -> Path:
     """Write the logits of the run's best weights on a split, of its own dataset or another; the prediction's folder.
 
-    It lies in the run's logits/. `name`: what the member is called there, by default as it was built. Raises SettingsError for
-    a run of several datasets, unless one is named.
+    It is stored in the run's logits/. `name`: the member's name there, by default the one it was built with. Raises
+    SettingsError for a run of several datasets, unless one is named.
     """
     run = Path(run)
     segmenter, facts = factory.load(run / BEST)

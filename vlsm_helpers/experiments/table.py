@@ -1,13 +1,13 @@
-"""The table of `reproduce`, from whatever cells are done: means with intervals over images and seeds, and what is missing."""
+"""The table of `reproduce`, from the cells that are done: means with intervals over images and seeds, and what is missing."""
 
-from collections.abc import Iterator, Sequence
-from importlib import resources
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import product
 
 import pandas as pd
 
 from vlsm_helpers import settings
-from vlsm_helpers.evaluation.scoring import LESION_ONLY
+from vlsm_helpers.evaluation.scoring import LESION_ONLY, read_scores
 from vlsm_helpers.experiments.grid import FOLDER, Cell, Plan
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT
 from vlsm_helpers.io import atomic
@@ -27,48 +27,61 @@ COLUMNS = (
     "n",
     "missing",
 )
+DASH = "–"
 TABLE = "table"  # .csv and .md, in the folder of the cells
 RESAMPLES = 2000
 
 
+# Of each cell that is done: the datasets it was scored on, and its rows.
+Filled = dict[Cell, tuple[list[str], pd.DataFrame]]
+
+
 def scores(plan: Plan) -> pd.DataFrame:
-    """A row an image, cell and test dataset, of the cells that are done: trained_on, dataset, prompt, model, seed, id, dice,
-    iou, nsd, hd95_relative, foreground ... (see `evaluation.evaluate`)."""
-    tables = [_of_cell(plan, cell) for cell in plan.cells if _tested(plan, cell)]
+    """One row per image, cell and test dataset, of the cells that are done: trained_on, dataset, prompt, model, seed, id, dice,
+    iou, nsd, hd95_relative, foreground ... (see `scoring.evaluate`)."""
+    return _joined(_filled(plan))
+
+
+def _filled(plan: Plan) -> Filled:
+    """One look at every cell of the plan: other processes fill cells while this one reads."""
+    filled = {}
+    for cell in plan.cells:
+        done = cell.read_done()
+        if done is None or any(done["facts"].get(name) != value for name, value in plan.budgets.items()):
+            continue  # not done, or with other budgets
+        with suppress(FileNotFoundError):  # a cell that was deleted between the two reads is not done either
+            rows = read_scores(cell.per_image).query("split == 'test'")
+            rows = rows[rows["dataset"].isin(plan.tests(cell))]
+            names = {"trained_on": cell.dataset, "prompt": cell.prompt, "model": cell.member, "seed": cell.seed}
+            filled[cell] = done["tests"], rows.assign(**names)
+    return filled
+
+
+def _joined(filled: Filled) -> pd.DataFrame:
+    tables = [rows for _, rows in filled.values()]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _of_cell(plan: Plan, cell: Cell) -> pd.DataFrame:
-    table = pd.read_csv(cell.per_image, dtype={"id": str}).query("split == 'test'")
-    table = table[table["dataset"].isin(plan.tests(cell))]
-    return table.assign(trained_on=cell.dataset, prompt=cell.prompt, model=cell.member, seed=cell.seed)
-
-
-def _tested(plan: Plan, cell: Cell) -> list[str]:
-    """The datasets that a cell was scored on; none where it is not done, or was done with other budgets."""
-    found = cell.done
-    if found is None or any(found["facts"].get(name) != value for name, value in plan.budgets.items()):
-        return []
-    return found["tests"]
-
-
 def table(plan: Plan) -> pd.DataFrame:
-    """A row (COLUMNS) a training set, test set, prompt and member: mean Dice, a fraction, over seeds and images.
+    """One row (COLUMNS) per training set, test set, prompt and member: mean Dice, a fraction, over seeds and images.
 
     `std_images`: the standard deviation over images, mean over seeds (what the paper gives); `low` to `high`: a 95 % interval
-    in which images and seeds are drawn anew; `seeds`: how many are done, such as "2 of 3"; `missing`: the command that fills
-    the rest, empty where nothing is missing. Test sets with empty masks have a second row, over images with a lesion.
+    that resamples images and seeds; both are NaN for a single image. `seeds`: how many are done, such as "2 of 3"; `n`: images
+    in the mean; `missing`: the command that fills the rest, empty where nothing is missing. Test sets with empty masks have a
+    second row, over images with a lesion.
     """
-    found = scores(plan)
-    return pd.DataFrame(list(_rows(plan, found)), columns=list(COLUMNS))
+    return pd.DataFrame(list(_rows(plan, _filled(plan))), columns=list(COLUMNS))
 
 
-def _rows(plan: Plan, found: pd.DataFrame) -> Iterator[dict]:
+def _rows(plan: Plan, filled: Filled) -> Iterator[dict]:
+    found = _joined(filled)
+    tested = {cell: tests for cell, (tests, _) in filled.items()}
     for trained_on, prompt, member in product(plan.datasets, plan.prompts, plan.members):
         cells = [plan.cell(trained_on, member, prompt, seed) for seed in plan.seeds]
-        shared = {"trained_on": trained_on, "prompt": prompt, "model": member, "missing": command(plan, cells)}
+        missing = _command(plan, cells, tested)
+        shared = {"trained_on": trained_on, "prompt": prompt, "model": member, "missing": missing}
         for dataset in plan.tests(cells[0]):
-            done = [cell for cell in cells if dataset in _tested(plan, cell)]
+            done = [cell for cell in cells if dataset in tested.get(cell, [])]
             shared |= {"seeds": f"{len(done)} of {len(cells)}"}
             if not done:
                 yield shared | {"dataset": dataset, "metric": "dice"}
@@ -91,7 +104,11 @@ def _summary(of_row: pd.DataFrame) -> dict:
 
 def command(plan: Plan, cells: Sequence[Cell]) -> str:
     """The command that fills those of `cells` (one member's, of several seeds) that are not done; empty where all are."""
-    open_ = [cell for cell in cells if not set(plan.tests(cell)) <= set(_tested(plan, cell))]
+    return _command(plan, cells, {cell: tests for cell, (tests, _) in _filled(plan).items()})
+
+
+def _command(plan: Plan, cells: Sequence[Cell], tested: Mapping[Cell, list[str]]) -> str:
+    open_ = [cell for cell in cells if not set(plan.tests(cell)) <= set(tested.get(cell, []))]
     if not open_:
         return ""
     members = dict.fromkeys(cell.member for cell in [*open_[0].joined, open_[0]])
@@ -113,9 +130,10 @@ def readable(found: pd.DataFrame) -> pd.DataFrame:
     shown["model"] = shown["model"] + lesion
     shown["seeds"] = found["seeds"]
     shown["Dice, %"] = (100 * found["value"]).map("{:.1f}".format).where(run, "not run")
-    shown["± over images"] = (100 * found["std_images"]).map("{:.1f}".format).where(run, "")
+    spread = (100 * found["std_images"]).map("{:.1f}".format).where(found["std_images"].notna(), DASH)
+    shown["± over images"] = spread.where(run, "")
     interval = (100 * found["low"]).map("{:.1f}".format) + " to " + (100 * found["high"]).map("{:.1f}".format)
-    shown["95 % interval"] = interval.where(run, "")
+    shown["95 % interval"] = interval.where(found["low"].notna(), DASH).where(run, "")  # one image has none
     shown["images"] = found["n"].map("{:.0f}".format).where(run, "")
     shown["to fill it"] = found["missing"]
     return shown
@@ -125,7 +143,7 @@ def write(plan: Plan) -> pd.DataFrame:
     """Write the table of what is done by now, table.csv and table.md, to runs/reproduce/; the table."""
     found = table(plan)
     folder = settings.writable(settings.runs_folder() / FOLDER)
-    atomic.write_text(folder / f"{TABLE}.csv", found.to_csv(index=False))
+    atomic.write_table(folder / f"{TABLE}.csv", found)
     atomic.write_text(folder / f"{TABLE}.md", markdown(readable(found)))
     return found
 
@@ -134,18 +152,3 @@ def markdown(shown: pd.DataFrame) -> str:
     """A table of text as Markdown."""
     lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.astype(str).to_numpy().tolist()]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def literature() -> pd.DataFrame:
-    """Published Dice on the paper's datasets, in %: source, trained_on, dataset, model, dice_percent, address.
-
-    Read off the tables of MedVLSM and VLSM-Adapter, which share the course's splits and not its protocol: they score at
-    network size, train without augmentation, and give one run (MedVLSM) or the mean of three (VLSM-Adapter). The cells of
-    VLSM-Ensemble's own table are not among them: copy them from arXiv 2509.05154.
-    """
-    return pd.read_csv(str(resources.files("vlsm_helpers").joinpath("literature.csv")))
-
-
-def references() -> str:
-    """BibTeX of the paper, its models and the benchmark."""
-    return resources.files("vlsm_helpers").joinpath("references.bib").read_text(encoding="utf-8")

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlsm_helpers.fusion.rule import MemberLogits, check, mask_dice
+from vlsm_helpers.fusion.rule import MemberLogits, check
+from vlsm_helpers.metrics.overlap import mask_dice
 
 
 class Complementarity(NamedTuple):

@@ -14,10 +14,11 @@ from torch import Tensor
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation.predictions import PredictionStore
-from vlsm_helpers.fusion.rule import check, dice_of, mask_dice
+from vlsm_helpers.fusion.rule import check
 from vlsm_helpers.fusion.search import LARGEST_LOGIT, simplex
 from vlsm_helpers.fusion.simple import BestSingle
 from vlsm_helpers.fusion.weighted import WeightedFusion
+from vlsm_helpers.metrics.overlap import dice_from_counts, mask_dice
 
 LARGEST_SIDE = 176  # pixels at which Dice is counted: three members of 100 images take 37 MB
 STEPS = 10  # per weight in the Dice map: 66 points of three members, 1001 of five
@@ -61,7 +62,8 @@ class FusedDice:
             predicted[:, number] = np.bitwise_count(bits).sum(axis=1)
         predicted += settled
         wrong, shared = predicted[:, ::2], predicted[:, 1::2]
-        return dice_of(*(torch.from_numpy(counts).double() for counts in (self._true, wrong + shared, shared))).numpy()
+        counts = (torch.from_numpy(one).double() for one in (self._true, wrong + shared, shared))
+        return dice_from_counts(*counts).numpy()
 
     def _settle(self, scale: Scale) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """The number of settled foreground predictions in each image's background and foreground (2N,); the edges (2N + 1,) of

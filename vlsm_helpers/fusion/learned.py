@@ -8,8 +8,9 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlsm_helpers.fusion.rule import MemberLogits, Rule, best_threshold, check, mask_dice
+from vlsm_helpers.fusion.rule import MemberLogits, Rule, best_threshold, check
 from vlsm_helpers.fusion.simple import MeanProbability, entropy
+from vlsm_helpers.metrics.overlap import mask_dice
 
 COOLEST, HOTTEST = 0.05, 20.0  # range of temperatures
 PIXELS = 400_000  # for temperatures and stacking; more would not change the third digit

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation.predictions import MemberLogits
+from vlsm_helpers.metrics.overlap import mask_dice
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
@@ -48,27 +49,9 @@ def check(validation: MemberLogits) -> None:
         raise DataError("All masks are empty: nothing can be learned from them.", hint="fit on images with a lesion.")
 
 
-def dice_of(counts_true: Tensor, counts_marked: Tensor, counts_shared: Tensor) -> Tensor:
-    """Dice from counts of pixels, of one broadcast shape; nothing marked where nothing is counts 1."""
-    total = counts_true + counts_marked
-    return torch.where(total > 0, 2 * counts_shared / total.clamp(min=1), 1.0)
-
-
 def dice_by_threshold(probabilities: Tensor, masks: Tensor) -> Tensor:
     """Dice (len(THRESHOLDS), N) of probabilities (N, S, S) against masks bool (N, S, S)."""
     return torch.stack([mask_dice(probabilities > threshold, masks) for threshold in THRESHOLDS])
-
-
-def mask_dice(marked: Tensor, masks: Tensor) -> Tensor:
-    """Dice (N,) in [0, 1] of predicted and true masks, bool (N, S, S); two empty masks count 1.
-
-    >>> import torch
-    >>> import vlsm_helpers as vlsm
-    >>> vlsm.mask_dice(torch.tensor([[[True, True]]]), torch.tensor([[[True, False]]])).item()
-    0.6666666666666666
-    """
-    counts = (part.flatten(1).sum(1).double() for part in (masks, marked, marked & masks))
-    return dice_of(*counts)
 
 
 def best_threshold(probabilities: Tensor, masks: Tensor) -> tuple[float, float]:

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlsm_helpers.fusion.rule import THRESHOLDS, MemberLogits, Rule, check, dice_of
+from vlsm_helpers.fusion.rule import THRESHOLDS, MemberLogits, Rule, check
 from vlsm_helpers.fusion.simplex import concatenate, counts_above, crossings
+from vlsm_helpers.metrics.overlap import dice_from_counts
 
 STEPS = 20  # of the simplex: weights are multiples of 1/20
 EXACT = 3  # largest number of members for which every point of the simplex is tried
@@ -99,7 +100,7 @@ class Counts:
             found += torch.bincount(level.add_(self._first_bin[start : start + _CHUNK]), minlength=self._count)
         above = found.view(-1, 2, LEVELS).flip(-1).cumsum(-1).flip(-1)[..., 1:].double()  # (N, 2, thresholds)
         shared = above[:, 1]
-        return dice_of(self._true[:, None], above.sum(1), shared).mean(0)
+        return dice_from_counts(self._true[:, None], above.sum(1), shared).mean(0)
 
 
 def simplex(members: int, steps: int = STEPS) -> Iterator[Point]:
@@ -129,7 +130,7 @@ def _exhaustive_search(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[P
         values, boundaries = _in_integers(logits[:, part].flatten(2), of_logits)
         parts.append(crossings(values, truth[part], boundaries, STEPS))
     true, counted = truth.sum(1, keepdim=True), counts_above(concatenate(parts))
-    return {point: dice_of(true, above.sum(1), above[:, 1].double()).mean(0) for point, above in counted}
+    return {point: dice_from_counts(true, above.sum(1), above[:, 1].double()).mean(0) for point, above in counted}
 
 
 def _coordinate_search(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, Tensor]:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from vlsm_helpers.errors import CourseError, SettingsError
 from vlsm_helpers.evaluation.predictions import PredictionStore
-from vlsm_helpers.evaluation.scoring import keep, score_mask, summarise
+from vlsm_helpers.evaluation.scoring import check_scores, save_scores, score_mask, summarise
 from vlsm_helpers.fusion.learned import COOLEST, HOTTEST
 from vlsm_helpers.fusion.search import WeightedMean
+from vlsm_helpers.io import atomic
 
 MEANS = ("probabilities", "logits")  # what is averaged
 SUM_TOLERANCE = 1e-6
@@ -38,6 +39,10 @@ class WeightedFusion:
 
     def __post_init__(self):
         _check(self)
+        plain = {name: float(weight) for name, weight in self.weights.items()}  # NumPy's numbers are no JSON
+        object.__setattr__(self, "weights", plain)
+        for name in ("temperature", "threshold"):
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     @classmethod
     def equal(cls, names: Sequence[str]) -> "WeightedFusion":
@@ -57,12 +62,8 @@ class WeightedFusion:
 
     def save(self, path: Path) -> None:
         """Write the fusion as JSON. Raises SettingsError if the file cannot be written."""
-        try:
-            Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise SettingsError(
-                f"The weights cannot be written ({error.strerror}).", where=path, hint="name a file in another folder."
-            ) from error
+        text = json.dumps(asdict(self), indent=2) + "\n"
+        atomic.write_text(Path(path), text, hint="free some space, or name a file in another folder.")
 
     def moved(self, name: str, weight: float) -> "WeightedFusion":
         """The fusion with `weight`, in [0, 1], for the member `name`; the others share the rest in proportion to their weights.
@@ -110,13 +111,14 @@ def evaluate_fusion(weights: Path, predictions: Sequence[Path]) -> pd.DataFrame:
 
     The rows of each image are written next to the file, with the suffix .csv, in place of older ones of the same dataset
     and split. Raises SettingsError for a file without a fusion, and DataError for predictions that do not belong together or
-    lack a member.
+    lack a member, and where that table holds anything but such scores: it is left as it is.
     """
     weights = Path(weights)
-    fusion = WeightedFusion.load(weights)
+    fusion, scores = WeightedFusion.load(weights), weights.with_suffix(".csv")
+    check_scores(scores)
     store = PredictionStore.open(predictions)
     table = fusion.score(store)
-    keep(weights.with_suffix(".csv"), table.assign(dataset=store.dataset, split=store.split))
+    save_scores(scores, table.assign(dataset=store.dataset, split=store.split))
     return summarise(table, model=weights.stem, split=store.split).assign(dataset=store.dataset)
 
 

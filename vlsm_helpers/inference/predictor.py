@@ -140,14 +140,13 @@ def write_predictor(
     for name, path in checkpoints.items():
         if not Path(path).is_file():
             raise SettingsError(f"The checkpoint of {name} is missing.", where=path, hint="train it first.")
-    settings.writable(folder.absolute().parent)
     with atomic.new_folder(folder) as fresh:
         for name, path in checkpoints.items():
             shutil.copyfile(path, fresh / f"{name}.safetensors")
         fusion.save(fresh / FUSION)
         written = {"members": list(checkpoints), "prompt": prompt, "versions": settings.versions()} | dict(facts)
-        (fresh / FACTS).write_text(json.dumps(written, indent=1), encoding="utf-8")
-        (fresh / CARD).write_text(card, encoding="utf-8")
+        atomic.write_text(fresh / FACTS, atomic.as_json(written, indent=1))
+        atomic.write_text(fresh / CARD, card)
     return folder
 
 

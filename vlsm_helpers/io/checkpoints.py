@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vlsm_helpers.errors import TrainingError
-from vlsm_helpers.io.atomic import beside
+from vlsm_helpers.io.atomic import as_json, sibling
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping) -> None:
@@ -19,10 +19,10 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping) -
 
     The file appears whole or not at all. Raises TrainingError, the old file kept, where it cannot be written (a full disk).
     """
-    partial = beside(path)
+    partial = sibling(path)
     try:
         contiguous = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-        save_file(contiguous, partial, metadata={"facts": json.dumps(dict(facts))})
+        save_file(contiguous, partial, metadata={"facts": as_json(dict(facts))})
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -31,7 +31,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping) -
         raise TrainingError(
             f"The checkpoint could not be written ({error}); the one before it is kept.",
             where=path,
-            hint="free some space, or name a folder on another disk in VLSM_RUNS, and start the same again: it resumes.",
+            hint="free some space, or name a folder on another disk in VLSM_RUNS, and give the same command again: it resumes.",
         ) from error
 
 
@@ -46,7 +46,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict]:
         ) from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
-            f"The checkpoint cannot be read ({error}).", where=path, hint="delete the run's folder and train it again."
+            f"The checkpoint cannot be read ({error}).",
+            where=path,
+            hint="copy it again, or train the run again under another name.",
         ) from error
 
 

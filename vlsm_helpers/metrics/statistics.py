@@ -1,4 +1,4 @@
-"""How sure a mean over images is, and whether one model is better than another on the same images."""
+"""Confidence intervals of a mean over images, and of the difference between two models on the same images."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Interval(NamedTuple):
 def bootstrap_mean(values: Sequence[float], *, level: float = 0.95, resamples: int = 9999, seed: int = 0) -> Interval:
     """The mean of `values` with its percentile bootstrap interval (Efron); NaN values do not count.
 
-    Fewer than two values have no interval: its ends are NaN.
+    Fewer than two values have no interval: its ends are NaN; no value has no mean either.
     """
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
@@ -81,15 +81,18 @@ def paired_difference(
 
 
 def bootstrap_seeds(scores: np.ndarray, *, level: float = 0.95, resamples: int = 9999, seed: int = 0) -> Interval:
-    """The mean of scores (K seeds, N images) with an interval in which both seeds and images are drawn anew.
+    """The mean of scores (K seeds, N images) with an interval in which both seeds and images are resampled.
 
     Seeds are a level of their own: of three runs on the same images, the images' interval alone is too narrow. `n` is N.
-    Raises ValueError for scores of another shape or with a NaN.
+    Fewer than two images have no interval: its ends are NaN; no scores have no mean either. Raises ValueError for scores of
+    another shape or with a NaN.
     """
     scores = np.asarray(scores, float)
     if scores.ndim != 2 or np.isnan(scores).any():
         raise ValueError(f"scores must be (seeds, images) without NaN, not {scores.shape}")
     rng, (seeds, images) = np.random.default_rng(seed), scores.shape
+    if not seeds or images < 2:
+        return Interval(float(scores.mean()) if scores.size else float("nan"), float("nan"), float("nan"), images)
     means = [
         scores[np.ix_(rng.integers(seeds, size=seeds), rng.integers(images, size=images))].mean()
         for _ in range(resamples)
@@ -137,20 +140,3 @@ def _by_seed(rows: pd.DataFrame, chosen: Mapping[str, object], metric: str) -> p
     if part.duplicated(["seed", "id"]).any():
         raise ValueError(f"several rows of one image and seed have {dict(chosen)}: choose one dataset first")
     return part.pivot(index="seed", columns="id", values=metric)
-
-
-def wilcoxon_holm(differences: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """p of Wilcoxon's signed-rank test for each list of paired differences, corrected for their number by Holm's method.
-
-    Where all differences are 0, p is 1.
-    """
-    raw = {}
-    for name, values in differences.items():
-        values = np.asarray(values, float)
-        values = values[~np.isnan(values)]
-        raw[name] = float(stats.wilcoxon(values).pvalue) if values.any() else 1.0
-    adjusted, largest = {}, 0.0
-    for rank, name in enumerate(sorted(raw, key=raw.get)):
-        largest = max(largest, min(1.0, (len(raw) - rank) * raw[name]))
-        adjusted[name] = largest
-    return {name: adjusted[name] for name in differences}

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlsm_helpers.metrics.overlap import dice_from_counts
 from vlsm_helpers.models.segmenter import Features, ImageOnlySegmenter, resize
 
 EPSILON = 1e-4  # probabilities are kept this far from 0 and 1, so that their logits are finite
@@ -29,9 +30,8 @@ class MeanMask(ImageOnlySegmenter):
 
 def _best_threshold(mean: np.ndarray, masks: np.ndarray) -> float:
     """The threshold, in [0.05, 0.95], at which the mean mask has the best mean Dice on `masks`."""
-    flat = np.asarray(masks, np.float32).reshape(len(masks), -1)
+    flat = torch.from_numpy(np.asarray(masks, np.float32).reshape(len(masks), -1))
     cuts = np.arange(0.05, 0.951, 0.05)
-    guesses = (mean.reshape(1, -1) > cuts[:, None]).astype(np.float32)
-    shared, sizes = guesses @ flat.T, guesses.sum(1, keepdims=True) + flat.sum(1)
-    dice = np.divide(2 * shared, sizes, out=np.ones_like(shared), where=sizes > 0)
-    return float(cuts[dice.mean(axis=1).argmax()])
+    guesses = torch.from_numpy((mean.reshape(1, -1) > cuts[:, None]).astype(np.float32))
+    dice = dice_from_counts(flat.sum(1), guesses.sum(1, keepdim=True), guesses @ flat.T)
+    return float(cuts[dice.mean(dim=1).argmax()])

@@ -55,7 +55,7 @@ def load_clipseg(source: str | Path):
     return model, tokenizer, preprocessing
 
 
-def load_biomedclip(source: str | Path):
+def load_biomedclip(source: str | Path) -> CLIPParts:
     """open_clip's model in float32, its tokenizer, its context length and its Preprocessing, from a folder or a hub id.
 
     Raises WeightsError.

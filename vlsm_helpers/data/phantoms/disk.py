@@ -1,6 +1,5 @@
 """Phantom datasets on disk, in the layout of the MedVLSM benchmark: NAME/{images,masks}/ and NAME/anns/SPLIT.json."""
 
-import contextlib
 import json
 import os
 import tempfile
@@ -10,6 +9,7 @@ from PIL import Image
 
 from vlsm_helpers.data import prompts
 from vlsm_helpers.data.phantoms.rendering import FIRST_SEEDS, GENERATOR_VERSION, render, seeds
+from vlsm_helpers.io import atomic
 from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import writable
 
@@ -30,14 +30,7 @@ def ensure(name: str, folder: Path, draw: int = 0) -> Path:
         return target
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=writable(folder)) as beside:
         fresh = _draw(name, draw, Path(beside) / "fresh")
-        if not _is_whole(target, name):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(target, Path(beside) / "stale")
-        try:
-            os.replace(fresh, target)
-        except OSError:  # another process was faster
-            if not _is_whole(target, name):
-                raise
+        atomic.swap(fresh, target, lambda there: _is_whole(there, name))  # another process may have been faster
     return target
 
 
