@@ -1,15 +1,19 @@
 """Python in the README and in docs/ does what the text says, on a toy dataset; tables of results are what was measured."""
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from PIL import Image
+from typer.main import get_command
 
 from benchmarks.hybrid_ensembles import JOINED
 from tests.models.test_published import published_state_dict
+from vlsm_helpers.cli import app
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation import predictions
@@ -33,6 +37,35 @@ def python_with(words, name="README.md"):
     """The one block of Python on a page that has these words."""
     (block,) = [code for code in re.findall(r"```python\n(.*?)```", page(name), re.S) if words in code]
     return block
+
+
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md"))]
+
+
+def commands(name):
+    """The commands of the package in the shell blocks of a page, as lists of words after `vlsm`."""
+    for block in re.findall(r"```sh\n(.*?)```", page(name), re.S):
+        for line in block.splitlines():
+            if found := re.search(r"(?:\bvlsm|-m vlsm_helpers) (.*)", line.partition(" #")[0]):
+                yield shlex.split(found[1])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_and_their_options_exist(name):
+    for words in commands(name):
+        command, rest = get_command(app), list(words)
+        while hasattr(command, "commands"):
+            assert rest[0] in command.commands, words
+            command = command.commands[rest.pop(0)]
+        known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+        assert {word for word in rest if word.startswith("--")} <= known, words
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_into_the_repository_lead_somewhere(name):
+    here = (PROJECT / name).parent
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)", page(name))
+    assert [link for link in links if not (here / link).exists()] == []
 
 
 def test_training_and_scoring_in_a_few_lines(toy, tmp_path, monkeypatch, capsys):
