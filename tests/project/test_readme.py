@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,6 +72,17 @@ def test_links_into_the_repository_lead_somewhere(name):
     here = (PROJECT / name).parent
     links = re.findall(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)", page(name))
     assert [link for link in links if not (here / link).exists()] == []
+
+
+def test_the_path_lists_every_chapter_with_its_title_and_minutes():
+    listed = re.findall(r"^\| \[(.+?)\]\((notebooks/.+?)\) \|.*\| ([\d.]+) \|$", page("README.md"), re.M)
+    chapters = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+    assert [path for _, path, _ in listed] == [f"notebooks/{path.name}" for path in chapters]
+    for title, path, minutes in listed:
+        cells = nbformat.read(PROJECT / path, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        assert text.startswith(f"# {title}\n"), path
+        assert re.search(r"^\| \*\*Minutes\*\* \| ([\d.]+)", text, re.M)[1] == minutes, path
 
 
 def test_training_and_scoring_in_a_few_lines(toy, tmp_path, monkeypatch, capsys):
