@@ -60,7 +60,7 @@ def test_logits_from_cached_features_are_those_computed_anew(toy, tiny_weights, 
     if kind == "clipseg":
         segmenter = CLIPSeg(tiny_weights / "clipseg")
     elif kind == "cris":
-        segmenter = CRIS(tiny_weights / "clip_rn50", image_size=64)
+        segmenter = CRIS(tiny_weights / "clip_rn50", image_size=64, train="decoder")
     else:
         segmenter = BiomedCLIPSeg(tiny_weights / "biomedclip", reduce_dim=16, mlp_dim=64)
     batch = torch.utils.data.default_collate(items(cache_features(segmenter, dataset("test", augment=False))))
