@@ -7,12 +7,35 @@ import torch
 
 from vlsm_helpers.course import exercises
 
+
+def repaired(adapter, states, text):
+    tokens = None
+    for state, reduce, block in zip(states, adapter.reduces, adapter.blocks, strict=False):
+        state = reduce(state[:, 1:])
+        tokens = block(adapter.film(state, text) if tokens is None else tokens + state)
+    return tokens.transpose(1, 2).unflatten(2, (2, 2))
+
+
+def cost(logits, truth):
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, truth)
+
+
+def best_member(logits, masks):
+    return max(range(len(logits)), key=lambda number: ((logits[number] > 0) == masks).float().mean())
+
+
+def resampled(sums, counts, rng):
+    drawn = rng.integers(len(sums), size=(2000, len(sums)))
+    return np.quantile(sums[drawn].sum(1) / counts[drawn].sum(1), [0.025, 0.975])
+
+
 RIGHT = {
-    "check_foreground_share": 0.25,
-    "check_leaking_rung": "p2",
-    "check_token_count": 485,
+    "check_dice": lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()) if (p | t).any() else 1.0,
+    "check_thumbnail_correlation": lambda a, b: np.corrcoef(a.ravel(), b.ravel())[0, 1] if np.ptp(b) else 0.0,
+    "check_leaking_level": "p2",
     "check_film": lambda t, a, b: a[:, None] * t + b[:, None],
-    "check_best_threshold": lambda t, d: t[d.mean(axis=1).argmax()],
+    "check_label_map": lambda x: torch.where((x > 0).any(0), x.argmax(0) + 1, 0),
+    "check_prompt_effect": lambda s, i, a, b: ((s(i[None], a) > 0) != (s(i[None], b) > 0)).float().mean(),
     "check_lora_parameters": 12288,
     "check_cached_megabytes": 1815.552,
     "check_cosine_matrix": lambda i, c: torch.cosine_similarity(i[:, None], c[None], dim=-1),
@@ -21,16 +44,16 @@ RIGHT = {
     "check_convolution_parameters": 1168,
     "check_fifth_level": 156,
     "check_soft_dice": lambda p, m: (2 * (p * m).sum() + 1e-6) / (p.sum() + m.sum() + 1e-6),
-    "check_fusion_parameters": 4,
-    "check_token_mixing": 485 * 484 + 484,
     "check_tokens_to_map": lambda s: s[:, 1:].transpose(1, 2).unflatten(2, (4, 4)),
-    "check_depends_on_neighbours": lambda m, i, c: (
-        ((m(torch.cat([i[None], c]))[:1] > 0) != (m(i[None]) > 0)).float().mean()
-    ),
-    "check_weighted_probability": 0.375,
-    "check_simplex_points": 66,
+    "check_repaired_adapter": lambda adapter, states, text: repaired(adapter, states, text),
+    "check_depends_on_batch": lambda m, i: (m(i) - torch.cat([m(one[None]) for one in i])).abs().max() > 1e-4,
+    "check_knocked_out": lambda logits, w, b, name: b + sum(w[one] * logits[one] for one in w if one != name),
     "check_majority_vote": lambda s: (s > 0).float().mean(0) > 0.5,
-    "check_image_oracle": lambda d: d.max(axis=0).mean(),
+    "check_temperature": lambda z, t: min(
+        torch.logspace(-1.3, 1.3, 200), key=lambda temperature: cost(z / temperature, t)
+    ),
+    "check_fusion_rule": lambda logits, masks, new: new[best_member(logits, masks)] > 0,
+    "check_patient_interval": lambda d, p, rng: resampled(np.bincount(p, d), np.bincount(p), rng),
     "check_images_needed": lambda d, w: int(np.ceil((1.96 * d.std(ddof=1) / w) ** 2)),
     "check_fair_gain": lambda v, t: (t[-1] - t[v[:-1].mean(axis=1).argmax()]).mean(),
     "check_scored_by_all": lambda rows: rows[rows.groupby("id")["dice"].transform("count") == 4],
@@ -39,11 +62,12 @@ RIGHT = {
     "check_referred": lambda d, s: np.argsort(-d)[: round(s * len(d))],
 }
 WRONG = {
-    "check_foreground_share": 4,
-    "check_leaking_rung": "p6",
-    "check_token_count": 484,
+    "check_dice": lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum() + 1e-6),
+    "check_thumbnail_correlation": lambda a, b: (a * b).sum() / ((a**2).sum() * (b**2).sum()) ** 0.5,
+    "check_leaking_level": "p6",
     "check_film": lambda t, a, b: a * t + b,
-    "check_best_threshold": lambda t, d: t[d.max(axis=1).argmax()],
+    "check_label_map": lambda x: x.argmax(0) + 1,
+    "check_prompt_effect": lambda s, i, a, b: (s(i[None], a) != s(i[None], b)).float().mean(),
     "check_lora_parameters": 8 * 768,
     "check_cached_megabytes": 1806.336,
     "check_cosine_matrix": lambda i, c: i @ c.T,
@@ -52,14 +76,16 @@ WRONG = {
     "check_convolution_parameters": 1152,
     "check_fifth_level": 76,
     "check_soft_dice": lambda p, m: 2 * ((p > 0.5) * m).sum() / ((p > 0.5).sum() + m.sum()),
-    "check_fusion_parameters": 3,
-    "check_token_mixing": 485 * 484,
     "check_tokens_to_map": lambda s: s[:, 1:].reshape(2, 3, 4, 4),
-    "check_depends_on_neighbours": lambda m, i, c: (m(torch.cat([i[None], c]))[:1] != m(i[None])).float().mean(),
-    "check_weighted_probability": 0.55,
-    "check_simplex_points": 121,
+    "check_repaired_adapter": lambda adapter, states, text: repaired(adapter, states[:1], text),
+    "check_depends_on_batch": lambda m, i: (m(i)[0] != m(i[:1])[0]).any(),
+    "check_knocked_out": lambda logits, w, b, name: (
+        b + sum(w[one] * logits[one] for one in w if one != name) / (1 - w[name])
+    ),
     "check_majority_vote": lambda s: s.mean(0) > 0,
-    "check_image_oracle": lambda d: d.mean(axis=1).max(),
+    "check_temperature": lambda z, t: 1.0,
+    "check_fusion_rule": lambda logits, masks, new: torch.sigmoid(new).mean(0) > 0.5,
+    "check_patient_interval": lambda d, p, rng: resampled(d, np.ones(len(d)), rng),
     "check_images_needed": lambda d, w: int(np.ceil(1.96 * d.std() / w)),
     "check_fair_gain": lambda v, t: (t[-1] - t[:-1].max(axis=0)).mean(),
     "check_scored_by_all": lambda rows: rows.dropna(),
@@ -112,6 +138,16 @@ def test_a_function_that_fails_is_a_wrong_answer(capsys):
         ("check_neighbour_effect", lambda m, i: (m(i)[0] - m(i[:1])[0]).abs().max(), "not the first alone"),
         ("check_neighbour_effect", lambda m, i: (m(i) - torch.cat([m(x[None]) for x in i])).max(), "down, too"),
         ("check_neighbour_effect", lambda m: 0, "yours gives None"),
+        ("check_repaired_adapter", lambda a, s, t: repaired(a, s, t.roll(1, 0)), "depends on the other image"),
+        ("check_repaired_adapter", lambda a, s, t: repaired(a, s, t)[:, :1], "yours is torch.Size"),
+        ("check_depends_on_batch", lambda m, i: (m(i)[0] - m(i[:1])[0]).abs().max() > 1e-4, "not only the first"),
+        ("check_depends_on_batch", lambda m, i: (m(i) - torch.cat([m(x[None]) for x in i])).max() > 1e-4, "fall"),
+        ("check_knocked_out", lambda logits, w, b, name: w.pop(name), "changes the weights"),
+        ("check_temperature", lambda z, t: 1 / RIGHT["check_temperature"](z, t), "divided by the temperature"),
+        ("check_fusion_rule", lambda logits, masks, new: new[0], "give masks, torch.bool"),
+        ("check_fusion_rule", lambda logits, masks: masks, "stops with TypeError"),
+        ("check_patient_interval", lambda d, p, rng: resampled(d, np.ones(len(d)), rng), "independent images"),
+        ("check_patient_interval", lambda d, p, rng: d.mean(), "two numbers"),
         ("check_images_needed", lambda d, w: (1.96 * d.std() / w) ** 2, "round up"),
         ("check_images_needed", lambda d, w: np.ceil((1.96 / w) ** 2 * (d**2).mean()), "mean of the differences"),
         ("check_scored_by_all", lambda rows: rows[rows.groupby("id")["id"].transform("size") == 4], "NaN"),
@@ -128,8 +164,8 @@ def test_a_check_says_which_mistake_it_was(name, answer, why):
 @pytest.mark.parametrize(
     ("film", "why"),
     [
-        (lambda tokens, scale, shift: scale[:1] * tokens + shift[:1], "that image's own numbers"),
-        (lambda tokens, scale, shift: scale[:, None] * (tokens + shift[:, None]), "scaled and then shifted"),
+        (lambda tokens, scale, shift: scale[:1] * tokens + shift[:1], "that image's own values"),
+        (lambda tokens, scale, shift: scale[:, None] * (tokens + shift[:, None]), "scaled, then shifted"),
         (lambda tokens, scale, shift: tokens[0], "must stay"),
     ],
 )
@@ -138,11 +174,39 @@ def test_film_is_told_what_it_does_wrong(film, why, capsys):
     assert why in capsys.readouterr().out
 
 
-def test_a_index_in_the_list_is_no_threshold(capsys):
-    exercises.check_best_threshold(lambda thresholds, dice: dice.mean(axis=1).argmax())
-    assert "not its index in the list" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("name", "answer", "why"),
+    [
+        ("check_dice", lambda p, t: (p & t).sum() / (p | t).sum() if (p | t).any() else 1.0, "share two of them"),
+        ("check_dice", lambda p, t: (p & t).sum() / t.sum() if t.any() else 1.0, "both masks"),
+        ("check_dice", lambda p, t: 1.0 if not t.any() else 2 * (p & t).sum() / (p.sum() + t.sum()), "makes it 0"),
+        ("check_dice", lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()), "divide by 0"),
+        ("check_thumbnail_correlation", lambda a, b: np.abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]), "negative"),
+        ("check_thumbnail_correlation", lambda a, b: float((a == b).mean()), "brighter"),
+        ("check_thumbnail_correlation", lambda a, b: np.corrcoef(a.ravel(), b.ravel())[0, 1], "uniform"),
+        ("check_label_map", lambda x: torch.where((x > 0).any(0), x.argmax(0), 0), "kept for the background"),
+        ("check_label_map", lambda x: (x > 0).sum(0), "highest logit wins"),
+        ("check_label_map", lambda x: x > 0, "give labels"),
+        ("check_label_map", lambda x: torch.where(x[:2].amax(0) > 0, x[:2].argmax(0) + 1, 0), "any number"),
+        ("check_prompt_effect", lambda s, i, a, b: (s(i[None], a) - s(i[None], b)).abs().mean(), "compare masks"),
+        ("check_prompt_effect", lambda s, i, a, b: (s(i[None], b) > s(i[None], a)).float().mean(), "keep the label"),
+        ("check_prompt_effect", lambda s, i, a, b: ((s(i, a) > 0) != (s(i, b) > 0)).float().mean(), r"image\[None\]"),
+    ],
+)
+def test_a_check_of_the_first_chapters_says_which_mistake_it_was(name, answer, why):
+    with pytest.raises(exercises.WrongAnswer, match=why), np.errstate(all="ignore"):
+        getattr(exercises, name)(answer, strict=True)
 
 
-def test_an_answer_that_looks_beyond_the_list_is_a_wrong_one(capsys):
-    exercises.check_best_threshold(lambda thresholds, dice: thresholds[dice.argmax()])
-    assert "yours gives None" in capsys.readouterr().out
+def test_a_fusion_rule_is_tried_on_images_that_it_was_not_fitted_on():
+    masks = torch.rand(6, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.5
+    logits = torch.stack([masks * 2.0 - 1, -(masks * 2.0 - 1), -(masks * 2.0 - 1)])
+    exercises.check_fusion_rule(RIGHT["check_fusion_rule"], (logits, masks, "abc"), strict=True)
+    with pytest.raises(exercises.WrongAnswer, match="held-out"):
+        exercises.check_fusion_rule(lambda fitted, known, new: known, (logits, masks, "abc"), strict=True)
+
+
+@pytest.mark.parametrize("level", ["p0", "p1", "p6", 2])
+def test_every_other_level_is_wrong(level):
+    with pytest.raises(exercises.WrongAnswer):
+        exercises.check_leaking_level(level, strict=True)

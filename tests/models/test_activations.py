@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vlsm_helpers.models.activations import decoder_stages, token_maps, token_similarity
+from vlsm_helpers.models.activations import decoder_stages, token_maps
 from vlsm_helpers.models.clipseg import CLIPSeg
 
 
@@ -50,17 +50,3 @@ def test_no_hook_is_left_behind(clipseg, inputs):
     with pytest.raises(RuntimeError):
         decoder_stages(clipseg, inputs[0], inputs[1][:, :3])
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in clipseg.decoder.modules())
-
-
-def test_token_similarity_is_the_cosine_after_the_mean_is_subtracted():
-    maps = torch.tensor([[[1.0, 0.0], [3.0, 0.0]], [[-1.0, 0.0], [1.0, 4.0]]]).view(1, 2, 2, 2)
-    # The mean token is (1, 1): the others differ from it by (0, -1), (2, -1), (-2, -1) and (0, 3).
-    expected = [[1, 1 / 5**0.5], [1 / 5**0.5, 0]]
-    torch.testing.assert_close(token_similarity(maps, (0, 0))[0], torch.tensor(expected))
-
-
-def test_token_similarity_is_measured_in_each_map_for_itself():
-    maps = torch.rand(3, 4, 4, 5)
-    together = token_similarity(maps, (1, 2))
-    torch.testing.assert_close(together[1:2], token_similarity(maps[1:2], (1, 2)))
-    assert torch.allclose(together[:, 1, 2], torch.ones(3))

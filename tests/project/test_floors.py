@@ -10,9 +10,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "vlsm_helpers"
 ENGINE = ("models", "training", "evaluation", "fusion", "inference", "metrics", "settings", "io")
-LINES_OF_A_MODULE, LINES_OF_A_FUNCTION, LINES_OF_THE_ENGINE = 300, 60, 5900
-
-LARGER = {"vlsm_helpers.training.loop", "vlsm_helpers.cli.runs.train"}  # to be divided
+LINES_OF_A_MODULE, LINES_OF_A_FUNCTION, LINES_OF_THE_ENGINE = 300, 60, 7200
 
 
 def floors() -> dict[str, int]:
@@ -108,16 +106,14 @@ def test_an_import_that_goes_up_is_found_wherever_it_stands(tmp_path, line, refu
 
 def test_modules_functions_and_the_engine_stay_small():
     lines = {name: len(path.read_text().splitlines()) for name, path in modules(PACKAGE).items()}
-    assert {name: count for name, count in lines.items() if count > LINES_OF_A_MODULE and name not in LARGER} == {}
+    assert {name: count for name, count in lines.items() if count > LINES_OF_A_MODULE} == {}
     functions = {
         f"{name}.{node.name}": node.end_lineno - node.lineno + 1
         for name, path in modules(PACKAGE).items()
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef)
     }
-    assert {
-        name: count for name, count in functions.items() if count > LINES_OF_A_FUNCTION and name not in LARGER
-    } == {}
+    assert {name: count for name, count in functions.items() if count > LINES_OF_A_FUNCTION} == {}
     assert sum(count for name, count in lines.items() if name.split(".")[1:2] in [[part] for part in ENGINE]) <= (
         LINES_OF_THE_ENGINE
     )

@@ -5,7 +5,22 @@ from typing import Annotated
 
 import typer
 
-from vlsm_helpers.cli.options import LARGEST_SEED, BatchSize, Epochs, Limit, Prompt, Seed
+from vlsm_helpers.cli.options import (
+    LARGEST_SEED,
+    BatchSize,
+    Epochs,
+    Limit,
+    OldRunName,
+    Parts,
+    Prompt,
+    RecipeName,
+    RunName,
+    Seed,
+    Size,
+    WarmStart,
+    Weights,
+    Width,
+)
 from vlsm_helpers.errors import CourseError
 
 runs = typer.Typer()
@@ -15,52 +30,14 @@ runs = typer.Typer()
 def train(
     member: Annotated[str, typer.Argument(metavar="MEMBER", help="A segmenter, such as unet_d.")],
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Its images; `vlsm data list` shows them.")],
-    name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="NAME", help="The run's folder in VLSM_RUNS.", show_default="from its settings"),
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", hidden=True)
-    ] = None,  # the old word, which torchrun takes for its own
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="cnn, cnn_pretrained, cnn_imagenet (a light one), decoder_only (on frozen encoders), full (encoders too), "
-            "full_low_lr (large encoders), full_tenth and full_light (CRIS), or published (the authors').",
-            show_default="what fits the member",
-        ),
-    ] = None,
-    parts: Annotated[
-        str | None,
-        typer.Option(
-            "--train",
-            metavar="WHAT",
-            help="What of a vision-language segmenter learns: decoder, encoders (both), or, of clipseg, lora.",
-            show_default="decoder; of cris encoders",
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Its pretrained weights: a folder, a hub id, ID@REVISION or tiny.", show_default="the profile's"
-        ),
-    ] = None,
-    warm_start: Annotated[
-        bool | None,
-        typer.Option(
-            "--warm-start/--no-warm-start",
-            help="Whether biomedclipseg's decoder starts from clipseg's.",
-            show_default="warm",
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(min=16, max=4096, help="Pixels per side of the training images.", show_default="the profile's"),
-    ] = None,
-    width: Annotated[
-        float | None,
-        typer.Option(min=0.01, max=8, help="Factor of UNet-D's channel counts.", show_default="the profile's"),
-    ] = None,
+    name: RunName = None,
+    run: OldRunName = None,
+    recipe: RecipeName = None,
+    parts: Parts = None,
+    weights: Weights = None,
+    warm_start: WarmStart = None,
+    size: Size = None,
+    width: Width = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     limit: Limit = None,

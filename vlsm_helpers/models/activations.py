@@ -1,8 +1,7 @@
-"""Intermediate activations of a CLIPSeg decoder, and the similarity of tokens."""
+"""Intermediate activations of a CLIPSeg decoder."""
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vlsm_helpers.models.segmenter import Features
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter
@@ -48,13 +47,3 @@ def decoder_stages(segmenter: VisionLanguageSegmenter, features: Features, text:
         for hook in hooks:
             hook.remove()
     return stages
-
-
-def token_similarity(maps: Tensor, position: tuple[int, int]) -> Tensor:
-    """Similarity, in [0, 1], of the tokens of each map (B, G, G, C) to its token at `position` (row, column): (B, G, G).
-
-    The centred cosine: the map's mean token is subtracted first; negative cosines count as 0.
-    """
-    centred = maps - maps.mean(dim=(1, 2), keepdim=True)
-    cosine = functional.cosine_similarity(centred, centred[:, position[0], position[1], None, None], dim=-1)
-    return cosine.clamp(0, 1)

@@ -12,16 +12,16 @@ class WrongAnswer(Exception):
     """The answer to an exercise is wrong; the message says why."""
 
 
-def exercise(check: Callable[[object], str | None]) -> Callable[..., None]:
+def exercise(check: Callable[..., str | None]) -> Callable[..., None]:
     """Make a check of a function that says why an answer is wrong, or None where it is right.
 
     The check prints whether the answer is right; on `...` it prints that there is none yet. With `strict=True`, as the
-    solutions call it, anything but a right answer raises WrongAnswer.
+    solutions call it, anything but a right answer raises WrongAnswer. `data` goes to a check that tries the answer on it.
     """
 
     @wraps(check)
-    def checked(answer: object, *, strict: bool = False) -> None:
-        why = "not answered yet" if answer is ... else check(answer)
+    def checked(answer: object, *data: object, strict: bool = False) -> None:
+        why = "not answered yet" if answer is ... else check(answer, *data)
         if why and strict:
             raise WrongAnswer(why)
         print("right" if not why else why if answer is ... else f"not yet: {why}")

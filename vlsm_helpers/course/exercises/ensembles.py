@@ -1,31 +1,20 @@
 """Checks of the exercises in chapters 4 and 5: ensembles, hybrid and late."""
 
-import math
-
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import functional
 
-from vlsm_helpers.course.exercises.answers import call, exercise, number, tensor
+from vlsm_helpers.course.exercises.answers import call, exercise, tensor
+from vlsm_helpers.models.adapter import TransformerAdapter
 
-
-@exercise
-def check_fusion_parameters(answer: object) -> str | None:
-    """Exercise 4.1: the parameters of a 1x1 convolution from the logits of three members to one."""
-    why = "one weight for each member, the same for every pixel, and one number that is added to all"
-    return number(answer, 3 + 1, why)
-
-
-@exercise
-def check_token_mixing(answer: object) -> str | None:
-    """Exercise 4.2: the parameters of a Linear from 1 + 22 x 22 tokens to 22 x 22, the authors' adapter at 352 pixels."""
-    tokens = (352 // 16) ** 2
-    why = "how many patches does an image of 352 have? A weight for each pair of an incoming and an outgoing token, and biases"
-    return number(answer, (tokens + 1) * tokens + tokens, why)
+THRESHOLDS = np.linspace(0.05, 0.95, 19)
 
 
 @exercise
 def check_tokens_to_map(answer: object) -> str | None:
-    """Exercise 4.3: `tokens_to_map(states)` of hidden states (B, 1 + h h, C), the class token first: a map (B, C, h, h)."""
+    """Exercise 4.1: `tokens_to_map(states)` of hidden states (B, 1 + h h, C), the class token first: a map (B, C, h, h)."""
     expected = torch.arange(2.0 * 3 * 4 * 4).reshape(2, 3, 4, 4)
     states = torch.cat([torch.full((2, 1, 3), -1.0), expected.flatten(2).transpose(1, 2)], dim=1)
     got = tensor(answer, states)
@@ -42,53 +31,68 @@ def check_tokens_to_map(answer: object) -> str | None:
 
 
 @exercise
-def check_depends_on_neighbours(answer: object) -> str | None:
-    """Exercise 4.4: `flipped(model, image, neighbours)`: the share of pixels whose label (logit > 0) flips in a batch."""
-    image = torch.tensor([[[3.0, -1.0], [-2.0, 5.0]]])
-    neighbours = torch.tensor([[[[9.0, 9.0], [9.0, 9.0]]], [[[-7.0, 0.0], [0.0, 0.0]]]])
+@torch.no_grad()
+def check_repaired_adapter(answer: object) -> str | None:
+    """Exercise 4.2: `repaired(adapter, states, text)`, the map (B, channels, h, w) of an adapter that iterates over taps."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        adapter = TransformerAdapter(vision_dim=6, text_dim=4, taps=3, channels=8).eval()
+        states, text = [torch.randn(2, 1 + 4, 6) for _ in range(3)], torch.randn(2, 4)
+    expected = adapter(states, text)
+    got = tensor(answer, adapter, states, text)
+    if got is None or got.shape != expected.shape:
+        shape = getattr(got, "shape", got)
+        return f"three taps of two images, each of 4 patches, become a map {tuple(expected.shape)}, yours is {shape}"
+    if torch.allclose(got, expected, atol=1e-5):
+        return None
+    alone = [tensor(answer, adapter, [state[n : n + 1] for state in states], text[n : n + 1]) for n in range(2)]
+    if any(one is None or not torch.allclose(one[0], got[n], atol=1e-5) for n, one in enumerate(alone)):
+        return "your map of an image still depends on the other image of its batch"
+    return (
+        "each image is processed separately, but not yet by every tap's own layers: reduce each tap, condition the "
+        "first one, add the next tap before its block"
+    )
+
+
+@exercise
+def check_depends_on_batch(answer: object) -> str | None:
+    """Exercise 4.3: `depends_on_batch(model, images)`: whether the logits of any image change in a batch."""
+    images = torch.arange(24.0).reshape(3, 2, 2, 2)
+    last_only = torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1, 1)
     cases = [
-        (lambda batch: batch, 0.0, "a model that processes every image separately flips nothing"),
-        (
-            lambda batch: batch + 1.5 * (len(batch) > 1),
-            0.25,
-            "compare the image alone with the image as the first of the batch",
-        ),
-        (
-            lambda batch: batch * len(batch),
-            0.0,
-            "logits may grow and still mean the same mask: compare what is above 0",
-        ),
-        (lambda batch: batch * (1 - 2 * (len(batch) > 1)), 1.0, "give a share of all pixels, from 0 to 1"),
-        (
-            lambda batch: batch + batch.amax() - 5.0,
-            0.5,
-            "count only the pixels of the first image, not those of its neighbours",
-        ),
+        (lambda batch: 2 * batch, False, "a model that processes every image separately does not depend on the batch"),
+        (lambda batch: batch + batch.mean(), True, "a model that adds the mean of the batch depends on it"),
+        (lambda batch: batch + 1e-6 * len(batch), False, "differences of rounding do not count: allow for 1e-4"),
+        (lambda batch: batch - 1.0 * (len(batch) > 1), True, "logits may fall as well as rise in a batch"),
+        (lambda batch: batch + last_only[: len(batch)], True, "compare all images, not only the first"),
     ]
     for model, expected, why in cases:
-        got = call(answer, model, image, neighbours)
-        if got is None or abs(got - expected) > 1e-6:
-            return f"{why}; yours gives {got}"
+        got = call(answer, model, images)
+        if got is None or got != expected:
+            return f"{why}; yours gives {got if got is None else bool(got)}"
     return None
 
 
 @exercise
-def check_weighted_probability(answer: object) -> str | None:
-    """Exercise 5.1: 0.9 with the weight 0.25 and 0.2 with the rest."""
-    why = "the second member has the weight that is left to 1; multiply each probability by its weight and add"
-    return number(answer, 0.25 * 0.9 + 0.75 * 0.2, why)
-
-
-@exercise
-def check_simplex_points(answer: object) -> str | None:
-    """Exercise 5.2: the weights of three members in steps of 0.1 that sum to one."""
-    why = "the third weight follows from the first two, and these two may not exceed 1 together"
-    return number(answer, math.comb(10 + 2, 2), why)
+def check_knocked_out(answer: object) -> str | None:
+    """Exercise 4.4: `without(logits, weights, bias, name)`: the weighted sum of the branches' logits without one of them."""
+    logits = {"vlsm": torch.tensor([2.0, -1.0]), "head": torch.tensor([1.0, 1.0]), "cnn": torch.tensor([-4.0, 8.0])}
+    weights, bias = {"vlsm": 0.5, "head": 0.25, "cnn": 0.25}, 0.125
+    for name, expected in (("cnn", [1.375, -0.125]), ("vlsm", [-0.625, 2.375])):
+        given = dict(weights)
+        got = tensor(answer, logits, given, bias, name)
+        if given != weights:
+            return "your function changes the weights that it is given: the next call would miss a branch"
+        if got is None or got.shape != (2,) or not torch.allclose(got.float(), torch.tensor(expected)):
+            shown = got.tolist() if got is not None else None
+            why = "the other branches keep their weights, which then need not sum to 1, and the bias stays"
+            return f"{why}; without {name!r} yours gives {shown}"
+    return None
 
 
 @exercise
 def check_majority_vote(answer: object) -> str | None:
-    """Exercise 5.3: `vote(logits)` of logits (M, H, W): 1 where more than half of the members predict foreground."""
+    """Exercise 5.1: `vote(logits)` of logits (M, H, W): 1 where more than half of the members predict foreground."""
     cases = [
         ([5.0, 4.0, -9.0], 1.0, "each member has one vote, however confident it is: the mean of logits is no vote"),
         ([5.0, -0.1, -0.1], 0.0, "one confident member against two is no majority"),
@@ -104,18 +108,97 @@ def check_majority_vote(answer: object) -> str | None:
 
 
 @exercise
-def check_image_oracle(answer: object) -> str | None:
-    """Exercise 5.4: `image_oracle(dice)` of Dice (M, N): the mean over N images of the best of M members."""
-    cases = [
-        (
-            [[0.2, 0.8], [0.6, 0.0]],
-            0.7,
-            "choose separately for every image: the best of the means is the best single member",
-        ),
-        ([[0.2, 0.8, 0.5]], 0.5, "one row per member, one column per image"),
-    ]
-    for dice, expected, why in cases:
-        got = call(answer, np.array(dice))
-        if got is None or abs(got - expected) > 1e-6:
-            return f"{why}; yours gives {got}"
+def check_temperature(answer: object) -> str | None:
+    """Exercise 5.2: `temperature(logits, truth)` of logits (P,) and ground truth (P,): the one with the lowest cross-entropy."""
+    generator = torch.Generator().manual_seed(0)
+    calibrated = 2 * torch.randn(4000, generator=generator)
+    truth = (torch.rand(4000, generator=generator) < torch.sigmoid(calibrated)).float()
+    for scale, kind in ((3.0, "over-confident"), (0.4, "under-confident")):
+        logits = scale * calibrated
+        found = minimize_scalar(_cross_entropy, args=(logits, truth), bounds=(-3, 3), method="bounded")
+        expected, got = float(np.exp(found.x)), call(answer, logits, truth)
+        if got is not None and abs(got * expected - 1) < 0.05:
+            return f"logits are divided by the temperature, not multiplied: of an {kind} member yours is {got:.2f}"
+        if got is None or abs(got / expected - 1) > 0.05:
+            return f"the cross-entropy of an {kind} member is not the lowest at your temperature, {got}"
     return None
+
+
+@exercise
+def check_fusion_rule(answer: object, validation: tuple[Tensor, Tensor, object] | None = None) -> str | None:
+    """Exercise 5.3: `my_rule(logits, masks, new_logits)`, masks that beat equal weights on images it was not fitted on.
+
+    `validation`: logits (M, N, S, S), masks (N, S, S) and names; by default made-up members of which one is good.
+    """
+    logits, masks = _made_up_members() if validation is None else validation[:2]
+    dice: dict[str, list[float]] = {"yours": [], "equal": []}
+    for fold in (0, 1):
+        held = torch.arange(len(masks)) % 2 == fold
+        try:
+            got = answer(logits[:, ~held].clone(), masks[~held].clone(), logits[:, held].clone())
+        except (TypeError, ValueError, RuntimeError, IndexError) as error:
+            return f"your rule stops with {type(error).__name__}: {error}"
+        if not isinstance(got, Tensor) or got.dtype != torch.bool or got.shape != masks[held].shape:
+            shown = f"{got.dtype} {tuple(got.shape)}" if isinstance(got, Tensor) else type(got).__name__
+            return f"give masks, torch.bool {tuple(masks[held].shape)}, one per new image, not {shown}"
+        equal = torch.sigmoid(logits).mean(0)
+        best = max(THRESHOLDS, key=lambda cut: _dice(equal[~held] > cut, masks[~held]).mean().item())
+        dice["yours"] += _dice(got, masks[held]).tolist()
+        dice["equal"] += _dice(equal[held] > best, masks[held]).tolist()
+    yours, equal_weights = np.mean(dice["yours"]), np.mean(dice["equal"])
+    if yours > equal_weights:
+        return None
+    return f"on held-out validation images the mean Dice of your rule is {yours:.3f}, that of equal weights {equal_weights:.3f}"
+
+
+@exercise
+def check_patient_interval(answer: object) -> str | None:
+    """Exercise 5.4: `interval(difference, patients, rng)`: the 95 % interval of a mean when patients are resampled."""
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(2, 20, 40)
+    patients = np.repeat(np.arange(40), sizes)
+    difference = np.repeat(rng.normal(0, 5, 40) + 0.5 * sizes, sizes) + rng.normal(0, 1, len(patients))
+    expected = _resampled(np.bincount(patients, difference), sizes)
+    of_images = _resampled(difference, np.ones(len(difference)))
+    try:
+        got = np.asarray(answer(difference, patients, np.random.default_rng(0)), float)
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        return f"your function stops with {type(error).__name__}: {error}"
+    if got.shape != (2,):
+        return f"give two numbers, the lower and the upper end, not an array of shape {got.shape}"
+    tolerance = 0.12 * (expected[1] - expected[0])
+    if np.abs(got - expected).max() < tolerance:
+        return None
+    if np.abs(got - of_images).max() < tolerance:
+        return "this is the interval of independent images: it is too narrow, resample whole patients"
+    why = "is every image in the mean as often as its patient was drawn?"
+    return f"yours, {got[0]:.2f} to {got[1]:.2f}, is not the interval of resampled patients: {why}"
+
+
+def _cross_entropy(log_temperature: float, logits: Tensor, truth: Tensor) -> float:
+    return functional.binary_cross_entropy_with_logits(logits / np.exp(log_temperature), truth).item()
+
+
+def _dice(predicted: Tensor, masks: Tensor) -> Tensor:
+    """Dice (N,) of masks, bool (N, S, S); two empty masks score 1."""
+    total = (predicted.flatten(1).sum(1) + masks.flatten(1).sum(1)).double()
+    shared = (predicted & masks).flatten(1).sum(1)
+    return torch.where(total > 0, 2 * shared / total.clamp(min=1), 1.0)
+
+
+def _made_up_members() -> tuple[Tensor, Tensor]:
+    """Logits (3, 12, 16, 16) and masks (12, 16, 16) of a good member and two that share their errors."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.zeros(12, 16, 16, dtype=torch.bool)
+    for number in range(12):
+        masks[number, 2 : 6 + number % 6, 3:12] = True
+    signal = 2.0 * masks - 1
+    noise = torch.randn(2, 12, 16, 16, generator=generator)
+    weak = 0.2 * signal + 3 * noise[1]
+    return torch.stack([signal + 0.5 * noise[0], weak, weak]), masks
+
+
+def _resampled(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The middle 95 % (2,) of means of resampled groups, given each group's sum and count."""
+    drawn = np.random.default_rng(2).integers(len(sums), size=(4000, len(sums)))
+    return np.quantile(sums[drawn].sum(1) / counts[drawn].sum(1), [0.025, 0.975])

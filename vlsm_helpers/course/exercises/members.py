@@ -1,71 +1,9 @@
-"""Checks of the exercises in chapters 0 to 3: images, prompts, and the members one by one."""
+"""Checks of the exercises in chapters 2 and 3: the members one by one."""
 
-import numpy as np
 import torch
 
 from vlsm_helpers.course.exercises.answers import call, exercise, number, tensor
 from vlsm_helpers.models.unet_d import receptive_field
-
-
-@exercise
-def check_foreground_share(answer: object) -> str | None:
-    """Exercise 0.1: the share of foreground of a 4x4 mask with a 2x2 square."""
-    return number(answer, 4 / 16, "count the 1s, then divide by all pixels; the answer is a fraction, not a count")
-
-
-@exercise
-def check_leaking_rung(answer: object) -> str | None:
-    """Exercise 0.2: the first level of the prompt ladder that needs the true mask to be written."""
-    right = isinstance(answer, str) and answer.strip().lower() == "p2"
-    return None if right else "which is the first word that somebody without the mask could not have known?"
-
-
-@exercise
-def check_token_count(answer: object) -> str | None:
-    """Exercise 1.1: the tokens of an image of 352 pixels a side in patches of 16, with the class token."""
-    why = "how many patches are there per side, how many in total, and which token is no patch?"
-    return number(answer, (352 // 16) ** 2 + 1, why)
-
-
-@exercise
-def check_film(answer: object) -> str | None:
-    """Exercise 1.2: `film(tokens, scale, shift)` of tokens (B, L, C), scales and shifts (B, C): one of each per image."""
-    scale, shift = torch.tensor([[1.0, 2.0, 0.0], [-1.0, 3.0, 1.0]]), torch.tensor([[0.0, 1.0, 5.0], [2.0, 0.0, 0.0]])
-    for length in (4, 2):  # with as many tokens as images, a shape that does not fit is not noticed
-        tokens = torch.arange(6.0 * length).reshape(2, length, 3)
-        expected = torch.stack([scale[image] * tokens[image] + shift[image] for image in range(2)])
-        got = tensor(answer, tokens, scale, shift)
-        if got is None or got.shape != expected.shape:
-            why = (
-                f"tokens {tuple(tokens.shape)} must stay {tuple(tokens.shape)}, not become {getattr(got, 'shape', got)}"
-            )
-            return why
-        if not torch.allclose(got, expected):
-            why = (
-                f"every token of an image is scaled and then shifted by that image's own numbers (tried with {length})"
-            )
-            return why
-    return None
-
-
-@exercise
-def check_best_threshold(answer: object) -> str | None:
-    """Exercise 1.3: `best_threshold(thresholds, dice)` of T thresholds and Dice (T, N): the best mean over N images."""
-    thresholds = np.array([0.2, 0.4, 0.8])
-    cases = [
-        ([[0.1, 0.1], [0.5, 0.6], [0.4, 0.4]], 0.4, "give the threshold itself, not its index in the list"),
-        (
-            [[0.5, 0.5], [0.0, 0.9], [0.1, 0.2]],
-            0.2,
-            "one image with a high Dice is not enough: take the mean over images",
-        ),
-        ([[0.1, 0.7, 0.1], [0.2, 0.1, 0.2], [0.4, 0.4, 0.4]], 0.8, "each row is a threshold, each column an image"),
-    ]
-    for dice, expected, why in cases:
-        got = call(answer, thresholds, np.array(dice))
-        if got is None or abs(got - expected) > 1e-6:
-            return f"{why}, yours gives {got}"
-    return None
 
 
 @exercise
