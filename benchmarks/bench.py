@@ -168,12 +168,12 @@ def caches(given: Given) -> list[dict]:
         images = 8 if given.tiny else 96
         measured = features.seconds(Path(folder) / "biomedclip", given.dataset, images, given.rounds)
     wanted = {features.CACHED: "10 times as fast"}
-    found = rows(f"an epoch, seconds an image, {images} images", measured.epochs, wanted)
-    anew, kept = (np.median(measured.epochs[way]) for way in (features.COMPUTED, features.CACHED))
+    found = rows(f"an epoch, seconds per image, {images} images", measured.epochs, wanted)
+    recomputed, kept = (np.median(measured.epochs[way]) for way in (features.COMPUTED, features.CACHED))
     for epochs in (10, 24, DECODER_ONLY.epochs):
         views = replace(DECODER_ONLY, epochs=epochs).views(VIEWS)
-        taken = {"anew": [epochs * anew], FILLED: [views * measured.making + epochs * kept]}
-        label = f"{epochs} epochs, seconds an image, in {views} view{'s' * (views > 1)} as `vlsm train` keeps them"
+        taken = {"recomputed": [epochs * recomputed], FILLED: [views * measured.making + epochs * kept]}
+        label = f"{epochs} epochs, seconds per image, {views} view{'s' * (views > 1)} cached"
         found += rows(label, taken, {FILLED: "4 times as fast"})
     return found
 
@@ -213,7 +213,7 @@ def explorer(given: Given) -> list[dict]:
     def redraw() -> None:
         shown.weights[next(names)].value = round(next(weights), 2)
 
-    ways = {f"Dice of {shape[0]} images of {shape[1]} px": weight, "everything drawn again": redraw}
+    ways = {f"Dice of {shape[0]} images of {shape[1]} px": weight, "all figures redrawn": redraw}
     wanted = dict(zip(ways, ("under 50 ms", "under 100 ms"), strict=True))
     return rows("a slider, three members", interleaved(ways, 10 * given.rounds), wanted)
 

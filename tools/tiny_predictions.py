@@ -111,26 +111,26 @@ def card(folder: Path, runs: dict[str, Path], exact: dict[str, list[Prediction]]
     members, rules = (100 * max(most for *_, most in part) for part in (rows[: len(runs)], rows[len(runs) :]))
     megabytes = sum(path.stat().st_size for path in folder.glob("*.png")) / 1e6
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "open_clip_torch", "numpy"))
-    return f"""# What three tiny members say of the endoscopy phantoms
+    return f"""# Predictions of three miniature members for the endoscopy phantoms
 
 Logits of BiomedCLIPSeg, CLIPSeg and UNet-D on the images of val and test of {DATASET}, stored so that the course's chapters on
 fusing need no training. `vlsm_helpers.tiny_store("val")` loads them. Made by `python -m tools.tiny_predictions`.
 
-**Not for clinical use.** The images are drawn, the networks are miniatures; it is for teaching how predictions are fused.
+**Not for clinical use.** The images are phantoms, the networks are miniatures; for teaching how predictions are fused.
 
 | | |
 |---|---|
-| images | {images}; phantoms of generator version {GENERATOR_VERSION}, which each machine draws for itself; {SIZE} px |
+| images | {images}; phantoms of generator version {GENERATOR_VERSION}, which each machine generates itself; {SIZE} px |
 | training | `benchmarks/hybrid_ensembles.py`: 200 images of {DATASET}, train, seed {SEED}, prompt p1; {trainings} |
-| weights | the miniatures that the package ships, frozen, under CLIPSeg and BiomedCLIPSeg; UNet-D from noise |
-| format | a grey PNG a member and split, images one below the other; grey v is the logit (v - 127.5) / steps (see index.json) |
+| weights | the shipped miniatures, frozen, as encoders of CLIPSeg and BiomedCLIPSeg; UNet-D randomly initialised |
+| format | one grey PNG per member and split, images below each other; grey v is the logit (v - 127.5) / steps (index.json) |
 | size | {megabytes:.1f} MB |
 | hardware | {settings.hardware()} |
 | versions | {packages} |
 
-What rounding does to Dice on test, in %. Members, cut at 0.5: nothing, and at the least fortunate threshold from 0.05 to 0.95
-at most {members:.2f} points. Rules, fitted on exact logits of val: at most {rules:.2f} points. Fitted on the stored logits, a
-rule that finds two thresholds equally good on val may take the other one.
+Effect of rounding on Dice on test, in %. Members at the threshold 0.5: none; at the worst threshold from 0.05 to 0.95
+at most {members:.2f} points. Rules fitted on exact logits of val: at most {rules:.2f} points. Fitted on the stored logits, a
+rule for which two thresholds are equally good on val may choose the other one.
 
 | | exact | stored | largest change |
 |---|---|---|---|

@@ -4,8 +4,44 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from open_clip import ClipLoss
+from torch import nn
 
 from vlsm_helpers.course import exercises
+
+
+def shared_info_nce(images, texts, scale, captions):
+    target = torch.tensor([[one == other for other in captions] for one in captions]).float()
+    target, logits = target / target.sum(dim=1), scale * images @ texts.T
+    return (nn.functional.cross_entropy(logits, target) + nn.functional.cross_entropy(logits.T, target)) / 2
+
+
+class LoRALinear(nn.Module):
+    def __init__(self, linear, rank, alpha, begin=torch.zeros, share=None):
+        super().__init__()
+        self.linear, self.share = linear.requires_grad_(False), alpha / rank if share is None else share
+        self.a = nn.Parameter(torch.randn(rank, linear.in_features))
+        self.b = nn.Parameter(begin(linear.out_features, rank))
+
+    def forward(self, x):
+        return self.linear(x) + self.share * x @ self.a.T @ self.b.T
+
+
+def _without_gradient(model):
+    return sorted(name for name, each in model.named_parameters() if each.requires_grad and each.grad is None)
+
+
+def accumulated_step(model, optimizer, criterion, batches, share=None, begin=True, end=True):
+    if begin:
+        optimizer.zero_grad()
+    total = 0.0
+    for images, masks in batches:
+        loss = criterion(model(images), masks) * (share or 1 / len(batches))
+        loss.backward()
+        total += loss.item()
+    if end:
+        optimizer.step()
+    return total
 
 
 def repaired(adapter, states, text):
@@ -36,12 +72,12 @@ RIGHT = {
     "check_film": lambda t, a, b: a[:, None] * t + b[:, None],
     "check_label_map": lambda x: torch.where((x > 0).any(0), x.argmax(0) + 1, 0),
     "check_prompt_effect": lambda s, i, a, b: ((s(i[None], a) > 0) != (s(i[None], b) > 0)).float().mean(),
-    "check_lora_parameters": 12288,
-    "check_cached_megabytes": 1815.552,
+    "check_shared_info_nce": shared_info_nce,
+    "check_lora_linear": LoRALinear,
+    "check_without_gradient": lambda m, loss: loss.backward() or _without_gradient(m),
+    "check_accumulated_step": accumulated_step,
     "check_cosine_matrix": lambda i, c: torch.cosine_similarity(i[:, None], c[None], dim=-1),
     "check_neighbour_effect": lambda m, i: (m(i) - torch.cat([m(one[None]) for one in i])).abs().max(),
-    "check_shifted_dice": 0.5,
-    "check_convolution_parameters": 1168,
     "check_fifth_level": 156,
     "check_soft_dice": lambda p, m: (2 * (p * m).sum() + 1e-6) / (p.sum() + m.sum() + 1e-6),
     "check_tokens_to_map": lambda s: s[:, 1:].transpose(1, 2).unflatten(2, (4, 4)),
@@ -68,12 +104,12 @@ WRONG = {
     "check_film": lambda t, a, b: a * t + b,
     "check_label_map": lambda x: x.argmax(0) + 1,
     "check_prompt_effect": lambda s, i, a, b: (s(i[None], a) != s(i[None], b)).float().mean(),
-    "check_lora_parameters": 8 * 768,
-    "check_cached_megabytes": 1806.336,
+    "check_shared_info_nce": lambda i, t, scale, captions: ClipLoss()(i, t, scale),
+    "check_lora_linear": lambda linear, rank, alpha: linear,
+    "check_without_gradient": lambda m, loss: _without_gradient(m),
+    "check_accumulated_step": lambda m, o, c, batches: accumulated_step(m, o, c, batches, share=1),
     "check_cosine_matrix": lambda i, c: i @ c.T,
     "check_neighbour_effect": lambda m, i: (m(i)[:1] - m(i[:1])).abs().max(),
-    "check_shifted_dice": 1 / 3,
-    "check_convolution_parameters": 1152,
     "check_fifth_level": 76,
     "check_soft_dice": lambda p, m: 2 * ((p > 0.5) * m).sum() / ((p > 0.5).sum() + m.sum()),
     "check_tokens_to_map": lambda s: s[:, 1:].reshape(2, 3, 4, 4),
@@ -138,6 +174,20 @@ def test_a_function_that_fails_is_a_wrong_answer(capsys):
         ("check_neighbour_effect", lambda m, i: (m(i)[0] - m(i[:1])[0]).abs().max(), "not the first alone"),
         ("check_neighbour_effect", lambda m, i: (m(i) - torch.cat([m(x[None]) for x in i])).max(), "down, too"),
         ("check_neighbour_effect", lambda m: 0, "yours gives None"),
+        ("check_shared_info_nce", lambda i, t, scale, c: ClipLoss()(i, t, scale), "two equal captions share"),
+        ("check_shared_info_nce", lambda i, t, scale, c: shared_info_nce(i, t, 2 * scale, c), "must give what"),
+        ("check_shared_info_nce", lambda i: 0, "yours is None"),
+        ("check_lora_linear", lambda n, r, a: LoRALinear(n, r, a, begin=torch.ones), "at the start"),
+        ("check_lora_linear", lambda n, r, a: LoRALinear(n, r, a, share=a), "alpha / rank"),
+        ("check_lora_linear", lambda n, r, a: LoRALinear(n, r, a).requires_grad_(True), "two matrices train"),
+        ("check_lora_linear", lambda n: n, "raises TypeError"),
+        ("check_without_gradient", lambda m, loss: _without_gradient(m), "call it first"),
+        ("check_without_gradient", lambda m, loss: loss.backward() or [n for n, _ in m.named_parameters()], "frozen"),
+        ("check_without_gradient", lambda m, loss: loss.backward() or [], "yours is"),
+        ("check_accumulated_step", lambda m, o, c, b: accumulated_step(m, o, c, b, begin=False), "earlier step"),
+        ("check_accumulated_step", lambda m, o, c, b: accumulated_step(m, o, c, b, end=False), "step.* is missing"),
+        ("check_accumulated_step", lambda m, o, c, b: accumulated_step(m, o, c, b[:1]), "all images"),
+        ("check_accumulated_step", lambda m, o, c, b: 3 * accumulated_step(m, o, c, b), "the mean loss"),
         ("check_repaired_adapter", lambda a, s, t: repaired(a, s, t.roll(1, 0)), "depends on the other image"),
         ("check_repaired_adapter", lambda a, s, t: repaired(a, s, t)[:, :1], "yours is torch.Size"),
         ("check_depends_on_batch", lambda m, i: (m(i)[0] - m(i[:1])[0]).abs().max() > 1e-4, "not only the first"),

@@ -175,3 +175,9 @@ def test_a_spoilt_folder_is_told(checkpoints, tmp_path, name, spoil):
         Predictor.load(file.parent)
     assert raised.value.hint
     assert str(tmp_path / "saved") in str(raised.value.where)
+
+
+def test_model_cards_of_version_0_1_0_still_name_a_module_that_is_there():
+    from vlsm_helpers.predictor import Predictor as by_old_card
+
+    assert by_old_card is Predictor

@@ -1,14 +1,20 @@
-"""The README's lines of Python do what it says, on a toy dataset in place of the one that it names."""
+"""Python in the README and in docs/ does what the text says, on a toy dataset; tables of results are what was measured."""
 
 import re
+import shlex
 from pathlib import Path
 
+import nbformat
 import numpy as np
+import pandas as pd
+import pytest
 import torch
 from PIL import Image
+from typer.main import get_command
 
 from benchmarks.hybrid_ensembles import JOINED
 from tests.models.test_published import published_state_dict
+from vlsm_helpers.cli import app
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation import predictions
@@ -21,13 +27,72 @@ from vlsm_helpers.models.state import trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.training.loop import FACTS
 
-README = Path(__file__).parents[2] / "README.md"
+PROJECT = Path(__file__).parents[2]
 
 
-def python_with(words):
-    """The one block of Python in the README that has these words."""
-    (block,) = [code for code in re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.S) if words in code]
+def page(name):
+    return (PROJECT / name).read_text(encoding="utf-8")
+
+
+def prose(name):
+    """A page whose lines are joined."""
+    return " ".join(page(name).split())
+
+
+def python_with(words, name="README.md"):
+    """The one block of Python on a page that has these words."""
+    (block,) = [code for code in re.findall(r"```python\n(.*?)```", page(name), re.S) if words in code]
     return block
+
+
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md"))]
+
+
+def commands(name):
+    """The commands of the package in the shell blocks of a page, as lists of words after `vlsm`."""
+    for block in re.findall(r"```sh\n(.*?)```", page(name), re.S):
+        for line in block.splitlines():
+            if found := re.search(r"(?:\bvlsm|-m vlsm_helpers) (.*)", line.partition(" #")[0]):
+                yield shlex.split(found[1])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_and_their_options_exist(name):
+    for words in commands(name):
+        command, rest = get_command(app), list(words)
+        while hasattr(command, "commands"):
+            assert rest[0] in command.commands, words
+            command = command.commands[rest.pop(0)]
+        known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+        assert {word for word in rest if word.startswith("--")} <= known, words
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_into_the_repository_lead_somewhere(name):
+    here = (PROJECT / name).parent
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)", page(name))
+    assert [link for link in links if not (here / link).exists()] == []
+
+
+def test_the_path_lists_every_chapter_with_its_title_and_minutes():
+    listed = re.findall(r"^\| \[(.+?)\]\((notebooks/.+?)\) \|.*\| ([\d.]+) \|$", page("README.md"), re.M)
+    chapters = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+    assert [path for _, path, _ in listed] == [f"notebooks/{path.name}" for path in chapters]
+    for title, path, minutes in listed:
+        cells = nbformat.read(PROJECT / path, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        assert text.startswith(f"# {title}\n"), path
+        assert re.search(r"^\| \*\*Minutes\*\* \| ([\d.]+)", text, re.M)[1] == minutes, path
+
+
+def test_training_and_scoring_in_a_few_lines(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = python_with("vlsm.train(").replace("phantom_endoscopy", "toy").replace("size=128", "size=32")
+    given = {}
+    exec(code, given)
+    assert (tmp_path / "runs" / "first" / "best.safetensors").exists()
+    assert "UNet-D" in capsys.readouterr().out
+    assert len(given["test"]) == 5
 
 
 def test_fusing_in_a_few_lines(toy, tmp_path, monkeypatch, capsys):
@@ -49,7 +114,7 @@ def test_fusing_in_a_few_lines(toy, tmp_path, monkeypatch, capsys):
 
 def test_a_checkpoint_of_the_authors_in_a_few_lines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = python_with("load_published_state_dict").replace("ensemble_b", "unet_d")
+    code = python_with("load_published_state_dict", "docs/training.md").replace("ensemble_b", "unet_d")
     torch.save(published_state_dict("unet_d"), "theirs.pt")
     given = {"pixel_values": torch.rand(1, 3, 64, 64), "input_ids": None, "attention_mask": None}
     exec(code, given)
@@ -75,8 +140,68 @@ def ensembling_rows():
 
 
 def test_the_table_of_what_ensembling_adds_is_what_was_measured():
-    lines = README.read_text("utf-8").splitlines()
-    assert [row for row in ensembling_rows() if row not in lines] == []
+    lines = page("docs/results.md").splitlines()
+    rows = list(ensembling_rows())
+    assert len(rows) == 7
+    assert [row for row in rows if row not in lines] == []
+
+
+ZERO_SHOT = "CLIPSeg, zero-shot: right, chosen on val"
+TITLES = {
+    "phantoms: endoscopy": "phantom_endoscopy",
+    "phantoms: ultrasound": "phantom_ultrasound",
+    "phantoms: skin": "phantom_skin",
+    "phantoms: X-ray": "phantom_xray",
+    "CVC-ClinicDB": "clinicdb_polyp",
+    "Kvasir-SEG": "kvasir_polyp",
+    "BUSI, all images": "busi",
+}
+
+
+def vision_language_rows():
+    """The table of what CLIPSeg and BiomedCLIPSeg reach, from the rows that the benchmark wrote."""
+    all_rows = pd.read_csv(PROJECT / "benchmarks" / "vision_language.csv", keep_default_na=False)
+
+    def cell(dataset, model, interval=False, prompt=False):
+        rows = all_rows[(all_rows["dataset"] == dataset) & (all_rows["model"] == model)]
+        if not len(rows):
+            return "not run"
+        dice = 100 * rows["dice"].astype(float)
+        low, high = (100 * float(rows[side].iloc[0]) for side in ("low", "high"))
+        spread = f" ± {dice.std():.1f}" if len(rows) > 1 else f" ({low:.1f} to {high:.1f})"
+        words = f" (“{rows['prompt'].iloc[0]}”)" if prompt else ""
+        return f"{dice.mean():.1f} %" + (spread if interval else words)
+
+    for title, name in TITLES.items():
+        cells = [cell(name, "mean of the training masks"), cell(name, ZERO_SHOT, prompt=True)]
+        cells += [cell(name, "CLIPSeg, zero-shot: empty")]
+        trained = ("CLIPSeg, decoder", "CLIPSeg, encoders too", "BiomedCLIPSeg, decoder")
+        yield f"| {title} | {' | '.join(cells + [cell(name, model, interval=True) for model in trained])} |"
+
+
+def test_the_table_of_vision_language_segmenters_is_what_was_measured():
+    lines = page("docs/results.md").splitlines()
+    assert [row for row in vision_language_rows() if row not in lines] == []
+
+
+def test_the_table_of_the_light_cnn_is_the_benchmarks():
+    rows = re.findall(r"^\| (?:Kvasir-SEG|CVC-ClinicDB|BUSI, .*?) \| \d.*\|$", page("benchmarks/light_cnn.md"), re.M)
+    assert len(rows) == 4
+    assert [row for row in rows if row not in page("docs/results.md").splitlines()] == []
+    best = rows[0].split(" | ")[1]  # such as "81.6 (77.9 to 84.9)"
+    assert f"{best.split()[0]} % Dice on Kvasir-SEG's test images {best.split(maxsplit=1)[1]}" in prose("README.md")
+
+
+def test_what_the_readme_says_of_budgets_is_what_was_measured():
+    short, long = measured("hybrid_ensembles"), measured("prompts_and_pools")
+    short = short[short["dataset"] == "kvasir_polyp"].groupby("model")["dice"].mean()
+    settings = {"dataset": "kvasir_polyp", "trained_on": "kvasir_polyp", "model": "unet_d", "prompt": "p1"}
+    rows = long[(long[list(settings)] == list(settings.values())).all(axis=1)]
+    a, unet_d, trained_longer = (f"{100 * dice:.1f} %" for dice in (short["A"], short["UNet-D"], rows["dice"].mean()))
+    said = (
+        f"ensemble A has {a} and UNet-D {unet_d} after 20 epochs each, but UNet-D has {trained_longer} after 30 epochs"
+    )
+    assert said in prose("README.md")
 
 
 def test_an_ensemble_is_used_in_three_lines(tmp_path, monkeypatch):

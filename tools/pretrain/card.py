@@ -21,10 +21,10 @@ def write(
     module = f"tools.pretrain.{name.lower()}"
     text = f"""# The miniature {name}
 
-A {name} in the published format, small enough for a laptop, trained by this project (`python -m {module}`). It stands in for the
+A {name} in the published format, small enough for a laptop, trained by this project (`python -m {module}`). It replaces the
 published weights in the course's tiny profile, so that the same notebooks run without a GPU and without a network.
 
-**Not for clinical use.** It has never seen a patient's image; it is for teaching how such models work.
+**Not for clinical use.** It was trained without any patient's image; it is for teaching how such models work.
 
 | | |
 |---|---|

@@ -157,7 +157,10 @@ def scores(segmenter: CLIPSeg, store: SceneStore) -> dict[str, float]:
         dice += overlap[truth.any(1)].tolist()
         empty += (marked.float().mean(1) < NEAR_EMPTY)[~truth.any(1)].float().tolist()
     segmenter.train()
-    return {"Dice, something named": float(np.mean(dice)), "absent, nearly nothing marked": float(np.mean(empty))}
+    return {
+        "Dice, target present": float(np.mean(dice)),
+        "target absent, almost nothing predicted": float(np.mean(empty)),
+    }
 
 
 def train(segmenter: CLIPSeg, store: SceneStore, held_out: SceneStore, lesson: Lesson, seed: int, keep) -> list[dict]:
@@ -204,8 +207,8 @@ def write_card(folder: Path, lessons: Sequence[Lesson], log: Sequence[Mapping], 
     steps = " and ".join(f"{lesson.steps:,}" for lesson in lessons)
     recipe = {
         "parameters": f"{trainable_parameters(CLIPSeg(folder, train='encoders')):,}",
-        "data": f"{scenes} scenes of tools/pretrain/world.py, turned and mirrored; no medical picture",
-        "lessons": "things on surfaces; then also in windows and pale veils, with the layout of chest X-rays in mind",
+        "data": f"{scenes} scenes of tools/pretrain/world.py, rotated and mirrored; no medical image",
+        "lessons": "objects on surfaces; then also in windows and pale veils, designed with the layout of chest X-rays in mind",
         "steps": f"{steps}, {BATCH} images with {PROMPTS} prompts each",
         "optimizer": f"AdamW, learning rate {' and '.join(str(lesson.rate) for lesson in lessons)}, warm-up, then half a cosine; "
         f"weight decay {DECAY}",

@@ -4,7 +4,13 @@ Each takes the reader's answer; `...` is none yet. With `strict=True`, as the so
 WrongAnswer.
 """
 
-from vlsm_helpers.course.exercises import ensembles, first_steps, members, own_data  # noqa: F401 - each registers its checks
+from vlsm_helpers.course.exercises import (  # noqa: F401 - each registers its checks
+    ensembles,
+    first_steps,
+    members,
+    own_data,
+    training,
+)
 from vlsm_helpers.course.exercises.answers import EXERCISES, WrongAnswer
 
 globals().update(EXERCISES)
