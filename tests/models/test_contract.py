@@ -13,7 +13,8 @@ from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
 from vlsm_helpers.settings.profiles import PROFILES
 
 PROMPTS = ["polyp", "a large dark lesion on the left", "", "息肉"]
-IMAGE_ONLY = {"unet_d", "smp_unet"}
+IMAGE_ONLY = {"unet_d", "smp_unet", "unet_imagenet"}
+TRAINS_ENCODERS = {"cris"}  # unless told otherwise, as published
 WITH_ENCODERS = [name for name in factory.MEMBERS if name not in IMAGE_ONLY]
 
 
@@ -24,8 +25,9 @@ def build(name, **options):
 
 @pytest.fixture(scope="module", params=factory.MEMBERS)
 def member(request):
-    """A member in evaluation mode; the tests leave it as it is."""
-    return request.param, build(request.param).eval()
+    """A member with frozen encoders, if it has any, in evaluation mode; the tests leave it as it is."""
+    options = {"train": "decoder"} if request.param in TRAINS_ENCODERS else {}
+    return request.param, build(request.param, **options).eval()
 
 
 def without_symmetry(segmenter):
