@@ -2,6 +2,7 @@ import inspect
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from open_clip import ClipLoss
 from torch import nn
@@ -89,11 +90,11 @@ RIGHT = {
     ),
     "check_fusion_rule": lambda logits, masks, new: new[best_member(logits, masks)] > 0,
     "check_patient_interval": lambda d, p, rng: resampled(np.bincount(p, d), np.bincount(p), rng),
-    "check_interval_width": 2.94,
+    "check_images_needed": lambda d, w: int(np.ceil((1.96 * d.std(ddof=1) / w) ** 2)),
     "check_fair_gain": lambda v, t: (t[-1] - t[v[:-1].mean(axis=1).argmax()]).mean(),
-    "check_needed_images": 246,
+    "check_scored_by_all": lambda rows: rows[rows.groupby("id")["dice"].transform("count") == 4],
     "check_patient_group": r"^(P\d+)_",
-    "check_coin_bits": 0.8113,
+    "check_entropy_bits": lambda p: scipy.stats.entropy([p, 1 - p], base=2),
     "check_referred": lambda d, s: np.argsort(-d)[: round(s * len(d))],
 }
 WRONG = {
@@ -121,11 +122,11 @@ WRONG = {
     "check_temperature": lambda z, t: 1.0,
     "check_fusion_rule": lambda logits, masks, new: torch.sigmoid(new).mean(0) > 0.5,
     "check_patient_interval": lambda d, p, rng: resampled(d, np.ones(len(d)), rng),
-    "check_interval_width": 29.4,
+    "check_images_needed": lambda d, w: int(np.ceil(1.96 * d.std() / w)),
     "check_fair_gain": lambda v, t: (t[-1] - t[:-1].max(axis=0)).mean(),
-    "check_needed_images": 16,
+    "check_scored_by_all": lambda rows: rows.dropna(),
     "check_patient_group": r"^(P\d)",
-    "check_coin_bits": 0.5623,
+    "check_entropy_bits": lambda p: scipy.stats.entropy([p, 1 - p]),
     "check_referred": lambda d, s: np.argsort(-d)[-round(s * len(d)) :],
 }
 CHECKS = [name for name, _ in inspect.getmembers(exercises, inspect.isfunction) if name.startswith("check_")]
@@ -197,6 +198,12 @@ def test_a_function_that_fails_is_a_wrong_answer(capsys):
         ("check_fusion_rule", lambda logits, masks: masks, "stops with TypeError"),
         ("check_patient_interval", lambda d, p, rng: resampled(d, np.ones(len(d)), rng), "independent images"),
         ("check_patient_interval", lambda d, p, rng: d.mean(), "two numbers"),
+        ("check_images_needed", lambda d, w: (1.96 * d.std() / w) ** 2, "round up"),
+        ("check_images_needed", lambda d, w: np.ceil((1.96 / w) ** 2 * (d**2).mean()), "mean of the differences"),
+        ("check_scored_by_all", lambda rows: rows[rows.groupby("id")["id"].transform("size") == 4], "NaN"),
+        ("check_scored_by_all", lambda rows: rows.pivot(columns="id"), "fails on a table"),
+        ("check_entropy_bits", lambda p: -(p * np.log2(p) + (1 - p) * np.log2(1 - p)), "not NaN"),
+        ("check_entropy_bits", lambda p: -2 * p * np.log2(p), "both outcomes"),
     ],
 )
 def test_a_check_says_which_mistake_it_was(name, answer, why):

@@ -1,20 +1,30 @@
 """Checks of the exercises in chapters 6 and 7: a fair table, and your own data."""
 
-import math
 import re
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 
-from vlsm_helpers.course.exercises.answers import call, exercise, number
+from vlsm_helpers.course.exercises.answers import call, exercise
 
 
 @exercise
-def check_interval_width(answer: object) -> str | None:
-    """Exercise 6.1: half the width, in points, of a 95 % interval of a mean of 100 Dice that spread by 15 points."""
-    why = "the standard error is the spread divided by the root of the number of images, and 1.96 of them are half the interval"
-    right = isinstance(answer, (int, float)) and abs(answer - 1.96 * 15 / math.sqrt(100)) < 0.07
-    return None if right else why
+def check_images_needed(answer: object) -> str | None:
+    """Exercise 6.1: `images_needed(differences, half_width)` (N,), in points: test images for that half of a 95 % CI."""
+    pilot = np.tile([-8.0, 8.0], 200)  # a standard deviation of 8 points, whichever degrees of freedom are taken
+    cases = [
+        (pilot, 1.0, (245, 248), "solve 1.96 * s / sqrt(n) = half_width for n, where s is the standard deviation"),
+        (pilot, 2.0, (61, 63), "half the precision needs a quarter of the images: square the ratio"),
+        (pilot + 5, 1.0, (245, 248), "the mean of the differences does not matter, only how much they vary"),
+    ]
+    for differences, half_width, (low, high), why in cases:
+        got = call(answer, differences, half_width)
+        if got is None or not low <= got <= high:
+            return f"{why}; yours gives {got}"
+        if got != int(got):
+            return f"images come whole: round up to an integer; yours gives {got}"
+    return None
 
 
 @exercise
@@ -42,10 +52,28 @@ def check_fair_gain(answer: object) -> str | None:
 
 
 @exercise
-def check_needed_images(answer: object) -> str | None:
-    """Exercise 6.3: test images for a half-width of 1 point where paired differences spread by 8 points."""
-    why = "solve 1.96 * 8 / sqrt(n) = 1 for n, and round up"
-    return number(answer, math.ceil((1.96 * 8) ** 2), why)
+def check_scored_by_all(answer: object) -> str | None:
+    """Exercise 6.3: `scored_by_all(rows)`: the rows of the images that every model has scored with every seed."""
+    rows = pd.DataFrame(
+        [(model, seed, image, 0.5) for model in ("A", "UNet-D") for seed in (0, 1) for image in ("x", "y", "z")],
+        columns=["model", "seed", "id", "dice"],
+    )
+    crashed = rows.drop(index=[5])  # A, seed 1, image z
+    undefined = rows.assign(dice=rows["dice"].where(rows.index != 4))  # A, seed 1, image y
+    cases = [
+        (rows, "xyz", "here nothing is missing, and every row stays"),
+        (crashed, "xy", "z was not scored by A with seed 1: its other three rows have to go"),
+        (undefined, "xz", "a score that is NaN is none: y has to go"),
+    ]
+    for given, expected, why in cases:
+        try:
+            got = answer(given.copy())
+            images = dict(got["id"].value_counts())
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            return f"it fails on a table with the columns model, seed, id and dice ({error})"
+        if images != dict.fromkeys(expected, 4):
+            return f"{why}; yours keeps {images}, rows by image"
+    return None
 
 
 @exercise
@@ -77,26 +105,37 @@ def _grouping(answer: object) -> Callable[[str], str]:
 
 
 @exercise
-def check_coin_bits(answer: object) -> str | None:
-    """Exercise 7.2: the entropy, in bits, of a pixel whose probability is 0.25."""
-    why = "-(p log2 p + q log2 q) with q = 1 - p; a natural logarithm would give nats"
-    right = isinstance(answer, (int, float)) and abs(answer - (0.25 * 2 - 0.75 * math.log2(0.75))) < 2e-3
-    return None if right else why
+def check_entropy_bits(answer: object) -> str | None:
+    """Exercise 7.2: `entropy_bits(probability)`: the entropy of each pixel of an array, in bits."""
+    cases = [
+        ([0.5, 0.5], [1.0, 1.0], "a probability of 0.5 has 1 bit; a natural logarithm would give 0.69 nats"),
+        ([0.25, 0.75], [0.8113, 0.8113], "both outcomes count, each weighted with its own probability"),
+        ([0.0, 1.0], [0.0, 0.0], "certain pixels have 0 bits, not NaN: what is 0 times log2(0)?"),
+    ]
+    for given, expected, why in cases:
+        try:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                got = np.asarray(answer(np.array([given])), float)
+        except (TypeError, ValueError) as error:
+            return f"it fails on an array of probabilities ({error})"
+        if got.shape != (1, 2) or not np.allclose(got, [expected], atol=1e-3):
+            return f"{why}; of {given} yours gives {got.tolist()}"
+    return None
 
 
 @exercise
 def check_referred(answer: object) -> str | None:
-    """Exercise 7.3: `referred(doubt, share)`: the indices of the most uncertain share of the images, in any order."""
+    """Exercise 7.3: `referred(uncertainty, fraction)`: the indices of the most uncertain images, in any order."""
     cases = [
         ([0.1, 0.4, 0.2, 0.3], 0.5, {1, 3}, "give the indices of the largest values, counted from 0, not the values"),
         ([0.5, 0.1, 0.2, 0.3, 0.4], 0.2, {0}, "a fifth of five images is one"),
-        ([0.3, 0.2], 0.0, set(), "a share of 0 refers nobody: note that [-0:] is everything"),
+        ([0.3, 0.2], 0.0, set(), "a fraction of 0 refers no image: note that [-0:] is everything"),
     ]
-    for doubt, share, expected, why in cases:
+    for uncertainty, fraction, expected, why in cases:
         try:
-            got = {int(place) for place in answer(np.array(doubt), share)}
+            got = {int(index) for index in answer(np.array(uncertainty), fraction)}
         except (TypeError, ValueError, IndexError) as error:
-            return f"it fails on {doubt} ({error})"
+            return f"it fails on {uncertainty} ({error})"
         if got != expected:
-            return f"{why}; of {doubt} and {share} yours gives {sorted(got)}"
+            return f"{why}; of {uncertainty} and {fraction} yours gives {sorted(got)}"
     return None
