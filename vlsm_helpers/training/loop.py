@@ -262,7 +262,7 @@ def _accelerator() -> Accelerator:
             f"{PRECISION} is {precision!r}.", hint=f"set it to one of {', '.join(known)} on this device, or unset it."
         )
     return Accelerator(
-        # None: what accelerate is told (`--mixed_precision`, ACCELERATE_MIXED_PRECISION), float32 by default.
+        # None: what accelerate was configured with (`--mixed_precision`, ACCELERATE_MIXED_PRECISION), float32 by default.
         mixed_precision="bf16" if on_gpu and torch.cuda.is_bf16_supported() else None,
         dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=on_gpu),
     )
