@@ -56,7 +56,7 @@ def test_every_model_is_scored_at_every_share(runs, tmp_path):
 
 
 def test_what_was_not_run_is_said():
-    rows = pd.DataFrame({"id": ["a"], "dice": [0.5], "dataset": "x", "model": "UNet-D", "images": 20, "seed": 0})
+    rows = pd.DataFrame({"id": ["a", "b"], "dice": 0.5, "dataset": "x", "model": "UNet-D", "images": 20, "seed": 0})
     other = rows.assign(model="CLIPSeg", images=200)
     lines = table(pd.concat([rows, other])).splitlines()
     assert lines[2] == "| x | UNet-D | 50.0 (50.0 to 50.0) | not run |"
