@@ -1,6 +1,6 @@
 """What a run of the course leaves behind, rebuilt from the executed notebooks in its folder.
 
-FOLDER/NN_name.ipynb and .html, index.html (a card a notebook), results.csv (a row a score), pictures/.
+FOLDER/NN_name.ipynb and .html, index.html (one card per notebook), results.csv (one row per score), pictures/.
 """
 
 import re

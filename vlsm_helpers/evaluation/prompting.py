@@ -50,7 +50,7 @@ class PromptedImages:
         return len(self.images)
 
     def embed(self, prompts: str | Sequence[str]) -> Tensor:
-        """Embeddings (N, D): of one prompt for all, or of one an image. Raises ValueError for another number of prompts."""
+        """Embeddings (N, D): of one prompt for all, or one per image. Raises ValueError for another number of prompts."""
         with torch.no_grad():
             return self.segmenter.encode_text(as_prompts(prompts, len(self)))
 
@@ -61,7 +61,7 @@ class PromptedImages:
     def decode(self, text: Tensor, numbers: Sequence[int] | None = None) -> Tensor:
         """Logits float32 (n, S, S), on the CPU, of the images `numbers` (all of them by default).
 
-        `text`: embeddings (n, D), one an image, or (1, D) for all, such as `average_prompts` gives.
+        `text`: embeddings (n, D), one per image, or (1, D) for all, such as `average_prompts` gives.
         """
         numbers = list(range(len(self))) if numbers is None else list(numbers)
         text = text.expand(len(numbers), -1)
@@ -77,7 +77,7 @@ class PromptedImages:
         return torch.cat(parts)
 
     def logits(self, prompts: str | Sequence[str]) -> Tensor:
-        """Logits float32 (N, S, S), on the CPU: one prompt for all, or one an image."""
+        """Logits float32 (N, S, S), on the CPU: one prompt for all, or one per image."""
         return self.decode(self.embed(prompts))
 
     def dice(self, logits: Tensor, threshold: float = 0.5) -> np.ndarray:
@@ -94,7 +94,7 @@ class PromptedImages:
         return (torch.sigmoid(logits) > threshold).float().mean(dim=(1, 2)).numpy()
 
     def score(self, logits: Tensor, threshold: float = 0.5) -> pd.DataFrame:
-        """The table, a row an image, that `evaluation.evaluate` gives, from logits (N, S, S)."""
+        """The table, one row per image, that `evaluation.evaluate` gives, from logits (N, S, S)."""
         triples = zip(self.ids, logits, self.masks, strict=True)
         return pd.DataFrame([{"id": name} | score_image(one, mask, threshold) for name, one, mask in triples])
 
