@@ -42,6 +42,17 @@ def test_a_folder_that_cannot_be_written_to_is_a_problem(tmp_path, monkeypatch):
     assert any("VLSM_CACHE" in problem for problem in problems)
 
 
+def test_the_precision_of_training_is_told_and_one_that_there_is_not_is_a_problem(monkeypatch):
+    monkeypatch.setattr("vlsm_helpers.settings.device", lambda: "cpu")
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    text, _ = examined()
+    assert "float32" in row(text, "trains in")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp7")
+    text, problems = examined()
+    assert "fp7" in row(text, "trains in")
+    assert ["bf16" in problem for problem in problems] == [True]
+
+
 def test_availability(tmp_path, monkeypatch):
     monkeypatch.setenv("VLSM_DATA", str(tmp_path))
     write_toy(tmp_path, "busi")

@@ -26,6 +26,7 @@ VARIABLES = (
     "VLSM_RUNS",
     "VLSM_WEIGHTS",
     "VLSM_EPOCHS",
+    "ACCELERATE_MIXED_PRECISION",
 )
 
 
@@ -116,6 +117,8 @@ def test_full_without_a_gpu_keeps_sizes_and_weights_and_trains_less(monkeypatch)
     assert settings.start("full").profile.epochs == 7
     monkeypatch.setenv("VLSM_EPOCHS", "")
     monkeypatch.setattr(settings, "device", lambda: "cuda")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     assert settings.start("full").profile == PROFILES["full"]
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tests.helpers import write_toy
 from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.training import loop
+from vlsm_helpers.training.acceleration import check_shares
 from vlsm_helpers.training.recipes import CNN
 
 PROJECT = Path(__file__).parents[2]
@@ -67,7 +68,7 @@ def test_a_cnn_trains_on_two_processes_that_torchrun_starts(train):
 
 
 def test_a_batch_that_cannot_be_shared_is_told_before_anything_starts():
-    loop._check_shares(replace(CNN, batch_size=8), 4)
+    check_shares(replace(CNN, batch_size=8), 4)
     with pytest.raises(TrainingError, match=r"A batch of 9 images cannot be shared by 2 processes") as raised:
-        loop._check_shares(replace(CNN, batch_size=9), 2)
+        check_shares(replace(CNN, batch_size=9), 2)
     assert "--batch-size" in raised.value.hint

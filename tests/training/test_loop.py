@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import BusyError, SettingsError, TrainingError
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.unet_d import UNetD
+from vlsm_helpers.training.acceleration import loader_workers
 from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit, segmentation_loss
 from vlsm_helpers.training.recipes import CNN, PUBLISHED
 
@@ -144,6 +146,75 @@ def test_a_cpu_trains_in_bfloat16_where_accelerate_is_told_so_and_scores_in_floa
     assert {tensor.dtype for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")} == {
         torch.float32
     }
+
+
+SCALED = """
+import sys, torch; from pathlib import Path
+from accelerate import Accelerator
+from tests.training.test_loop import SHORT, datasets, fit, network, replace
+from vlsm_helpers.settings.precision import Precision
+from vlsm_helpers.training import acceleration, loop
+
+def on_cpu(*given, **options):  # accelerate scales losses on GPUs; PyTorch's scaler works on a CPU, too
+    accelerator = Accelerator(*given, **options)
+    accelerator.scaler, accelerator.native_amp = torch.amp.GradScaler("cpu", init_scale=2.0**26, growth_interval=3), True
+    return accelerator
+
+acceleration.Accelerator = on_cpu
+loop.training_precision = lambda device: Precision("fp16", "a test")
+run = Path(sys.argv[1])
+whole = fit(network(), *datasets(), run / "whole", replace(SHORT, epochs=12))
+seen, stop = [], network()
+stop.head.register_forward_hook(lambda module, given, logits: seen.append(str(logits.dtype)))
+save = loop._save_epoch
+def stopped(training, folder, progress, row):
+    save(training, folder, progress, row)
+    print("scale", progress.epoch, training.accelerator.scaler.get_scale())
+    if progress.epoch == 8:
+        raise KeyboardInterrupt
+loop._save_epoch = stopped
+try:
+    fit(stop, *datasets(), run / "cut", replace(SHORT, epochs=12))
+except KeyboardInterrupt:
+    print(*set(seen))
+loop._save_epoch = save
+resumed = fit(network(), *datasets(), run / "cut", replace(SHORT, epochs=12))
+assert resumed.equals(whole), (resumed, whole)
+"""
+
+
+def test_float16_scales_the_loss_skips_steps_that_overflow_and_resumes_with_the_scale(toy, tmp_path):
+    child = subprocess.run(
+        [sys.executable, "-c", SCALED, str(tmp_path)], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 0, child.stderr
+    assert "float16 with loss scaling" in child.stdout
+    assert "torch.float16" in child.stdout.split()
+    scales = [float(line.split()[2]) for line in child.stdout.splitlines() if line.startswith("scale")]
+    assert len(scales) == 8
+    assert scales[-1] < 2.0**26  # steps were skipped, and none of them ended the training
+    assert len({later / earlier for earlier, later in pairwise(scales)}) > 1  # others were taken
+    history = pd.read_csv(tmp_path / "cut" / METRICS)
+    assert np.isfinite(history.to_numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "device", "workers"),
+    [(2, 1, "cuda", 2), (16, 1, "cuda", 4), (1, 1, "mps", 1), (8, 4, "cuda", 2), (2, 4, "cuda", 1), (16, 1, "cpu", 0)],
+)
+def test_no_more_loaders_than_cores(monkeypatch, cores, processes, device, workers):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert loader_workers(device) == workers
+
+
+def test_a_precision_changed_after_the_first_training_is_refused(toy, tmp_path, monkeypatch):
+    fit(network(), *datasets(), tmp_path / "first", replace(SHORT, epochs=1))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    with pytest.warns(UserWarning, match="times as long"), pytest.raises(SettingsError) as failure:
+        fit(network(), *datasets(), tmp_path / "second", replace(SHORT, epochs=1))
+    assert "restart" in failure.value.hint
 
 
 def test_a_finished_run_is_not_trained_again(toy, tmp_path):
@@ -362,7 +433,7 @@ def test_as_many_parameters_get_a_gradient_as_fit_says(toy, tiny_weights, tmp_pa
     segmenter(torch.rand(2, 3, 32, 32), ["square", "bright square"]).square().mean().backward()
     reached = sum(parameter.numel() for parameter in segmenter.parameters() if parameter.grad is not None)
     everything = sum(parameter.numel() for parameter in segmenter.parameters())
-    assert capsys.readouterr().out == f"training {reached:,} of {everything:,} parameters\n"
+    assert f"training {reached:,} of {everything:,} parameters" in capsys.readouterr().out
 
 
 def test_encoders_learn_at_their_own_rate(toy, tiny_weights, tmp_path):

@@ -12,8 +12,9 @@ from rich.table import Column, Table
 
 from vlsm_helpers import settings
 from vlsm_helpers.data.registry import DATASETS, availability, own_datasets
-from vlsm_helpers.errors import WeightsError
+from vlsm_helpers.errors import SettingsError, WeightsError
 from vlsm_helpers.io import hub
+from vlsm_helpers.settings.precision import training_precision
 from vlsm_helpers.settings.published import PRETRAINED, Pretrained
 
 PACKAGES = (
@@ -32,9 +33,10 @@ PACKAGES = (
 def report(console: Console) -> list[str]:
     """Print the report; returns the problems that keep the course from running here, each with its fix."""
     weights, problems = _weights()
+    precision, refused = _precision()
     for title, rows in (
         ("Software", _software()),
-        ("Machine", _machine()),
+        ("Machine", [*_machine(), ("trains in", precision)]),
         ("Folders", _folders()),
         ("Datasets", [(card.name, availability(card)) for card in DATASETS.values()] + _own()),
         ("Pretrained weights", [*weights, ("hub", _hub())]),
@@ -45,11 +47,15 @@ def report(console: Console) -> list[str]:
             table.add_row(name, value)
         console.print(f"[bold]{title}[/]", table, "")
     # Datasets may well lie in a folder that only others may write to.
-    return problems + [
-        f"{title} cannot be written to: {folder}; name another one with {variable}"
-        for variable, title, folder in _named_folders()
-        if variable != "VLSM_DATA" and not _is_writable(folder)
-    ]
+    return (
+        problems
+        + refused
+        + [
+            f"{title} cannot be written to: {folder}; name another one with {variable}"
+            for variable, title, folder in _named_folders()
+            if variable != "VLSM_DATA" and not _is_writable(folder)
+        ]
+    )
 
 
 def _own() -> list[tuple[str, str]]:
@@ -74,6 +80,14 @@ def _machine() -> list[tuple[str, str]]:
     threads = f"{torch.get_num_threads()} of {os.cpu_count()} cores" + (f" (OMP_NUM_THREADS={named})" if named else "")
     system = f"{platform.system()} {platform.release()}, {platform.machine()}"
     return [("system", system), ("device", settings.device()), ("hardware", settings.hardware()), ("threads", threads)]
+
+
+def _precision() -> tuple[str, list[str]]:
+    """The precision that training computes in, and why; and the problem, where it is refused."""
+    try:
+        return str(training_precision(settings.device())), []
+    except SettingsError as error:
+        return error.what, [str(error)]
 
 
 def _named_folders() -> list[tuple[str, str, Path]]:

@@ -125,7 +125,7 @@ def train(
     ...     for split in ("train", "val")
     ... )
     >>> history = vlsm.train(vlsm.build("unet_d", "tiny"), training, validation, tempfile.mkdtemp(), epochs=1)
-    training 185,689 of 185,689 parameters
+    training 185,689 of 185,689 parameters in float32 (the default on a CPU)
     >>> list(history.columns)
     ['epoch', 'train_loss', 'learning_rate', 'val_dice', 'val_bce']
     """

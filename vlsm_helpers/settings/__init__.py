@@ -26,6 +26,7 @@ import platformdirs
 
 from vlsm_helpers.errors import SettingsError, unknown
 from vlsm_helpers.io.hub import cached_folder
+from vlsm_helpers.settings.precision import training_precision
 from vlsm_helpers.settings.profiles import FULL_WITHOUT_GPU, PROFILES, Profile
 from vlsm_helpers.settings.published import PRETRAINED
 
@@ -111,7 +112,7 @@ def start(profile: str | None = None, dataset: str | None = None, seed: int | No
     A value that is not None wins, then VLSM_PROFILE, VLSM_DATASET, VLSM_SEED, then `auto`, endoscopy phantoms and 0. Without
     a GPU the profile `full` keeps its sizes and weights, but trains on fewer images and in fewer epochs; VLSM_EPOCHS still
     holds. The environment is left with the profile's name in VLSM_PROFILE, and with absolute folders.
-    Raises SettingsError for an unknown profile, a seed that is no integer, and epochs that are none.
+    Raises SettingsError for an unknown profile or precision, a seed that is no integer, and epochs that are none.
 
     >>> import vlsm_helpers as vlsm
     >>> settings = vlsm.start("tiny", seed=1)
@@ -123,6 +124,7 @@ def start(profile: str | None = None, dataset: str | None = None, seed: int | No
     (128, 1)
     """
     chosen, reason = _within_reach(*choose_profile(profile))
+    precision = training_precision(device())
     os.environ["VLSM_PROFILE"] = chosen.name  # for functions that choose it themselves, and for child processes
     absolute_folders()
     settings = Settings(
@@ -137,7 +139,8 @@ def start(profile: str | None = None, dataset: str | None = None, seed: int | No
     print(f"versions   {versions()}")
     print(f"profile    {chosen.name}: {reason}; {chosen.image_size} px")
     print(f"dataset    {settings.dataset}, seed {settings.seed}")
-    print(f"device     {settings.device} ({settings.hardware})")
+    usual = (settings.device, precision.name) == ("cpu", "no")
+    print(f"device     {settings.device} ({settings.hardware})" + ("" if usual else f"; trains in {precision}"))
     return settings
 
 

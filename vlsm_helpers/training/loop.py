@@ -1,7 +1,6 @@
 """`fit()`: one training loop for every member, on accelerate, that can be killed at any moment and resumes."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,18 +17,18 @@ from torch.utils.data import DataLoader, Sampler
 
 from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
-from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.metrics.overlap import overlap
 from vlsm_helpers.models.segmenter import Segmenter, trainable_parameters
 from vlsm_helpers.models.state import encoder_hash, weights_revisions
+from vlsm_helpers.settings.precision import VARIABLE, Precision, training_precision
+from vlsm_helpers.training.acceleration import check_shares, loader_workers, start_accelerator
 from vlsm_helpers.training.feature_cache import CachedDataset, PromptEmbeddings, has_frozen_encoders
 from vlsm_helpers.training.recipes import CNN, Recipe
 from vlsm_helpers.training.run_folder import BEST, FACTS, LAST, METRICS, SETTINGS, Progress, RunFolder
 
 __all__ = ["BEST", "FACTS", "LAST", "METRICS", "SETTINGS", "fit", "segmentation_loss"]
-
-PRECISION, PRECISIONS = "ACCELERATE_MIXED_PRECISION", ("no", "bf16", "fp16", "fp8")
 
 Dataset = SegmentationDataset | CachedDataset
 
@@ -49,16 +48,16 @@ def fit(
 ) -> pd.DataFrame:
     """Train `segmenter` and leave it with its best weights; returns metrics.csv, one row per epoch.
 
-    The number of parameters that train is printed. Frozen encoders embed each prompt once, and do not run on images whose
-    features `train` and `validation` hold (see `feature_cache.cache_features`).
+    The number of parameters that train and the precision are printed. Frozen encoders embed each prompt once, and do not run
+    on images whose features `train` and `validation` hold (see `feature_cache.cache_features`).
 
     The folder `run` holds settings.json, metrics.csv, last.safetensors (weights and optimizer after the last whole epoch)
     and best.safetensors (weights of the epoch with the best `recipe.monitor`), without weights that are frozen. Where it
     holds an unfinished run with the same settings, that run resumes and ends with the numbers of an uninterrupted one:
     order, augmentation and dropout of an epoch follow from the seed and the epoch's number alone. A start that saved no
     epoch is begun anew. Started by `accelerate launch` on several processes, each takes its share of every batch, and
-    dropout apart the numbers are those of one process. A GPU trains in bfloat16; a CPU in float32, unless
-    ACCELERATE_MIXED_PRECISION says bf16. Afterwards the segmenter itself computes in float32.
+    dropout apart the numbers are those of one process. `settings.precision` decides in which precision the device trains.
+    Afterwards the segmenter itself computes in float32.
     Raises BusyError where another process trains the run; TrainingError for a folder of another run, a loss that is not
     finite, or a checkpoint that cannot be written, with what was saved before kept; SettingsError for cached features of
     another segmenter and an unknown precision.
@@ -67,7 +66,7 @@ def fit(
 
         history = fit(UNetD(), SegmentationDataset(train, 128, augment=True), SegmentationDataset(val, 128), Path("run"))
     """
-    _check_shares(recipe, settings.process().num_processes)
+    check_shares(recipe, settings.process().num_processes)
     run = Path(run)
     with _owned(run):
         training = _prepare(segmenter, train, validation, run, recipe, seed)
@@ -77,9 +76,7 @@ def fit(
             if accelerator.is_main_process:
                 folder.claim(noted)
         try:
-            progress = folder.resume(segmenter, training.optimizer.optimizer)
-            everything = sum(parameter.numel() for parameter in segmenter.parameters())
-            accelerator.print(f"training {trainable_parameters(segmenter):,} of {everything:,} parameters")
+            progress = _resume(training, folder)
             steps = len(training.train_loader)
             with tqdm(
                 total=recipe.epochs * steps,
@@ -106,6 +103,7 @@ class _Training:
     """What an epoch needs, on the device and in as many processes as accelerate was started with."""
 
     accelerator: Accelerator
+    precision: Precision
     segmenter: Segmenter
     model: nn.Module  # `segmenter`, wrapped by accelerate
     optimizer: AcceleratedOptimizer
@@ -126,11 +124,12 @@ def _prepare(
     for dataset in (train, validation):
         if isinstance(dataset, CachedDataset):
             dataset.check(segmenter)
-    accelerator, on_gpu = _accelerator(), torch.cuda.is_available()
+    precision, on_gpu = training_precision(settings.device()), torch.cuda.is_available()
+    accelerator = start_accelerator(precision)
     segmenter.to(memory_format=torch.channels_last)
     groups = _parameter_groups(segmenter, recipe.encoder_rate)
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=on_gpu)
-    loading = {"num_workers": 0 if accelerator.device.type == "cpu" else 4, "pin_memory": on_gpu}
+    loading = {"num_workers": loader_workers(accelerator.device.type), "pin_memory": on_gpu}
     whole = len(train) >= recipe.batch_size  # a last batch of one image would upset batch norm
     prepared = accelerator.prepare(
         segmenter,
@@ -138,7 +137,19 @@ def _prepare(
         DataLoader(train, recipe.batch_size, sampler=_EpochSampler(len(train), seed), drop_last=whole, **loading),
         DataLoader(validation, recipe.batch_size, **loading),
     )
-    return _Training(accelerator, segmenter, *prepared, segmentation_loss(), embeddings, run, recipe, seed)
+    return _Training(accelerator, precision, segmenter, *prepared, segmentation_loss(), embeddings, run, recipe, seed)
+
+
+def _resume(training: _Training, folder: RunFolder) -> Progress:
+    """Say what trains and how, and load what the last whole epoch left; where the run stands."""
+    accelerator, segmenter = training.accelerator, training.segmenter
+    everything = sum(parameter.numel() for parameter in segmenter.parameters())
+    trained = f"training {trainable_parameters(segmenter):,} of {everything:,} parameters"
+    accelerator.print(f"{trained} in {training.precision}")
+    progress = folder.resume(segmenter, training.optimizer.optimizer)
+    if accelerator.scaler and progress.scaler:
+        accelerator.scaler.load_state_dict(progress.scaler)
+    return progress
 
 
 def _train_epoch(training: _Training, dataset: Dataset, epoch: int, bar: tqdm) -> dict:
@@ -164,14 +175,17 @@ def _train_step(training: _Training, batch: dict, epoch: int) -> float:
     loss = training.loss(_logits(training, batch), batch["mask"])
     value = accelerator.reduce(loss.detach(), "mean").item()  # the same in every process
     if not np.isfinite(value):
+        scaled = f", or train in float32 ({VARIABLE}=no)" if accelerator.scaler else ""  # float16 ends at 65504
         raise TrainingError(
             f"The loss became {value} in epoch {epoch + 1}, on the images {', '.join(batch['id'])}.",
             where=training.run,
-            hint="lower the learning rate, or look at those images; the checkpoints of earlier epochs are kept.",
+            hint=f"lower the learning rate, or look at those images{scaled}; the checkpoints of earlier epochs are kept.",
         )
     accelerator.backward(loss)
-    accelerator.clip_grad_norm_(training.model.parameters(), training.recipe.clip)
-    training.optimizer.step()
+    accelerator.clip_grad_norm_(
+        training.model.parameters(), training.recipe.clip
+    )  # divides by the scale of the loss first
+    training.optimizer.step()  # where scaled gradients overflow, it skips the update and halves the scale
     training.optimizer.zero_grad()
     return value
 
@@ -204,6 +218,7 @@ def _save_epoch(training: _Training, folder: RunFolder, progress: Progress, row:
     """Save a whole epoch: first the best weights, then the state from which the run resumes, then the table."""
     accelerator, segmenter = training.accelerator, training.segmenter
     better = progress.add(row, training.recipe)
+    progress.scaler = accelerator.scaler.state_dict() if accelerator.scaler else {}
     if better and accelerator.is_main_process:
         folder.save_best(segmenter, row)
     accelerator.wait_for_everyone()
@@ -251,30 +266,6 @@ class _EpochSampler(Sampler[int]):
 def _owned(run: Path) -> AbstractContextManager[None]:
     """The main process owns the run's folder; the others that it was started with write nothing."""
     return RunFolder.lock(run) if settings.process().is_main_process else nullcontext()
-
-
-def _accelerator() -> Accelerator:
-    """accelerate on this machine. Raises SettingsError for a precision that it, or this device, does not have."""
-    on_gpu, precision = torch.cuda.is_available(), os.environ.get(PRECISION, "no").lower()
-    known = PRECISIONS if on_gpu else PRECISIONS[:2]
-    if precision not in known:
-        raise SettingsError(
-            f"{PRECISION} is {precision!r}.", hint=f"set it to one of {', '.join(known)} on this device, or unset it."
-        )
-    return Accelerator(
-        # None: what accelerate was configured with (`--mixed_precision`, ACCELERATE_MIXED_PRECISION), float32 by default.
-        mixed_precision="bf16" if on_gpu and torch.cuda.is_bf16_supported() else None,
-        dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=on_gpu),
-    )
-
-
-def _check_shares(recipe: Recipe, processes: int) -> None:
-    """Raise TrainingError unless every process gets as many images of a batch as the others."""
-    if recipe.batch_size % processes:
-        raise TrainingError(
-            f"A batch of {recipe.batch_size} images cannot be shared by {processes} processes.",
-            hint=f"give a batch size that {processes} divides (`--batch-size`), or start another number of processes.",
-        )
 
 
 def _parameter_groups(segmenter: Segmenter, encoder_rate: float) -> list[dict]:

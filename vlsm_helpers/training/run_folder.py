@@ -49,6 +49,7 @@ class Progress:
     best: float | None = None
     best_epoch: int = 0
     rows: list[dict] = field(default_factory=list)
+    scaler: dict = field(default_factory=dict)  # the state of the loss scaling, where there is one
 
     def add(self, row: dict, recipe: Recipe) -> bool:
         """Count an epoch; whether it is the best one so far."""
