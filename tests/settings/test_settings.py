@@ -80,7 +80,7 @@ def test_environment_wins_over_defaults_and_parameters_over_both(monkeypatch):
     monkeypatch.setenv("VLSM_SEED", "7")
     chosen = settings.start()
     assert (chosen.profile.name, chosen.dataset, chosen.seed) == ("full", "busi", 7)
-    assert "as asked" in chosen.reason
+    assert "VLSM_PROFILE" in chosen.reason
     chosen = settings.start("tiny", "isic", 0)
     assert (chosen.profile.name, chosen.dataset, chosen.seed) == ("tiny", "isic", 0)
 
@@ -106,7 +106,7 @@ def test_the_epochs_of_a_notebooks_training_may_be_others(monkeypatch):
     monkeypatch.setenv("VLSM_EPOCHS", "6")
     profile, reason = settings.choose_profile("full")
     assert profile == replace(PROFILES["full"], epochs=6)
-    assert reason == "as asked; epochs as VLSM_EPOCHS says, 6"
+    assert reason == "set by PROFILE or VLSM_PROFILE; epochs as VLSM_EPOCHS says, 6"
 
 
 def test_full_without_a_gpu_keeps_sizes_and_weights_and_trains_less(monkeypatch):

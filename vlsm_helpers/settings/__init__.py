@@ -205,7 +205,7 @@ def choose_profile(name: str | None = None) -> tuple[Profile, str]:
 
     Raises SettingsError for an unknown profile, and for epochs that are no number from 1 up.
     """
-    name, reason = name or os.environ.get("VLSM_PROFILE") or "auto", "as asked"
+    name, reason = name or os.environ.get("VLSM_PROFILE") or "auto", "set by PROFILE or VLSM_PROFILE"
     if name == "auto":
         name, reason = auto_profile()
     if name not in PROFILES:
