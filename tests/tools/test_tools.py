@@ -290,6 +290,6 @@ def test_random_checkpoints_take_vocabularies_as_published(tmp_path):
 
 def test_how_long_caching_takes_on_one_machine_is_dropped():
     line = "caching the features of 600 views of 200 images: 99.2 MB, about 14 s\nnext, about 3 s\n"
-    output = nbformat.v4.new_output("stream", name="stdout", text=line)
-    text = notebooks._cleaned_output(output, {})["text"]
+    output = new_output("stream", name="stdout", text=line)
+    text = stamping._cleaned_output(output, {})["text"]
     assert text == "caching the features of 600 views of 200 images: 99.2 MB\nnext, about 3 s\n"
