@@ -56,11 +56,11 @@ def test_logits_are_finite_and_have_the_size_of_the_images(member, size):
 
 
 def test_a_prediction_does_not_depend_on_the_rest_of_its_batch(member):
-    images = torch.rand(4, 3, 128, 128)
+    images = torch.rand(4, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         together = member[1](images, PROMPTS)
         alone = torch.cat([member[1](image[None], prompt) for image, prompt in zip(images, PROMPTS, strict=True)])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)  # a batch effect is 100 times as large
 
 
 def test_the_image_matters_and_the_prompt_where_there_is_a_text_encoder(member):
