@@ -103,6 +103,7 @@ def _contents(folder: Path) -> Iterator[str]:
 
 def _as_page(notebook: NotebookNode, folder: Path, page: Path) -> NotebookNode:
     """A notebook as MyST-NB wants it: attachments as files, alternative texts in cells' metadata, links that lead somewhere."""
+    notebook.metadata.language_info["pygments_lexer"] = "ipython3"  # which knows `!command`
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = _with_links(_with_files(cell, page), folder, page)

@@ -62,7 +62,7 @@ def test_pictures_are_there_and_have_alternative_texts(built):
 def test_what_is_no_page_leads_to_the_code_host(tmp_path):
     site.write_sources(tmp_path)
     front = (tmp_path / "index.md").read_text()
-    assert f"({REPOSITORY}/blob/main/benchmarks/vision_language.md)" in front
+    assert f"({REPOSITORY}/blob/main/benchmarks/vision_language.md)" in (tmp_path / "docs" / "results.md").read_text()
     assert "](notebooks/03_train_light_cnn.ipynb)" in front
     assert "](https://arxiv.org/abs/2509.05154)" in front
 
