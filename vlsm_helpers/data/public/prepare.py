@@ -1,7 +1,6 @@
 """`prepare`: from what a dataset's authors publish to the layout of `samples.py`, with the benchmark's splits."""
 
 import json
-import os
 import shutil
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from vlsm_helpers.data.public import convert
 from vlsm_helpers.data.public.download import BAR_AFTER, archives_in, fetch, unpack
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, read_entries
 from vlsm_helpers.errors import DataError
+from vlsm_helpers.io import atomic
 from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import cache_folder, data_folder, writable
 
@@ -67,7 +67,7 @@ def prepare(name: str, source: Path | None = None, splits: Path | None = None, f
         _refuse_missing(entries, published, source)
         _write_images(entries, published, fresh / "images")
         _write_masks(entries, published, fresh / "masks")
-        _replace(folder / name, fresh, Path(work) / "previous")
+        atomic.swap(fresh, folder / name)
     print(f"Prepared {len(entries)} samples of {card.title} in {folder / name}")
     return folder / name
 
@@ -189,15 +189,3 @@ def _write_masks(entries: list[dict], published: convert.Published, folder: Path
 
 def _stems(entries: list[dict], key: str) -> list[str]:
     return list(dict.fromkeys(Path(entry[key]).stem for entry in entries))
-
-
-def _replace(target: Path, fresh: Path, previous: Path) -> None:
-    """Put `fresh` in the place of `target`, which moves to `previous`, and back again whatever goes wrong."""
-    try:
-        if target.exists():
-            os.replace(target, previous)
-        os.replace(fresh, target)
-    except BaseException:
-        if previous.exists() and not target.exists():
-            os.replace(previous, target)
-        raise
