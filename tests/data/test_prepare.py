@@ -321,7 +321,7 @@ def test_a_failing_move_loses_nothing(failing, kvasir, monkeypatch):
             raise OSError("disk on fire")
         replace(source, target)
 
-    monkeypatch.setattr(f"{PREPARE_MODULE}.os.replace", fail_once)
+    monkeypatch.setattr("vlsm_helpers.io.atomic.os.replace", fail_once)
     with pytest.raises(OSError, match="on fire"):
         kvasir.prepare()
     _only(kvasir, before)
