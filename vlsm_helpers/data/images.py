@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vlsm_helpers.data.decode import Raster, decode, from_image
+from vlsm_helpers.data.decode import decode
 from vlsm_helpers.data.masks import read_mask
+from vlsm_helpers.data.raster import Raster, from_image
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.io.progress import tqdm
 
