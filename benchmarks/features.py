@@ -71,7 +71,7 @@ def seconds(weights: Path, dataset: str, images: int, rounds: int) -> Measured:
     begin = time.perf_counter()
     cached = cache_features(segmenter, computed)
     making = (time.perf_counter() - begin) / len(computed)
-    megabytes = sum(path.stat().st_size for path in cached.folder.iterdir()) / 1e6 / len(computed)
+    megabytes = sum(path.stat().st_size for path in cached.folders[0].iterdir()) / 1e6 / len(computed)
     difference = largest_difference(segmenter, cached, computed)
     texts = PromptEmbeddings(segmenter)
     optimizer = torch.optim.AdamW(segmenter.decoder.parameters(), lr=1e-3)
@@ -80,7 +80,7 @@ def seconds(weights: Path, dataset: str, images: int, rounds: int) -> Measured:
         for name, some in ((COMPUTED, computed), (CACHED, cached))
     }
     taken = {name: [one / len(computed) for one in values] for name, values in interleaved(ways, rounds).items()}
-    shutil.rmtree(cached.folder)  # nobody needs features of random weights
+    shutil.rmtree(cached.folders[0])  # nobody needs features of random weights
     return Measured(taken, making, megabytes, difference, segmenter.image_size)
 
 
