@@ -23,7 +23,7 @@ from vlsm_helpers.metrics.overlap import overlap
 from vlsm_helpers.models.segmenter import Segmenter, trainable_parameters
 from vlsm_helpers.models.state import encoder_hash, weights_revisions
 from vlsm_helpers.settings.precision import VARIABLE, Precision, training_precision
-from vlsm_helpers.training.acceleration import check_shares, loader_workers, start_accelerator
+from vlsm_helpers.training.acceleration import check_shares, loader_workers, start_accelerator, training_layout
 from vlsm_helpers.training.feature_cache import CachedDataset, PromptEmbeddings, has_frozen_encoders
 from vlsm_helpers.training.recipes import CNN, Recipe
 from vlsm_helpers.training.run_folder import BEST, FACTS, LAST, METRICS, SETTINGS, Progress, RunFolder
@@ -111,6 +111,7 @@ class _Training:
     validation_loader: DataLoader
     loss: nn.Module
     embeddings: PromptEmbeddings | None  # of a frozen text encoder
+    layout: torch.memory_format
     run: Path
     recipe: Recipe
     seed: int
@@ -126,7 +127,8 @@ def _prepare(
             dataset.check(segmenter)
     precision, on_gpu = training_precision(settings.device()), torch.cuda.is_available()
     accelerator = start_accelerator(precision)
-    segmenter.to(memory_format=torch.channels_last)
+    layout = training_layout(segmenter, train.size, accelerator.device.type)
+    segmenter.to(memory_format=layout)
     groups = _parameter_groups(segmenter, recipe.encoder_rate)
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=on_gpu)
     loading = {"num_workers": loader_workers(accelerator.device.type), "pin_memory": on_gpu}
@@ -137,7 +139,8 @@ def _prepare(
         DataLoader(train, recipe.batch_size, sampler=_EpochSampler(len(train), seed), drop_last=whole, **loading),
         DataLoader(validation, recipe.batch_size, **loading),
     )
-    return _Training(accelerator, precision, segmenter, *prepared, segmentation_loss(), embeddings, run, recipe, seed)
+    parts = (*prepared, segmentation_loss(), embeddings, layout)
+    return _Training(accelerator, precision, segmenter, *parts, run, recipe, seed)
 
 
 def _resume(training: _Training, folder: RunFolder) -> Progress:
@@ -195,7 +198,7 @@ def _logits(training: _Training, batch: dict) -> Tensor:
     cached = {"text": training.embeddings(batch["prompt"])} if training.embeddings else {}
     if "features" in batch:
         cached["features"] = tuple(batch["features"])
-    images = batch["image"].contiguous(memory_format=torch.channels_last)
+    images = batch["image"].contiguous(memory_format=training.layout)
     with training.accelerator.autocast():
         return training.model(images, batch["prompt"], **cached).float()
 
