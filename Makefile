@@ -42,6 +42,7 @@ site: $(INSTALLED) ## build the course as a static site in runs/site: search, da
 
 rehearse: $(INSTALLED) ## run the course at full size on random weights: no GPU, no hub, 25 minutes (maintainers)
 	$(BIN)/python -m tools.rehearse $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
+	$(BIN)/python -m benchmarks.gpu --dry
 
 notebooks: $(INSTALLED) ## execute the committed notebooks again and stamp them (maintainers)
 	$(BIN)/python -m tools.notebooks $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
