@@ -26,15 +26,27 @@ class Interval(NamedTuple):
 
 
 def bootstrap_mean(
-    values: Sequence[float], *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+    values: Sequence[float],
+    *,
+    clusters: Sequence[object] | None = None,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Interval:
-    """The mean of `values` with its bootstrap interval; NaN values do not count.
+    """The mean of `values`, one per image, with its bootstrap interval; NaN values do not count.
 
-    Fewer than two values have no interval: its ends are NaN; no value has no mean either.
+    Images are resampled, or, where `clusters` says which belong together (frames of one video, slices of one patient), whole
+    clusters: `n` is the number of what was resampled. Fewer than two have no interval: its ends are NaN; no value has no mean
+    either. Raises ValueError for another number of clusters than of values.
     """
     values = np.asarray(values, float)
-    values = values[~np.isnan(values)]
-    return _interval(values[None], np.ones(len(values)), level, resamples, seed)
+    groups = np.arange(len(values)) if clusters is None else np.asarray(clusters)
+    if len(groups) != len(values):
+        raise ValueError(f"{len(values)} images and {len(groups)} clusters: name the cluster of each image")
+    known = ~np.isnan(values)
+    _, members = np.unique(groups[known], return_inverse=True)
+    sums, counts = np.bincount(members, values[known]), np.bincount(members)
+    return _interval(sums[None], counts, level, resamples, seed)
 
 
 def paired_difference(
@@ -48,18 +60,11 @@ def paired_difference(
 ) -> Interval:
     """The mean of `first` minus `second`, scores of the same images in the same order, with its bootstrap interval.
 
-    Images are resampled, or, where `clusters` says which belong together (frames of one video, slices of one patient), whole
-    clusters: `n` is the number of what was resampled. Pairs with a NaN do not count. Raises ValueError for lists of different
-    lengths.
+    It is `bootstrap_mean` of the differences, `clusters` included. Pairs with a NaN do not count. Raises ValueError for lists
+    of different lengths.
     """
     differences = np.asarray(first, float) - np.asarray(second, float)
-    groups = np.arange(len(differences)) if clusters is None else np.asarray(clusters)
-    if len(groups) != len(differences):
-        raise ValueError(f"{len(differences)} images and {len(groups)} clusters: name the cluster of each image")
-    known = ~np.isnan(differences)
-    _, members = np.unique(groups[known], return_inverse=True)
-    sums, counts = np.bincount(members, differences[known]), np.bincount(members)
-    return _interval(sums[None], counts, level, resamples, seed)
+    return bootstrap_mean(differences, clusters=clusters, level=level, resamples=resamples, seed=seed)
 
 
 def bootstrap_seeds(scores: np.ndarray, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
