@@ -12,7 +12,7 @@ from vlsm_helpers.experiments.grid import FOLDER, Cell, Plan
 from vlsm_helpers.experiments.members import FUSED
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT
 from vlsm_helpers.io import atomic
-from vlsm_helpers.metrics.statistics import bootstrap_seeds
+from vlsm_helpers.metrics.statistics import bootstrap_seeds, scores_by_seed
 
 COLUMNS = (
     "trained_on",
@@ -30,7 +30,6 @@ COLUMNS = (
 )
 DASH = "–"
 TABLE = "table"  # .csv and .md, in the folder of the cells
-RESAMPLES = 2000
 
 
 # Of each cell that is done: the datasets it was scored on, and its rows.
@@ -98,8 +97,8 @@ def _rows(plan: Plan, filled: Filled) -> Iterator[dict]:
 
 
 def _summary(of_row: pd.DataFrame) -> dict:
-    dice = of_row.pivot(index="seed", columns="id", values="dice")
-    mean, low, high, images = bootstrap_seeds(dice.to_numpy(), resamples=RESAMPLES)
+    dice = scores_by_seed(of_row)
+    mean, low, high, images = bootstrap_seeds(dice.to_numpy())
     return {"value": mean, "std_images": dice.std(axis=1).mean(), "low": low, "high": high, "n": images}
 
 
