@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from tests import archives
@@ -13,7 +14,8 @@ from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.public import prepare as prepare_module
 from vlsm_helpers.data.public.prepare import prepare
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.errors import DataError, SettingsError
+from vlsm_helpers.errors import BusyError, DataError, SettingsError
+from vlsm_helpers.io import atomic
 
 PREPARE_MODULE = "vlsm_helpers.data.public.prepare"
 
@@ -71,7 +73,7 @@ def test_prepares_what_the_authors_publish(name, authors, tmp_path):
     made = authors(name)
     root = made.prepare(source=archives.as_zip(made.source, tmp_path / "archive.zip"))
     assert root == made.data / name
-    assert [path.name for path in made.data.iterdir()] == [name]
+    assert _names(made) == [name]
     assert sorted(path.stem for path in (root / "masks").iterdir()) == sorted(made.truth)
     for split in archives.SPLITS:
         assert (root / f"anns/{split}.json").read_bytes() == (made.splits / f"{split}.json").read_bytes()
@@ -327,6 +329,32 @@ def test_a_failing_move_loses_nothing(failing, kvasir, monkeypatch):
     _only(kvasir, before)
 
 
+def test_a_kill_between_the_two_renames_loses_nothing(kvasir, monkeypatch):
+    """The dataset then lies aside, under a hidden name: the next attempt, which fails early, puts it back."""
+    root = kvasir.prepare()
+    before = _contents(root)
+    os.replace(root, atomic.sibling(root, atomic.REPLACED))
+    (kvasir.source / "Kvasir-SEG/images/cju2.jpg").unlink()
+    with pytest.raises(DataError, match="missing"):
+        kvasir.prepare()
+    _only(kvasir, before)
+
+
+def test_what_a_killed_attempt_moved_aside_goes_once_the_dataset_stands(kvasir):
+    root = kvasir.prepare()
+    shutil.copytree(root, atomic.sibling(root, atomic.REPLACED))
+    _only(kvasir, _contents(kvasir.prepare()))
+
+
+def test_one_process_at_a_time_prepares_a_dataset(kvasir):
+    root = kvasir.prepare()
+    before = _contents(root)
+    with FileLock(root.with_name(f".{root.name}.lock")), pytest.raises(BusyError) as caught:
+        kvasir.prepare()
+    assert caught.value.where == root.parent
+    _only(kvasir, before)
+
+
 def test_an_interruption_loses_nothing(kvasir, monkeypatch):
     before = _contents(kvasir.prepare())
 
@@ -374,9 +402,14 @@ def _contents(root):
 
 def _only(authors, contents):
     """The data folder holds this dataset with these contents, and nothing half-done beside it."""
-    assert [path.name for path in authors.data.iterdir()] == [authors.name]
+    assert _names(authors) == [authors.name]
     assert _contents(authors.data / authors.name) == contents
 
 
 def _nothing_left(authors):
-    assert not list(authors.data.iterdir())
+    assert not _names(authors)
+
+
+def _names(authors):
+    """What lies in the data folder; the file that is locked while a dataset is prepared stays."""
+    return [path.name for path in authors.data.iterdir() if path.name != f".{authors.name}.lock"]

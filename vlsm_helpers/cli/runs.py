@@ -129,6 +129,14 @@ def reproduce(
         ),
     ] = None,
     member: Annotated[list[str] | None, typer.Option(help="Repeat it for each member.", show_default="all")] = None,
+    fuse: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MEMBER",
+            help="Members that late fusion joins; repeat it for each.",
+            show_default="biomedclipseg, clipseg and unet_d, as in the paper",
+        ),
+    ] = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(min=0, max=LARGEST_SEED, help="Repeat it for each seed.", show_default="0, 1, 2; at tiny 0"),
@@ -157,7 +165,9 @@ def reproduce(
     from vlsm_helpers.experiments import table as paper_table
     from vlsm_helpers.experiments.members import left_out
 
+    fused = sorted(set(fuse or []))  # an order of their own: it is in the name of the folder
     given = {"datasets": datasets, "members": member, "seeds": seed, "prompts": prompt, "also_test": also_test}
+    given |= {"fused": fused}
     chosen = {name: tuple(values) for name, values in given.items() if values}
     plan = program.paper_plan(**chosen, epochs=epochs, batch_size=batch_size, limit=limit)
     if not member and (missing := left_out(plan.members)):

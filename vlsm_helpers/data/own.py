@@ -15,6 +15,7 @@ from vlsm_helpers.data import alike as near
 from vlsm_helpers.data import registry
 from vlsm_helpers.data.checks import MAX_ASPECT, Report, check
 from vlsm_helpers.data.decode import decode
+from vlsm_helpers.data.folds import CLUSTER
 from vlsm_helpers.data.images import as_rgb, bit_depth, read_mask
 from vlsm_helpers.data.masks import HINT, Foreground, find_foreground, parse
 from vlsm_helpers.data.pairing import SHOWN, Pair, pairs, passed_over, patients
@@ -107,7 +108,7 @@ def adopt(
         read = _read_all(fresh, found, noun, modality, {"foreground": foreground, "depth": depth})
         numbers, joined = near.join([one.image.thumbnail for one in read], named, alike)
         splits = split_groups(numbers, [one.mask.box is not None for one in read], seed)
-        _write_annotations(fresh, read, named, splits)
+        _write_annotations(fresh, read, named, splits, numbers)
         facts = {"bit_depth": depth, "foreground": foreground}
         (fresh / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     told = [told for folder in dict.fromkeys((Path(images), Path(masks))) if (told := passed_over(folder))]
@@ -260,10 +261,12 @@ def _matched(names: Sequence[str], group: str) -> list[str]:
     return found
 
 
-def _write_annotations(root: Path, read: Sequence[_Read], named: Sequence[str], splits: Sequence[str]) -> None:
+def _write_annotations(
+    root: Path, read: Sequence[_Read], named: Sequence[str], splits: Sequence[str], clusters: Sequence[int]
+) -> None:
     entries: dict[str, list[dict]] = {split: [] for split in SHARES}
-    for one, group, split in zip(read, named, splits, strict=True):
+    for one, group, split, cluster in zip(read, named, splits, clusters, strict=True):
         files = {"img_name": Path(one.image.file).name, "mask_name": Path(one.mask.file).name}
-        entries[split].append(files | {"prompts": one.prompts, "group": group})
+        entries[split].append(files | {"prompts": one.prompts, "group": group, CLUSTER: cluster})
     for split, rows in entries.items():
         (root / "anns" / f"{split}.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")

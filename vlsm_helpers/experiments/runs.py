@@ -24,7 +24,7 @@ from vlsm_helpers.models.state import fingerprint, trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import TINY_WEIGHTS, Profile
 from vlsm_helpers.training.feature_cache import VIEWS, CachedDataset, cache_features, has_frozen_encoders
-from vlsm_helpers.training.loop import BEST, fit
+from vlsm_helpers.training.loop import BEST, fit_owned
 from vlsm_helpers.training.recipes import (
     CNN,
     CNN_IMAGENET,
@@ -38,6 +38,7 @@ from vlsm_helpers.training.recipes import (
     Recipe,
     find_recipe,
 )
+from vlsm_helpers.training.run_folder import RunFolder
 
 PER_IMAGE = "per_image.csv"
 LOGITS = "logits"  # the folder of the run's predictions
@@ -85,17 +86,18 @@ def train_member(
     segmenter = factory.build(member, profile, **options)
     _start(segmenter, warm_start, profile)
     chosen = _chosen(segmenter, named, epochs=epochs, batch_size=batch_size)
-    with settings.process().main_process_first():  # of several processes one decodes and caches, the others read
-        training, validation = (
-            SegmentationDataset(samples, size, prompt=prompt, augment=augment, seed=seed)
-            for samples, augment in (
-                (_samples(dataset.split("+"), "train", limit), chosen.augment),
-                (_samples(dataset.split("+"), "val"), False),
-            )
-        )
     names = (dataset, member, segmenter.config.get("train"), "{recipe}", f"{size}px", f"seed{seed}")
     folder = settings.runs_folder() / run if run else _default_folder("-".join(filter(None, names)), chosen.name)
-    train(segmenter, training, validation, folder, chosen, seed=seed)
+    with RunFolder.lock(folder):  # from here on: what takes long is refused before it begins
+        with settings.process().main_process_first():  # of several processes one decodes and caches, the others read
+            training, validation = (
+                SegmentationDataset(samples, size, prompt=prompt, augment=augment, seed=seed)
+                for samples, augment in (
+                    (_samples(dataset.split("+"), "train", limit), chosen.augment),
+                    (_samples(dataset.split("+"), "val"), False),
+                )
+            )
+        _train(segmenter, training, validation, folder, chosen, seed)
     return folder
 
 
@@ -116,7 +118,7 @@ def train(
     `batch_size` replace the recipe's. Augmentation is the training dataset's own (`augment=True`).
     Returns metrics.csv of the folder: one row per epoch. The segmenter is left with the weights of its best epoch, in
     evaluation mode. An unfinished run in `folder` with the same settings resumes, a finished one is loaded.
-    Raises SettingsError for an unknown recipe, and TrainingError as `fit` does.
+    Raises SettingsError for an unknown recipe, BusyError and TrainingError as `fit` does.
 
     >>> import tempfile
     >>> import vlsm_helpers as vlsm
@@ -130,13 +132,26 @@ def train(
     ['epoch', 'train_loss', 'learning_rate', 'val_dice', 'val_bce']
     """
     chosen = _chosen(segmenter, recipe, epochs=epochs, batch_size=batch_size)
+    with RunFolder.lock(Path(folder)):
+        return _train(segmenter, training, validation, Path(folder), chosen, seed)
+
+
+def _train(
+    segmenter: Segmenter,
+    training: SegmentationDataset | CachedDataset,
+    validation: SegmentationDataset | CachedDataset,
+    folder: Path,
+    recipe: Recipe,
+    seed: int,
+) -> pd.DataFrame:
+    """Cache the features of frozen encoders, then fit, in a folder whose lock the caller holds."""
     if has_frozen_encoders(segmenter):
         with settings.process().main_process_first():  # of several processes one computes the features, the others read
             if not isinstance(training, CachedDataset):
-                training = cache_features(segmenter, training, chosen.views(VIEWS))
+                training = cache_features(segmenter, training, recipe.views(VIEWS))
             if not isinstance(validation, CachedDataset):
                 validation = cache_features(segmenter, validation)
-    return fit(segmenter, training, validation, Path(folder), chosen, seed=seed)
+    return fit_owned(segmenter, training, validation, folder, recipe, seed=seed)
 
 
 def _chosen(segmenter: Segmenter, recipe: Recipe | str | None, **changes: int | None) -> Recipe:

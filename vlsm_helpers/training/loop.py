@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,35 +65,39 @@ def fit(
 
         history = fit(UNetD(), SegmentationDataset(train, 128, augment=True), SegmentationDataset(val, 128), Path("run"))
     """
+    with RunFolder.lock(Path(run)):
+        return fit_owned(segmenter, train, validation, Path(run), recipe, seed=seed)
+
+
+def fit_owned(
+    segmenter: Segmenter, train: Dataset, validation: Dataset, run: Path, recipe: Recipe, *, seed: int = 0
+) -> pd.DataFrame:
+    """`fit`, for a caller that holds `RunFolder.lock(run)`: one that has long work of its own to do before it."""
     check_shares(recipe, settings.process().num_processes)
-    run = Path(run)
-    with _owned(run):
-        training = _prepare(segmenter, train, validation, run, recipe, seed)
-        accelerator, folder = training.accelerator, RunFolder(run, _settings(training, train))
-        noted = {"weights_revisions": weights_revisions(segmenter)}
-        with accelerator.main_process_first():  # it begins the run, the others find it begun
-            if accelerator.is_main_process:
-                folder.claim(noted)
-        try:
-            progress = _resume(training, folder)
-            steps = len(training.train_loader)
-            with tqdm(
-                total=recipe.epochs * steps,
-                initial=progress.epoch * steps,
-                desc="training",
-                unit="step",
-                disable=not accelerator.is_main_process,
-            ) as bar:
-                while not progress.is_finished(recipe):
-                    row = _train_epoch(training, train, progress.epoch, bar) | _validate(training)
-                    _save_epoch(training, folder, progress, row)
-                    bar.set_postfix_str(
-                        f"epoch {progress.epoch}, val Dice {row['val_dice']:.3f}, best {progress.best:.3f}"
-                    )
-            folder.load_best(segmenter)
-            segmenter.eval()
-        finally:  # without accelerate's wrapper, which would go on computing scores in bfloat16
-            accelerator.unwrap_model(training.model, keep_fp32_wrapper=False)
+    training = _prepare(segmenter, train, validation, run, recipe, seed)
+    accelerator, folder = training.accelerator, RunFolder(run, _settings(training, train))
+    noted = {"weights_revisions": weights_revisions(segmenter)}
+    with accelerator.main_process_first():  # it begins the run, the others find it begun
+        if accelerator.is_main_process:
+            folder.claim(noted)
+    try:
+        progress = _resume(training, folder)
+        steps = len(training.train_loader)
+        with tqdm(
+            total=recipe.epochs * steps,
+            initial=progress.epoch * steps,
+            desc="training",
+            unit="step",
+            disable=not accelerator.is_main_process,
+        ) as bar:
+            while not progress.is_finished(recipe):
+                row = _train_epoch(training, train, progress.epoch, bar) | _validate(training)
+                _save_epoch(training, folder, progress, row)
+                bar.set_postfix_str(f"epoch {progress.epoch}, val Dice {row['val_dice']:.3f}, best {progress.best:.3f}")
+        folder.load_best(segmenter)
+        segmenter.eval()
+    finally:  # without accelerate's wrapper, which would go on computing scores in bfloat16
+        accelerator.unwrap_model(training.model, keep_fp32_wrapper=False)
     return progress.history()
 
 
@@ -264,11 +267,6 @@ class _EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist())
-
-
-def _owned(run: Path) -> AbstractContextManager[None]:
-    """The main process owns the run's folder; the others that it was started with write nothing."""
-    return RunFolder.lock(run) if settings.process().is_main_process else nullcontext()
 
 
 def _parameter_groups(segmenter: Segmenter, encoder_rate: float) -> list[dict]:

@@ -49,10 +49,9 @@ def prepare(name: str, source: Path | None = None, splits: Path | None = None, f
     the datasets, by default the one VLSM_DATA names. Images keep their bytes (JPEG, PNG) or become PNG; masks become
     PNG of 0 and 255 at their original size; only files that the splits name are kept.
 
-    A dataset that was there before is replaced at the very end, so it survives any failure. Raises DataError for a
+    A dataset that was there before is replaced at the very end, so it survives any failure, a kill, too. Raises DataError for a
     dataset that needs an account and has no `source`, a failing download, a bad archive, an empty split, and missing or
-    broken files;
-    SettingsError for an unwritable folder.
+    broken files; SettingsError for an unwritable folder; BusyError where another process prepares the dataset.
     """
     card = registry.find(name)
     if card.is_phantom:
@@ -60,7 +59,11 @@ def prepare(name: str, source: Path | None = None, splits: Path | None = None, f
     _refuse_source(card, source)
     folder = writable(folder or data_folder())
     print(f"{card.title}. {card.terms}")
-    with TemporaryDirectory(prefix=f".{name}-", dir=folder) as work:
+    with (
+        atomic.owned(folder / f".{name}.lock", "prepares this dataset"),
+        TemporaryDirectory(prefix=f".{name}-", dir=folder) as work,
+    ):
+        atomic.restore(folder / name)
         fresh = Path(work) / name
         entries = _copy_annotations(name, splits, fresh / "anns")
         published = convert.find(name, _unpacked(name, source, Path(work) / "published"), source)
