@@ -97,11 +97,11 @@ def test_sliders_moved_by_keyboard_give_the_dice_that_python_gives(opened, model
     press(page, "temperature", "ArrowRight", 4)
     fusion = replace(fusion, temperature=2)
     assert shown(page) == pytest.approx(python(model, fusion, image), abs=1e-3)
-    page.get_by_label("rule").focus()
+    page.get_by_role("combobox", name="rule").focus()
     page.keyboard.press("ArrowDown")
     fusion = replace(fusion, mean_of="logits")
     assert shown(page) == pytest.approx(python(model, fusion, image), abs=1e-3)
-    page.get_by_label("image").last.focus()
+    page.get_by_role("combobox", name="image").focus()
     page.keyboard.press("End")
     assert shown(page) == pytest.approx(python(model, fusion, model.order()[-1]), abs=1e-3)
     if name == "alone.html":
