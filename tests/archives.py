@@ -227,7 +227,7 @@ BUILDERS: dict[str, Callable[[Path], tuple[dict, dict]]] = {
 
 
 def encode_rle(mask: np.ndarray) -> dict:
-    """COCO's run-length code of a mask, number by number: the plain opposite of `convert.decode_rle`."""
+    """COCO's run-length code of a mask, number by number: the plain opposite of `runs.decode_rle`."""
     pixels = mask.T.ravel().astype(int)
     changes = np.flatnonzero(np.diff(pixels, prepend=0))
     runs = np.diff([0, *changes, pixels.size]).tolist()

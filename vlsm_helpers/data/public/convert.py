@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vlsm_helpers.data.annotations.runs import decode_rle
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.errors import DataError
 
@@ -40,34 +41,6 @@ def find(name: str, root: Path, where: Path | None = None) -> Published:
         hint = f"give the authors' archive, or the folder it unpacks to: it should hold {LAYOUTS[name]}, at any depth."
         raise DataError(f"The {lacking} of {name} were not found.", where=where, hint=hint)
     return published
-
-
-def decode_rle(rle: dict, where: str | Path | None = None) -> np.ndarray:
-    """The mask, bool (H, W), of a COCO run-length code: {"size": [H, W], "counts": text}.
-
-    The text holds the lengths of runs of background, foreground, background, ... down the columns. A number takes
-    characters of 5 bits, lowest first, each offset by 48, with a sixth bit that says "goes on", signed in two's
-    complement; from the fourth on, a number is the difference to the one two places before. Source: COCO API,
-    `maskApi.c` (rleToString). Raises DataError, naming `where`, if the runs do not fill the size.
-    """
-    codes = np.frombuffer(rle["counts"].encode("ascii"), np.uint8).astype(np.int64) - 48
-    ends = codes & 32 == 0
-    number = np.cumsum(ends) - ends  # which number each character belongs to
-    starts = np.flatnonzero(np.concatenate([[True], ends[:-1]]))
-    shift = 5 * (np.arange(len(codes)) - starts[number])
-    digits = ((codes & 31) << shift) - np.where(ends & (codes & 16 > 0), 1 << (shift + 5), 0)
-    runs = np.zeros(len(starts), np.int64)
-    np.add.at(runs, number, digits)
-    for first in (1, 2):
-        runs[first::2] = np.cumsum(runs[first::2])
-    height, width = rle["size"]
-    if (runs < 0).any() or runs.sum() != height * width:
-        raise DataError(
-            f"The run-length code gives {runs.sum()} pixels, its size says {height} x {width}.",
-            where=where,
-            hint="fetch the annotations again.",
-        )
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
 def _bright(path: Path) -> np.ndarray:
