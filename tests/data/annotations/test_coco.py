@@ -112,18 +112,23 @@ def test_wrong_annotations_are_named(tmp_path, fault):
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["", "[1, 2", "[]", "null", '{"images": []}', "[" * 100_000]
-    + [
-        {"images": {}, "annotations": [], "categories": []},
-        {"images": [{"id": 1}], "annotations": [], "categories": []},
-    ]
-    + [
-        {"images": [5], "annotations": [], "categories": []},
-        {"images": [], "annotations": [], "categories": [{"id": "1"}]},
-    ],
-)
+PARTS = {"images": [], "annotations": [], "categories": []}
+MALFORMED = [
+    "",
+    "[1, 2",
+    "[]",
+    "null",
+    '{"images": []}',
+    "[" * 100_000,
+    PARTS | {"images": {}},
+    PARTS | {"images": [{"id": 1}]},
+    PARTS | {"images": [5]},
+    PARTS | {"categories": [{"id": "1"}]},
+    PARTS | {"annotations": [3]},
+]
+
+
+@pytest.mark.parametrize("content", MALFORMED)
 def test_a_malformed_file_is_named(tmp_path, content):
     with pytest.raises(DataError) as caught:
         read(tmp_path, content)
