@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from vlsm_helpers.data.annotations.classes import slug_of
 from vlsm_helpers.data.annotations.runs import decode_rle
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.errors import DataError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 PLAIN = (("images", "masks"), ("image", "mask"))  # the folders of re-hosted copies
+BKAI = (("train", "train_gt"), *PLAIN)
+BKAI_CLASSES = ("neoplastic polyp", "non-neoplastic polyp")  # red and green in its masks
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,12 @@ def _coloured(path: Path) -> np.ndarray:
     return read_image(path).max(axis=2) > 127
 
 
+def _of_bkai_class(path: Path, noun: str) -> np.ndarray:
+    """The pixels of one class: where red (neoplastic) is above green, or the other way round. Each polyp pixel has one class."""
+    values = read_image(path)
+    return (values.max(axis=2) > 127) & (values[..., :2].argmax(axis=2) == BKAI_CLASSES.index(noun))
+
+
 def _in_folders(read: Callable[[Path], np.ndarray], *names: tuple[str, str]) -> Callable[[Path], Published | None]:
     """Finds images and masks in the first folder that has two sub-folders of such names, whatever their case."""
 
@@ -76,6 +85,38 @@ def _in_folders(read: Callable[[Path], np.ndarray], *names: tuple[str, str]) -> 
         return None
 
     return finder
+
+
+def _bkai_classes(root: Path) -> Published | None:
+    """Two masks for each image, named as CheXlocalize's findings are: a0_neoplastic_polyp, a0_non-neoplastic_polyp."""
+    published = _in_folders(lambda path: path, *BKAI)(root)
+    if published is None:
+        return None
+    masks = {
+        f"{name}_{slug_of(noun)}": partial(_of_bkai_class, path(), noun)
+        for name, path in published.masks.items()
+        for noun in BKAI_CLASSES
+    }
+    return Published(published.images, masks)
+
+
+def by_class(name: str, entries: list[dict]) -> list[dict]:
+    """The entries of a dataset whose images have a sample for each class: two for each of BKAI's; others as they are.
+
+    Only p0 and p1 remain: the benchmark's other prompts, and its boxes, describe both classes together.
+    """
+    if name != "bkai_polyp_classes":
+        return entries
+    return [
+        {
+            "img_name": one["img_name"],
+            "mask_name": f"{Path(one['mask_name']).stem}_{slug_of(noun)}.png",
+            "prompts": {"p0": "", "p1": noun},
+            "class": noun,
+        }
+        for one in entries
+        for noun in BKAI_CLASSES
+    ]
 
 
 def _busi(root: Path) -> Published:
@@ -114,7 +155,8 @@ def _isic(root: Path) -> Published:
 _FINDERS = {
     "kvasir_polyp": _in_folders(_kvasir_mask, *PLAIN),
     "clinicdb_polyp": _in_folders(_bright, ("Original", "Ground Truth"), *PLAIN),
-    "bkai_polyp": _in_folders(_coloured, ("train", "train_gt"), *PLAIN),
+    "bkai_polyp": _in_folders(_coloured, *BKAI),
+    "bkai_polyp_classes": _bkai_classes,
     "busi": _busi,
     "chexlocalize": _chexlocalize,
     "isic": _isic,
@@ -124,6 +166,7 @@ LAYOUTS = {
     "kvasir_polyp": "images/ and masks/",
     "clinicdb_polyp": "'Original'/ and 'Ground Truth'/",
     "bkai_polyp": "train/ and train_gt/",
+    "bkai_polyp_classes": "train/ and train_gt/",
     "busi": "'benign (1).png', 'benign (1)_mask.png' and so on",
     "chexlocalize": "patient*/study*/*.jpg and gt_segmentations_{val,test}.json",
     "isic": "ISIC_*.jpg and ISIC_*_Segmentation.png",
