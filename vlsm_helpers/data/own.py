@@ -13,14 +13,15 @@ import numpy as np
 from PIL import Image
 
 from vlsm_helpers.data import alike as near
-from vlsm_helpers.data import labels as labelling
 from vlsm_helpers.data import registry
+from vlsm_helpers.data.annotations import labels as labelling
+from vlsm_helpers.data.annotations.classes import Classes, slug_of
 from vlsm_helpers.data.checks import MAX_ASPECT, Report, check
 from vlsm_helpers.data.files import kind, passed_over
 from vlsm_helpers.data.formats import AS_FILED, Reading
 from vlsm_helpers.data.frames import Frame, hashed, together
 from vlsm_helpers.data.images import as_rgb, bit_depth, read_mask
-from vlsm_helpers.data.labels import Labelled, Labels, MaskFiles
+from vlsm_helpers.data.labels import Labels, MaskFiles
 from vlsm_helpers.data.masks import HINT, parse
 from vlsm_helpers.data.pairing import SHOWN, pairs, patients
 from vlsm_helpers.data.prompts import ladder
@@ -70,8 +71,9 @@ def adopt(
     name: str,
     images: Path,
     masks: Path,
-    noun: str,
+    noun: str | None = None,
     *,
+    labels: str | None = None,
     modality: str | None = None,
     group: Grouping = None,
     alike: float = ALIKE,
@@ -85,9 +87,15 @@ def adopt(
     """Make the dataset `name` of the images in one folder and their masks in another (or in the same); copies are made.
 
     Images are pictures, or frames of DICOM, NIfTI, multi-page TIFF and video files, which `reading` windows, slices and thins out
-    (see `frames`). Masks are found by name and `mask_name`, several per image are united with `merge_masks` (see `labels.find`);
-    `foreground` says which of their values or colours count (see `masks.find_foreground`). `noun` ("tumor") and `modality`
-    ("breast ultrasound") make the prompts; p1 is the noun for every image, so that it does not tell which masks are empty.
+    (see `frames`). `masks` is a folder of pictures, found by name and `mask_name`, several per image united with `merge_masks`
+    (see `labels.find`); `foreground` says which of their values or colours count (see `masks.find_foreground`). Or it is what an
+    annotation tool wrote (see `annotations.find`). `noun` ("tumor") and `modality` ("breast ultrasound") make the prompts; p1 is
+    the noun for every image, so that it does not tell which masks are empty.
+
+    `labels` says which classes there are: "1=polyp,2=instrument" for label maps, "red=polyp", or names of an annotation tool; a
+    CSV or JSON file does, too (see `Classes.parse`). Several classes give one sample per image and class, whose noun is the
+    class, with an empty mask where the image does not show it: so a prompt is needed to know what to mark. Annotations without
+    `labels` and `noun` keep their own classes.
 
     `group` says which images belong together (one patient, one video): a function of the image's name without extension, or a
     regular expression whose first bracket is the group; without it, a DICOM file's PatientID (else its StudyInstanceUID), a
@@ -111,13 +119,16 @@ def adopt(
     _refuse_name(name, target)
     images, masks = Path(images), Path(masks)
     rules = {"foreground": foreground, "mask_name": mask_name, "merge": merge_masks, "reading": reading}
-    found, labels = labelling.find(images, masks, noun, **rules)
+    classes = None if labels is None else Classes.parse(labels)
+    found, labelled = labelling.find(images, masks, noun, classes, **rules)
     named = _groups(found, group)
     depth = bit_depth([frame for frame in found if kind(frame.source) in ("picture", "pages")])
-    options = repr((str(images.resolve()), str(masks.resolve()), noun, modality, depth, sorted(rules.items(), key=str)))
+    options = repr(
+        (str(images.resolve()), str(masks.resolve()), noun, classes, modality, depth, sorted(rules.items(), key=str))
+    )
     facts = {"bit_depth": depth, "foreground": foreground, "window": reading.window, "axis": reading.axis}
     with staging(target, options) as stage:
-        records = _read_all(stage, found, labels, modality, depth)
+        records = _read_all(stage, found, labelled, modality, depth)
         numbers, joined = near.join([one.image.thumbnail for one in records], named, alike)
         splits = split_groups(numbers, [one.has_lesion for one in records], seed)
         _finish(stage, facts, found, records, named, splits)
@@ -150,7 +161,7 @@ def _read_all(stage: Staging, found: Sequence[Frame], labels: Labels, modality: 
             signature = _signature(frame, labels)
             record = stage.done(frame.id, signature)
             if record is None:
-                record = _read(stage.folder, frame, labels.masks(frame), modality, depth, len(labels.classes) > 1)
+                record = _read(stage.folder, frame, labels, modality, depth)
                 stage.add(record, signature)
             records.append(record)
         except DataError as error:
@@ -161,7 +172,16 @@ def _read_all(stage: Staging, found: Sequence[Frame], labels: Labels, modality: 
         )
     if isinstance(labels, MaskFiles):
         labels.check_levels([one.level for one in records])
+    if len(labels.classes) > 1:
+        _refuse_absent(labels.classes, records)
     return records
+
+
+def _refuse_absent(classes: Sequence[str], records: Sequence[Record]) -> None:
+    absent = [name for name in classes if not any(record.masks[name].box for record in records)]
+    if absent:
+        what = f"Classes that none of the {len(records)} images shows: {', '.join(absent)}."
+        raise DataError(what, hint="check their values and names in --labels, or leave them out.")
 
 
 def _signature(frame: Frame, labels: Labels) -> str:
@@ -170,10 +190,11 @@ def _signature(frame: Frame, labels: Labels) -> str:
     return " ".join(f"{one.st_size}-{one.st_mtime_ns}" for one in facts)
 
 
-def _read(root: Path, frame: Frame, found: Labelled, modality: str | None, depth: int, several: bool) -> Record:
+def _read(root: Path, frame: Frame, labels: Labels, modality: str | None, depth: int) -> Record:
     """Decode a frame, compare it with its masks, and write both."""
     raster = frame.decode()
     image = as_rgb(raster, frame.source, depth)
+    found, several = labels.masks(frame, image.shape[:2]), len(labels.classes) > 1
     for mask in found.masks.values():
         _refuse_other_shape(found.where, image, mask, raster.turn if found.turn == 1 else 1)
     copied = frame.plain and raster.bits <= 8
@@ -184,7 +205,7 @@ def _read(root: Path, frame: Frame, found: Labelled, modality: str | None, depth
         Image.fromarray(image).save(root / "images" / image_file)
     masks, prompts = {}, {}
     for name, mask in found.masks.items():
-        mask_file = f"{frame.id}_{_slug(name)}.png" if several else f"{frame.id}.png"
+        mask_file = f"{frame.id}_{slug_of(name)}.png" if several else f"{frame.id}.png"
         Image.fromarray(mask).save(root / "masks" / mask_file)
         small = np.asarray(Image.fromarray(image).resize(mask.shape[::-1], Image.Resampling.BILINEAR))
         prompts[name] = ladder(small, mask, name, modality=modality) | {"p1": name}
@@ -192,10 +213,6 @@ def _read(root: Path, frame: Frame, found: Labelled, modality: str | None, depth
     turned = raster.turn != 1 and found.turn == 1
     seen = SeenImage.of(f"images/{image_file}", image)
     return Record(frame.id, seen, masks, prompts, found.level, turned, raster.bits > 8)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^\w-]+", "_", name)
 
 
 def _refuse_other_shape(where: Path, image: np.ndarray, mask: np.ndarray, turn: int) -> None:

@@ -66,8 +66,11 @@ def confusion(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_class(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Dice by class, one row per class: class, dice (mean over the images that show it), low, high (of the 95 % bootstrap interval),
-    n (these images), absent (the other images) and silent (of those, the share in which nothing is predicted, NaN without any)."""
+    """Dice by class, one row per class.
+
+    Columns: class, dice (mean over the images that show it), low and high (of its 95 % bootstrap interval), n (these images),
+    absent (the other images) and silent (of those, the share in which nothing is predicted, NaN without any).
+    """
     own = rows[rows["prompted"] == rows["truth"]]
     table = []
     for name, group in own.groupby("prompted", sort=False):

@@ -15,7 +15,7 @@ def frames(*names):
 
 
 def entries(*names):
-    return [AnnotatedImage(name, f"file: {name}") for name in names]
+    return [AnnotatedImage(name, Path("coco.json"), f"coco.json: {name}") for name in names]
 
 
 def names(images, files):

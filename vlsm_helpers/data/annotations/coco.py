@@ -46,7 +46,7 @@ def _image(one: dict, key: int, regions: list[Region], path: Path) -> AnnotatedI
     size = None
     if one.get("height") and one.get("width"):
         size = entry(one, "height", int, f"{path}: {name}"), entry(one, "width", int, f"{path}: {name}")
-    return AnnotatedImage(name, f"{path}: {name}", size, tuple(regions))
+    return AnnotatedImage(name, path, f"{path}: {name}", size, tuple(regions))
 
 
 def _region(one: dict, label: str, where: str) -> Region:

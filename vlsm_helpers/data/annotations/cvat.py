@@ -54,7 +54,7 @@ def _image(element, path: Path) -> AnnotatedImage:
     regions = [
         _region(shape, f"{where}, shape {number}") for number, shape in enumerate(element, 1) if shape.tag != "tag"
     ]
-    return AnnotatedImage(_text(element, "name", where), where, (height, width), tuple(regions))
+    return AnnotatedImage(_text(element, "name", where), path, where, (height, width), tuple(regions))
 
 
 def _region(shape, where: str) -> Region:

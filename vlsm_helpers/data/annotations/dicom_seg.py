@@ -56,7 +56,7 @@ def _annotated(readers: list["_Reader"], uid: str, path: Path, number: int | Non
         for reader in readers
         for segment, label in reader.labels.items()
     ]
-    return AnnotatedImage(path.name, str(readers[0].path), None, tuple(regions))
+    return AnnotatedImage(path.name, readers[0].path, str(readers[0].path), None, tuple(regions))
 
 
 class _Reader:

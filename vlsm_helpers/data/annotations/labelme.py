@@ -44,7 +44,7 @@ def _image(path: Path) -> AnnotatedImage:
     size = entry(content, "imageHeight", int, path), entry(content, "imageWidth", int, path)
     shapes = entry(content, "shapes", list, path)
     regions = [_region(shape, f"{path}: shape {number}") for number, shape in enumerate(shapes, start=1)]
-    return AnnotatedImage(str(path.parent / name), str(path), size, tuple(regions))
+    return AnnotatedImage(str(path.parent / name), path, str(path), size, tuple(regions))
 
 
 def _region(shape: dict, where: str) -> Region:

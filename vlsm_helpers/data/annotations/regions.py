@@ -26,10 +26,11 @@ class Region:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image's regions. `name`: of the image's file, as the annotation has it; `where`: for errors; `size`: (height, width)
-    where the annotation says it."""
+    """An image's regions. `name`: of the image's file, as the annotation has it; `file`: the annotation's; `where`: for errors;
+    `size`: (height, width) where the annotation says it."""
 
     name: str
+    file: Path
     where: str
     size: Size | None = None
     regions: tuple[Region, ...] = field(default_factory=tuple)

@@ -65,7 +65,7 @@ def _image(path: Path, names: dict[int, str], config: Path) -> AnnotatedImage:
     regions = [
         _region(line.split(), f"{path}: line {n}", names, config) for n, line in enumerate(lines, 1) if line.strip()
     ]
-    return AnnotatedImage(str(path.with_suffix("")), str(path), None, tuple(regions))
+    return AnnotatedImage(str(path.with_suffix("")), path, str(path), None, tuple(regions))
 
 
 def _region(words: list[str], where: str, names: dict[int, str], config: Path) -> Region:
