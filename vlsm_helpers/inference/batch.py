@@ -17,6 +17,9 @@ import pandas as pd
 from PIL import Image
 from torch import nn
 
+from vlsm_helpers.data.files import stem
+from vlsm_helpers.data.formats import Reading
+from vlsm_helpers.data.frames import Frame, frames
 from vlsm_helpers.errors import DataError, SettingsError
 from vlsm_helpers.inference.predictor import Predictor, Segmentation, label_map
 from vlsm_helpers.io import atomic
@@ -38,31 +41,45 @@ def segment_files(
 ) -> tuple[pd.DataFrame, list[DataError]]:
     """Write NAME.png (0 and 255), NAME_overlay.jpg and NAME_uncertainty.png (0 to 255: 0 to 1 bit) of each image to `output`.
 
-    Of several prompts, each has its mask and its uncertainty, NAME_PROMPT.png and NAME_PROMPT_uncertainty.png, and
-    NAME_labels.png holds them in one map (see `label_map`), which the overlay shows.
+    `images`: files, of one frame or several: pictures, DICOM, NIfTI and video files, which `predictor.reading` windows and cuts.
+    NAME is the id of a frame: a picture's name without its ending; of DICOM files a hash (see `frames`). Of several prompts, each
+    has its mask and its uncertainty, NAME_PROMPT.png and NAME_PROMPT_uncertainty.png, and NAME_labels.png holds them in one map
+    (see `label_map`), which the overlay shows.
 
-    The table, also written to segmented.csv, has one row per image and prompt: image (its path), prompt, foreground (share of
-    its pixels), uncertainty (mean entropy in bits), disagreement (of the members, see `Segmentation`), area_px (number of
-    foreground pixels) and area_mm2 (empty where the spacing of pixels is not known). The second value: why images could not be
-    read. Called again with the same predictor and prompts, after a stop or with more images, it resumes: an image is done where
-    it has its rows, and files that are newer than itself. Raises SettingsError, before anything is written, for two images or
-    prompts of one name, for files of others that would be overwritten, and for an `output` that another predictor or prompt
-    began; and, with what is done kept, where the disk is full. Raises BusyError where another process writes there.
+    The table, also written to segmented.csv, has one row per frame and prompt: image (a picture's path, else the frame's id),
+    prompt, foreground (share of its pixels), uncertainty (mean entropy in bits), disagreement (of the members, see
+    `Segmentation`), area_px (number of foreground pixels) and area_mm2 (empty where the spacing of pixels is not known). The
+    second value: why images could not be read. Called again with the same predictor and prompts, after a stop or with more
+    images, it resumes: an image is done where it has its rows, and files that are newer than itself. Raises SettingsError,
+    before anything is written, for two images or prompts of one name, for files of others that would be overwritten, and for an
+    `output` that another predictor or prompt began; and, with what is done kept, where the disk is full. Raises BusyError where
+    another process writes there.
     """
-    images = [Path(path).absolute() for path in images]
     prompts = [predictor.prompt] if prompt is None else [prompt] if isinstance(prompt, str) else [*prompt]
     atomic.require_writable(output / TABLE, hint=ELSEWHERE)
+    images, broken = open_frames([Path(path).absolute() for path in images], predictor.reading)
     request = _request(predictor, prompts)
     _earlier_rows(output, images, prompts, request)  # refuses a folder of others before the lock is written to it
     with atomic.owned(output / LOCK, "segments images into this folder"):
         done = _begin(output, _earlier_rows(output, images, prompts, request), prompts, request)
-        left = [path for path in images if path not in done]
+        left = [frame for frame in images if not _is_done(frame, done, output, prompts)]
         found = zip(left, predictor.stream(left, prompts), strict=True)
         written = ahead(partial(_write, output), found, depth=1)
-        broken = [error for error in tqdm(written, "segmenting", len(left), unit="image", delay=2) if error]
+        broken += [error for error in tqdm(written, "segmenting", len(left), unit="image", delay=2) if error]
         rows = _whole(_read_rows(output))
         atomic.write_table(output / TABLE, rows, hint=ELSEWHERE)
     return rows, broken
+
+
+def open_frames(paths: Sequence[Path], reading: Reading) -> tuple[list[Frame], list[DataError]]:
+    """The frames of files, and why some cannot be opened."""
+    found, broken = [], []
+    for path in tqdm(paths, desc="opening", unit="file", delay=2):
+        try:
+            found += frames([path], reading)
+        except DataError as error:
+            broken.append(error)
+    return found, broken
 
 
 class Names(NamedTuple):
@@ -99,12 +116,14 @@ def _request(predictor: Predictor, prompts: Sequence[str]) -> dict:
     }
     prompt = prompts[0] if len(prompts) == 1 else list(prompts)
     depth = {"bit_depth": predictor.bit_depth} if predictor.bit_depth else {}
-    return {"members": members, "fusion": asdict(predictor.fusion), "size": predictor.size, "prompt": prompt} | depth
+    reading = {} if predictor.reading == Reading() else {"reading": asdict(predictor.reading)}
+    whole = {"members": members, "fusion": asdict(predictor.fusion), "size": predictor.size, "prompt": prompt}
+    return whole | depth | reading  # as version 0.2.0 wrote it, where images are plain pictures
 
 
-def _earlier_rows(output: Path, images: Sequence[Path], prompts: Sequence[str], request: dict) -> pd.DataFrame | None:
+def _earlier_rows(output: Path, images: Sequence[Frame], prompts: Sequence[str], request: dict) -> pd.DataFrame | None:
     """The rows that earlier calls with the same request wrote; None where there was none. It writes nothing."""
-    counts = Counter(file for path in images for file in Names.of(path.stem, prompts).all())
+    counts = Counter(file for frame in images for file in Names.of(frame.id, prompts).all())
     twice, count = max(counts.items(), key=lambda item: item[1], default=("", 1))
     if count > 1:
         raise SettingsError(f"{count} images or prompts would be written to {twice}.", hint="segment them separately.")
@@ -117,8 +136,8 @@ def _earlier_rows(output: Path, images: Sequence[Path], prompts: Sequence[str], 
     return rows
 
 
-def _begin(output: Path, rows: pd.DataFrame | None, prompts: Sequence[str], request: dict) -> set[Path]:
-    """Write the request and a table of these rows; the images that are done."""
+def _begin(output: Path, rows: pd.DataFrame | None, prompts: Sequence[str], request: dict) -> set[str]:
+    """Write the request and a table of these rows; the images, as the table names them, that have all their rows."""
     for ending in ("*.png", "*.jpg"):  # of killed calls: this one owns the folder
         atomic.sweep(output, ending, age=0)
     if rows is None:
@@ -126,8 +145,17 @@ def _begin(output: Path, rows: pd.DataFrame | None, prompts: Sequence[str], requ
         atomic.write_text(output / REQUEST, atomic.as_json(request, indent=1), hint=ELSEWHERE)
     atomic.write_table(output / TABLE, rows, hint=ELSEWHERE)
     counts = _whole(rows)["image"].value_counts()
-    whole = [Path(image) for image in counts.index[counts == len(prompts)]]
-    return {path for path in whole if all(_newer(output / file, path) for file in Names.of(path.stem, prompts).all())}
+    return set(counts.index[counts == len(prompts)])
+
+
+def _is_done(frame: Frame, done: set[str], output: Path, prompts: Sequence[str]) -> bool:
+    files = Names.of(frame.id, prompts).all()
+    return in_table(frame) in done and all(_newer(output / file, frame.source) for file in files)
+
+
+def in_table(frame: Frame) -> str:
+    """How the table names a frame: a picture by its path, any other by its id, for its file's name may be a patient's."""
+    return str(frame.source) if frame.plain else frame.id
 
 
 def _read_request(output: Path) -> dict:
@@ -164,16 +192,16 @@ def _whole(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _refuse_names_taken(
-    output: Path, images: Sequence[Path], prompts: Sequence[str], rows: pd.DataFrame | None
+    output: Path, images: Sequence[Frame], prompts: Sequence[str], rows: pd.DataFrame | None
 ) -> None:
     """Raise SettingsError where a file is there that no earlier call made of the same image: only those are replaced."""
-    segmented = [] if rows is None else [Path(image) for image in rows["image"].unique()]
-    owners = {file: path for path in segmented for file in Names.of(path.stem, prompts).all()}
-    names = {file: path for path in images for file in Names.of(path.stem, prompts).all()}
-    for name, path in names.items():
-        if owners.get(name, path) != path:
+    segmented = [] if rows is None else rows["image"].unique()
+    owners = {file: image for image in segmented for file in Names.of(stem(Path(image)), prompts).all()}
+    names = {file: frame for frame in images for file in Names.of(frame.id, prompts).all()}
+    for name, frame in names.items():
+        if owners.get(name, in_table(frame)) != in_table(frame):
             what, hint = f"{name} is there already, of {owners[name]}.", "name another folder, or rename the image."
-            raise SettingsError(what, where=path, hint=hint)
+            raise SettingsError(what, where=frame.source, hint=hint)
     mine = {*owners, TABLE} if rows is not None else set()
     if there := [name for name in (*names, TABLE) if name not in mine and (output / name).exists()]:
         what = f"{len(there)} files are there already, such as {there[0]}."
@@ -189,17 +217,17 @@ def _newer(file: Path, than: Path) -> bool:
 
 
 def _write(
-    output: Path, result: tuple[Path, tuple[np.ndarray, dict[str, Segmentation]] | DataError]
+    output: Path, result: tuple[Frame, tuple[np.ndarray, dict[str, Segmentation]] | DataError]
 ) -> DataError | None:
     """Write an image's files and rows; or return why it could not be read."""
-    path, found = result
+    frame, found = result
     if isinstance(found, DataError):
         return found
     try:
-        _write_files(output, _pictures(path.stem, *found), _rows(path, found[1]))
+        _write_files(output, _pictures(frame.id, *found), _rows(frame, found[1]))
     except OSError as error:
         raise SettingsError(
-            f"The masks of {path.name} could not be written ({error.strerror}); those of earlier images are kept.",
+            f"The masks of {frame.id} could not be written ({error.strerror}); those of earlier images are kept.",
             where=output,
             hint="free some space and give the same command again: it resumes.",
         ) from error
@@ -220,14 +248,17 @@ def _pictures(name: str, pixels: np.ndarray, found: Mapping[str, Segmentation]) 
     }
 
 
-def _rows(path: Path, found: Mapping[str, Segmentation]) -> str:
-    """The rows of an image, as CSV."""
+def _rows(frame: Frame, found: Mapping[str, Segmentation]) -> str:
+    """The rows of a frame, as CSV."""
+    pixel = frame.spacing and frame.spacing[0] * frame.spacing[1]
     rows = [
-        (str(path), prompt, one.mask.mean(), float(one.uncertainty.mean()), one.disagreement, one.mask.sum(), None)
+        (
+            *(in_table(frame), prompt, one.mask.mean(), float(one.uncertainty.mean()), one.disagreement),
+            *(one.mask.sum(), pixel and one.mask.sum() * pixel),
+        )
         for prompt, one in found.items()
     ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).round(4)
-    return table.to_csv(header=False, index=False, lineterminator="\n")
+    return pd.DataFrame(rows, columns=list(COLUMNS)).round(4).to_csv(header=False, index=False, lineterminator="\n")
 
 
 def _write_files(output: Path, pictures: Mapping[str, np.ndarray], rows: str) -> None:

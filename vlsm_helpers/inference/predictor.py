@@ -18,8 +18,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vlsm_helpers import settings
-from vlsm_helpers.data.images import read_image, to_rgb
+from vlsm_helpers.data.formats import AS_FILED, Reading
+from vlsm_helpers.data.frames import Frame
+from vlsm_helpers.data.images import as_rgb, read_image, to_rgb
 from vlsm_helpers.data.pixel_cache import square_image
+from vlsm_helpers.data.samples import source_facts
 from vlsm_helpers.errors import DataError, SettingsError
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.sharing import Encodings
@@ -33,7 +36,7 @@ FACTS, FUSION, CARD = "predictor.json", "fusion.json", "README.md"
 BATCH = 4  # images per pass through the networks: more are hardly faster, and as many decoded ones are held
 STRIP = 1 << 16  # pixels that are fused at a time: few enough for the processor's cache
 
-Picture = Path | str | np.ndarray | Image.Image
+Picture = Path | str | np.ndarray | Image.Image | Frame
 Segmenter = Callable[[Tensor, Sequence[str]], Tensor]  # logits (B, 1, H, W) of images in [0, 1] and prompts
 
 
@@ -65,7 +68,8 @@ class Predictor:
     `members`: by name, anything that gives logits (B, 1, S, S) for images (B, 3, S, S) in [0, 1] and prompts, so a network of
     your own, too. `size`: pixels per side of the images that members receive. `prompt`: the one that is used where no other is
     given. `bit_depth`: bits per channel of the images that the members were trained on, where they are more than 8; new images
-    of 16 bits are scaled by it (see `read_image`). Raises SettingsError for weights of other members.
+    of 16 bits are scaled by it (see `read_image`). `reading`: how DICOM files and volumes became their pictures; used for files
+    that hold such. Raises SettingsError for weights of other members.
 
     >>> import numpy as np
     >>> import vlsm_helpers as vlsm
@@ -89,6 +93,7 @@ class Predictor:
         size: int,
         prompt: str = "",
         bit_depth: int | None = None,
+        reading: Reading = AS_FILED,
     ):
         if set(members) != set(fusion.weights):
             raise SettingsError(
@@ -97,7 +102,7 @@ class Predictor:
             )
         self.members = {name: members[name] for name in fusion.weights}
         self.fusion, self.size, self.prompt = fusion, size, prompt
-        self.bit_depth = bit_depth if bit_depth and bit_depth > 8 else None
+        self.bit_depth, self.reading = bit_depth if bit_depth and bit_depth > 8 else None, reading
         for member in self.members.values():
             if isinstance(member, nn.Module):
                 member.to(settings.device()).eval()
@@ -105,7 +110,7 @@ class Predictor:
     def __call__(
         self, image: Picture | Sequence[Picture], prompt: str | Sequence[str] | None = None
     ) -> Segmentation | dict[str, Segmentation] | list[Segmentation] | list[dict[str, Segmentation]]:
-        """Segment an image: a file, a Pillow image or pixels uint8 (H, W, 3) or (H, W).
+        """Segment an image: a file of one picture, a frame, a Pillow image or pixels uint8 (H, W, 3) or (H, W).
 
         A list of images gives a list, computed in batches; a list of prompts gives a dict by prompt. Raises DataError for a
         broken file, ValueError for a prompt that is given twice or for no prompt.
@@ -184,7 +189,7 @@ class Predictor:
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             prompt, names = str(facts["prompt"]), [str(name) for name in facts["members"]]
-            bit_depth = None if facts.get("bit_depth") is None else int(facts["bit_depth"])  # since version 0.3.0
+            source = source_facts(facts)
             if not names:
                 raise ValueError("it names no members")
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -201,14 +206,15 @@ class Predictor:
                     "copy the ensemble's folder again, or save it anew: `vlsm ensemble`, which keeps what is trained."
                 )
                 raise SettingsError(f"A member is missing or broken ({error}).", where=path, hint=hint) from error
-        return cls.of_checkpoints(checkpoints, WeightedFusion.load(folder / FUSION), prompt, bit_depth)
+        return cls.of_checkpoints(checkpoints, WeightedFusion.load(folder / FUSION), prompt, **source)
 
     @classmethod
     def of_checkpoints(
-        cls, checkpoints: Mapping[str, Path], fusion: WeightedFusion, prompt: str, bit_depth: int | None = None
+        cls, checkpoints: Mapping[str, Path], fusion: WeightedFusion, prompt: str, **source
     ) -> "Predictor":
-        """The predictor of trained members, by name their best.safetensors. Raises CourseErrors as `factory.load` does, and
-        SettingsError for members that were trained at different sizes."""
+        """The predictor of trained members, by name their best.safetensors; `source`: bit_depth and reading of their images.
+
+        Raises CourseErrors as `factory.load` does, and SettingsError for members that were trained at different sizes."""
         loaded = {name: factory.load(path) for name, path in checkpoints.items()}
         sizes = {facts["image_size"] for _, facts in loaded.values()}
         if len(sizes) > 1:
@@ -220,7 +226,7 @@ class Predictor:
             fusion,
             size=sizes.pop(),
             prompt=prompt,
-            bit_depth=bit_depth,
+            **source,
         )
 
 
@@ -255,6 +261,8 @@ def as_pixels(image: Picture, depth: int | None = None) -> np.ndarray:
     """
     if isinstance(image, (str, Path)):
         return read_image(Path(image), depth)
+    if isinstance(image, Frame):
+        return as_rgb(image.decode(), image.source, depth)
     if isinstance(image, Image.Image):
         return to_rgb(image, "the image", depth)
     pixels = np.asarray(image)
