@@ -42,8 +42,8 @@ def export(
 ) -> tuple[list[Path], list[DataError]]:
     """Write the masks in `output` of these frames, those that are there, in each of the forms.
 
-    coco: one segmented_coco.json. dicom-seg: one NAME_seg.dcm per DICOM file; nifti: one NAME_labels.nii.gz per volume. The files,
-    and why files have no segmentation. Raises SettingsError as the writers do.
+    coco: one segmented_coco.json. dicom-seg: one NAME_seg.dcm per DICOM file; nifti: one NAME_labels.nii.gz per volume. The
+    files, and why some have no segmentation. Raises SettingsError as the writers do.
     """
     images = [frame for frame in images if all((output / file).exists() for file in Names.of(frame.id, prompts).all())]
     written, failed = [], []

@@ -38,6 +38,9 @@ def write_segmentation(
 
     image = pydicom.dcmread(source)
     frames = int(image.get("NumberOfFrames") or 1)
+    if frames > 1 and "FrameOfReferenceUID" not in image:  # highdicom, issue 284
+        what = f"A DICOM segmentation of {frames} frames needs a frame of reference, and a clip has none."
+        raise DataError(what, where=source, hint="choose coco for clips, or export their frames as files of one frame.")
     pixels = np.zeros((frames, image.Rows, image.Columns, len(classes)), np.uint8)
     for index, by_class in masks.items():
         pixels[index] = np.stack([by_class[text] for text in classes], axis=-1)
