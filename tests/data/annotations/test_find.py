@@ -92,6 +92,17 @@ def test_pictures_are_no_annotations(tmp_path, beside):
     assert find(tmp_path) is None
 
 
+def test_a_folder_of_notes_is_no_annotation(tmp_path):
+    (tmp_path / "notes.txt").write_text("3 polyps were seen in these images")
+    assert find(tmp_path) is None
+
+
+def test_labels_whose_data_yaml_is_missing_are_told_apart_from_notes(tmp_path):
+    source = find(written(tmp_path / "a" / "b" / "labels", a_txt=test_yolo.SQUARE))
+    with pytest.raises(DataError, match=r"data\.yaml"):
+        source.read(frames("a.png"))
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", '{"version": 1}', "nothing"])
 def test_other_json_is_named(tmp_path, content):
     (tmp_path / "a.json").write_text(content)

@@ -92,7 +92,9 @@ def _of_folder(folder: Path) -> Source | None:
     if endings[".json"] and any(_json_kind(path) == "LabelMe" for path in files if path.suffix.lower() == ".json"):
         return Source("LabelMe", folder, lambda frames: matched(labelme.read(folder), frames, folder))
     has_pictures = any(map(is_image_name, files))
-    if endings[".txt"] and (not has_pictures or any((folder / name).is_file() for name in yolo.CONFIG)):
+    texts = [path for path in files if path.suffix.lower() == ".txt"]
+    named = any((folder / name).is_file() for name in yolo.CONFIG)
+    if texts and (named or (not has_pictures and (yolo.find_config(folder) or any(map(yolo.is_labels, texts))))):
         return Source("YOLO", folder, lambda frames: matched(yolo.read(folder), frames, folder))
     single = [path for path in files if path.suffix.lower() in (".json", ".xml")]
     if len(single) == 1 and not has_pictures:

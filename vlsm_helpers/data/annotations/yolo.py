@@ -23,6 +23,16 @@ def find_config(folder: Path) -> Path | None:
     return next((place / name for place in places for name in CONFIG if (place / name).is_file()), None)
 
 
+def is_labels(path: Path) -> bool:
+    """Whether the first line of a text file is a class number and coordinates."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            words = file.readline(10_000).split()
+        return len(words) > 4 and words[0].isdecimal() and all(np.isfinite([float(word) for word in words[1:]]))
+    except (OSError, ValueError):
+        return False
+
+
 def read(folder: Path) -> list[AnnotatedImage]:
     """The images of a folder of label files, in its sub-folders, too.
 
