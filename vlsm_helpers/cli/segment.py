@@ -1,0 +1,112 @@
+"""`vlsm segment`: masks of new images, from a saved ensemble, a trained run, or CLIPSeg zero-shot."""
+
+import glob
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlsm_helpers.errors import CourseError
+
+segments = typer.Typer()
+SHOWN = 10  # rows of a table
+SHOWN_COLUMNS = ["image", "foreground", "uncertainty", "disagreement"]
+
+
+@segments.command()
+def segment(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE", help="Files, folders or globs: pictures, DICOM, NIfTI, video.", show_default=False
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--with",
+            metavar="MODEL",
+            help="What `vlsm ensemble` saved; a run; or zero-shot: clipseg, a folder, a hub id.",
+        ),
+    ],
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The target, in words. Give it for each of several targets.", show_default="that of its training"
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="The folder for masks.")] = Path("segmented"),
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORM,...", help="Write masks also as coco (JSON), dicom-seg or nifti.", show_default="PNG alone"
+        ),
+    ] = None,
+) -> None:
+    """Write a mask, an overlay and the uncertainty of each image, and a table of them all. Not for clinical use.
+
+    Of several prompts, each gives a mask NAME_PROMPT.png, and NAME_labels.png holds them in one map, numbered from 1 in the
+    order of the prompts.
+
+    Files of others are not overwritten. Stopped, it resumes when the same command is given again. An image that cannot be
+    read does not stop the others; the command then ends with status 1.
+    """
+    files = _files(images, output)
+    _refuse_early(model, output)
+    from vlsm_helpers.inference.batch import open_frames, segment_files
+    from vlsm_helpers.inference.exports import check_forms, export
+    from vlsm_helpers.inference.sources import predictor_from
+
+    forms = [form for one in also or [] for form in one.split(",")]
+    check_forms(forms, files, output)
+    predictor = predictor_from(model, prompted=bool(prompt))
+    prompts = prompt or [predictor.prompt]
+    if (Path(model) / "predictor.json").is_file() and set(prompts) != {predictor.prompt}:
+        told = f"It was trained and scored with the prompt {predictor.prompt!r}: other words were not tested."
+        typer.echo(told, err=True)
+    table, broken = segment_files(predictor, files, output, prompts)
+    if len(table):
+        columns = SHOWN_COLUMNS if len(prompts) == 1 else ["image", "prompt", *SHOWN_COLUMNS[1:]]
+        typer.echo(table.head(SHOWN)[columns].to_string(index=False))
+    more = f"{len(table) - SHOWN} more rows in " if len(table) > SHOWN else ""
+    typer.echo(f"{more}{output / 'segmented.csv'}")
+    written, failed = export(forms, open_frames(files, predictor.reading)[0] if forms else [], output, prompts)
+    for path in written[:SHOWN]:
+        typer.echo(path)
+    for error in broken + failed:
+        typer.echo(f"vlsm: {error}", err=True)
+    if broken or failed:
+        raise typer.Exit(1)
+
+
+def _files(images: list[str], output: Path) -> list[Path]:
+    """The files that are meant: of a folder those that can be read, without what was written to `output`; of a glob its matches.
+
+    A file that is named twice counts once. Raises CourseError for what is not there.
+    """
+    from vlsm_helpers.data.files import image_paths
+
+    found = []
+    for name in images:
+        path = Path(name)
+        if path.is_dir():
+            found += [file for file in image_paths(path) if output.absolute() not in file.absolute().parents]
+        elif path.exists():
+            found.append(path)
+        elif matches := sorted(glob.glob(name, recursive=True)):  # where the shell has not expanded it
+            found += [Path(match) for match in matches if not Path(match).is_dir()]
+        else:
+            raise CourseError("There is no such file.", where=name, hint="check the folder and the ending.")
+    return list(dict.fromkeys(path.absolute() for path in found))
+
+
+def _refuse_early(model: str, output: Path) -> None:
+    """Raise CourseError for what is seen to be wrong before a network is loaded."""
+    if output.exists() and not output.is_dir():
+        raise CourseError("This is a file.", where=output, hint="name a folder for the masks.")
+    if (Path(model) / "predictor.json").is_file():
+        return
+    from vlsm_helpers.inference.sources import find_run, is_zero_shot, no_predictor
+
+    if not find_run(model) and not is_zero_shot(model):
+        raise no_predictor(model)
