@@ -226,8 +226,9 @@ def _write(
     try:
         _write_files(output, _pictures(frame.id, *found), _rows(frame, found[1]))
     except OSError as error:
+        name = Path(in_table(frame)).name
         raise SettingsError(
-            f"The masks of {frame.id} could not be written ({error.strerror}); those of earlier images are kept.",
+            f"The masks of {name} could not be written ({error.strerror}); those of earlier images are kept.",
             where=output,
             hint="free some space and give the same command again: it resumes.",
         ) from error
