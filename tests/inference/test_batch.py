@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from tests.data.formats.test_dicom import dataset
+from tests.dicoms import dataset
 from tests.inference.test_predictor import HALVES, brightness, predictor
 from vlsm_helpers.errors import BusyError, SettingsError
 from vlsm_helpers.fusion.weighted import WeightedFusion

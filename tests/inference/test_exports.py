@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.data.exports.test_exports import PLACED, save
-from tests.data.formats.test_dicom import dataset
+from tests.dicoms import dataset
 from tests.inference.test_batch import PROMPTS, prompted
 from tests.inference.test_predictor import HALVES
 from vlsm_helpers.data.formats import Reading

@@ -1,6 +1,7 @@
 """`vlsm segment`: masks of new images, from a saved ensemble, a trained run, or CLIPSeg zero-shot."""
 
 import glob
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,15 @@ def segment(
             metavar="FORM,...", help="Write masks also as coco (JSON), dicom-seg or nifti.", show_default="PNG alone"
         ),
     ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="CENTER,WIDTH", help="Of DICOM and NIfTI intensities.", show_default="as in its training"),
+    ] = None,
+    axis: Annotated[
+        str | None,
+        typer.Option(help="Cut volumes so: axial, coronal or sagittal.", show_default="as in its training"),
+    ] = None,
+    every: Annotated[int | None, typer.Option(min=1, help="Use each Nth frame of a file.", show_default="all")] = None,
 ) -> None:
     """Write a mask, an overlay and the uncertainty of each image, and a table of them all. Not for clinical use.
 
@@ -53,6 +63,7 @@ def segment(
     """
     files = _files(images, output)
     _refuse_early(model, output)
+    from vlsm_helpers.data.formats import as_window
     from vlsm_helpers.inference.batch import open_frames, segment_files
     from vlsm_helpers.inference.exports import check_forms, export
     from vlsm_helpers.inference.sources import predictor_from
@@ -60,6 +71,9 @@ def segment(
     forms = [form for one in also or [] for form in one.split(",")]
     check_forms(forms, files, output)
     predictor = predictor_from(model, prompted=bool(prompt))
+    choices = {"window": window and as_window(window), "axis": axis, "every": every}
+    given = {name: value for name, value in choices.items() if value is not None}
+    predictor.reading = replace(predictor.reading, **given)
     prompts = prompt or [predictor.prompt]
     if (Path(model) / "predictor.json").is_file() and set(prompts) != {predictor.prompt}:
         told = f"It was trained and scored with the prompt {predictor.prompt!r}: other words were not tested."
