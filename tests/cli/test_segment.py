@@ -79,3 +79,11 @@ def test_an_unknown_form_is_told_before_a_network_is_loaded(work):
     outcome = segment("a", "--with", "mine", "--also", "coco,dicomseg", "--to", "out")
     assert (outcome.exit_code, (work / "out").exists()) == (1, False)
     assert "dicom-seg" in outcome.output
+
+
+def test_prompts_that_a_cnn_ignores_are_told(work):
+    prompts = ["--prompt", "polyp", "--prompt", "instrument"]
+    outcome = segment("a", "--with", "mine", *prompts, "--to", "out")
+    assert outcome.exit_code == 0, outcome.output
+    assert "ignore" in outcome.output
+    assert set(np.unique(Image.open(work / "out" / "one_labels.png"))) <= {0, 1}

@@ -202,7 +202,7 @@ def _refuse_names_taken(
     for name, frame in names.items():
         if owners.get(name, in_table(frame)) != in_table(frame):
             what, hint = f"{name} is there already, of {owners[name]}.", "name another folder, or rename the image."
-            raise SettingsError(what, where=frame.source, hint=hint)
+            raise SettingsError(what, where=frame.source if frame.plain else frame.id, hint=hint)
     mine = {*owners, TABLE} if rows is not None else set()
     if there := [name for name in (*names, TABLE) if name not in mine and (output / name).exists()]:
         what = f"{len(there)} files are there already, such as {there[0]}."
