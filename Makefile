@@ -66,9 +66,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 ifeq ($(TORCH),cpu)
 	$(PIP) --no-deps --index-url https://download.pytorch.org/whl/cpu $$(grep -oE '^torch(vision)?==[^ ;]+' constraints.txt)
 endif
-	$(PIP) -c constraints.txt -e '.[test,imagenet]'
+	$(PIP) -c constraints.txt -e '.[test,imagenet,dicom,nifti,annotations]'
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PIP) -c constraints.txt -e '.[test,imagenet,dev]'
+	$(PIP) -c constraints.txt -e '.[test,imagenet,dicom,nifti,annotations,dev]'
 	@touch $@

@@ -29,7 +29,7 @@ class Frame:
     `id`: unique, and free of what identifies a patient if the file is DICOM. `index`: its number in the file, from 0. `group`:
     which frames belong to one patient, or else to one file of several frames; None where nothing tells. `spacing`: (row, column)
     in millimetres, None where it is not known. `plain`: the file is this picture and nothing else. `name`: what the user calls
-    it, for messages and expressions; it is not written where it differs from `id`.
+    it, for messages and expressions; it is not written where it differs from `id`. `note`: what to know about how it is read.
     """
 
     id: str
@@ -40,6 +40,7 @@ class Frame:
     plain: bool = True
     reading: Reading = AS_FILED
     name: str = ""
+    note: str = ""
 
     def decode(self) -> Raster:
         """Its pixels. Raises DataError, naming the file, where they cannot be decoded."""
@@ -105,7 +106,7 @@ def _of_file(path: Path, name: str, patient: str, reading: Reading, salt: bytes)
     source = opened(path, reading)
     secret = source.patient or (patient if source.identity else "")
     group = hashed(secret, salt) if secret else patient or None
-    first = Frame(source.identity or name, path, 0, group, source.spacing, source.plain, reading, name)
+    first = Frame(source.identity or name, path, 0, group, source.spacing, source.plain, reading, name, source.note)
     if source.count == 1:
         return [first]
     first = replace(first, group=group or first.id)

@@ -3,34 +3,31 @@
 import json
 import re
 import secrets
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+import pandas as pd
 
 from vlsm_helpers.data import alike as near
 from vlsm_helpers.data import registry
 from vlsm_helpers.data.annotations import labels as labelling
-from vlsm_helpers.data.annotations.classes import Classes, slug_of
-from vlsm_helpers.data.checks import MAX_ASPECT, Report, check
+from vlsm_helpers.data.annotations.classes import Classes
+from vlsm_helpers.data.checks import Report, check
 from vlsm_helpers.data.files import kind, passed_over
 from vlsm_helpers.data.formats import AS_FILED, Reading
-from vlsm_helpers.data.frames import Frame, hashed, together
-from vlsm_helpers.data.images import as_rgb, bit_depth, read_mask
-from vlsm_helpers.data.labels import Labels, MaskFiles
-from vlsm_helpers.data.masks import HINT, parse
+from vlsm_helpers.data.frames import Frame, hashed
+from vlsm_helpers.data.images import bit_depth, read_mask
+from vlsm_helpers.data.intake import read_all
+from vlsm_helpers.data.labels import Labels
+from vlsm_helpers.data.masks import parse
 from vlsm_helpers.data.pairing import SHOWN, pairs, patients
-from vlsm_helpers.data.prompts import ladder
 from vlsm_helpers.data.samples import FACTS
-from vlsm_helpers.data.seen import SeenImage, SeenMask
 from vlsm_helpers.data.splits import SHARES, split_groups
 from vlsm_helpers.data.staging import Record, Staging, staging
 from vlsm_helpers.errors import DataError, SettingsError
-from vlsm_helpers.io.progress import tqdm
+from vlsm_helpers.io.atomic import require_writable, write_table
 from vlsm_helpers.settings import data_folder, writable
 
 __all__ = ["ALIKE", "SHARES", "Adopted", "adopt", "pairs", "read_mask", "split_groups"]
@@ -83,64 +80,71 @@ def adopt(
     mask_name: str | None = None,
     merge_masks: bool = False,
     reading: Reading = AS_FILED,
+    key: Path | None = None,
 ) -> Adopted:
     """Make the dataset `name` of the images in one folder and their masks in another (or in the same); copies are made.
 
     Images are pictures, or frames of DICOM, NIfTI, multi-page TIFF and video files, which `reading` windows, slices and thins out
     (see `frames`). `masks` is a folder of pictures, found by name and `mask_name`, several per image united with `merge_masks`
-    (see `labels.find`); `foreground` says which of their values or colours count (see `masks.find_foreground`). Or it is what an
-    annotation tool wrote (see `annotations.find`). `noun` ("tumor") and `modality` ("breast ultrasound") make the prompts; p1 is
-    the noun for every image, so that it does not tell which masks are empty.
-
-    `labels` says which classes there are: "1=polyp,2=instrument" for label maps, "red=polyp", or names of an annotation tool; a
-    CSV or JSON file does, too (see `Classes.parse`). Several classes give one sample per image and class, whose noun is the
-    class, with an empty mask where the image does not show it: so a prompt is needed to know what to mark. Annotations without
-    `labels` and `noun` keep their own classes.
+    (see `labels.find`), or what an annotation tool wrote (see `annotations.find`). `foreground` says which values or colours of
+    masks count (see `masks.find_foreground`). `noun` ("tumor") and `modality` ("breast ultrasound") make the prompts; p1 is the
+    noun for every image, so that it does not tell which masks are empty. `labels` ("1=polyp,2=instrument", see `Classes.parse`)
+    takes the noun's place for several classes: each image has one sample per class, with an empty mask where it does not show it.
 
     `group` says which images belong together (one patient, one video): a function of the image's name without extension, or a
     regular expression whose first bracket is the group; without it, a DICOM file's PatientID (else its StudyInstanceUID), a
     sub-folder, or a file of several frames is a group. Names of DICOM files and what is found in them are written as hashes.
-    Images whose grey thumbnails correlate by more than `alike` belong together anyhow; at 1 none do: for images of one kind that
-    all look much the same. 60 % of the images become train, 20 % val, 20 % test, drawn with `seed`; no group is split. Pictures
-    with 8 bits per channel keep their bytes; of more, they become PNG files with 8, by one scale for all, which dataset.json
-    keeps; frames become PNG files.
-
-    The dataset appears only if all of it can be used; an interrupted call, given again, goes on where it stopped. Raises
-    DataError, naming the files, for images and masks without a partner, for files that cannot be read or have another shape
-    than their partner, for masks whose foreground is ambiguous, for names that `group` does not fit, for too few groups or
-    lesions, and for a name that is taken; SettingsError for an `alike` outside 0 to 1, a `foreground` or a `mask_name` that is
-    none; BusyError while another process makes the same dataset.
+    Images whose grey thumbnails correlate by more than `alike` belong together anyhow (at 1 none do). 60 % of the images become
+    train, 20 % val, 20 % test, drawn with `seed`; no group is split. Pictures with 8 bits per channel keep their bytes, others
+    and frames become PNG files, by one scale that dataset.json keeps.
+    The dataset appears only if all of it can be used; an interrupted call, given again, goes on. `key`: a CSV file of which image
+    came from which file. Raises DataError, naming files, for images and masks without a partner, files that cannot be
+    read or have another shape than their partner, ambiguous masks, names that `group` does not fit, too few groups, and a name
+    that is taken; SettingsError for options that are none; BusyError while another process makes the same.
     """
-    if not 0 < alike <= 1:
-        raise SettingsError(f"Images cannot be alike by {alike}.", hint="give a correlation such as 0.99, or 1.")
-    if foreground is not None:
-        parse(foreground)
     target = writable(folder or data_folder()) / name
-    _refuse_name(name, target)
+    _refuse(name, target, alike, foreground, key)
     images, masks = Path(images), Path(masks)
     rules = {"foreground": foreground, "mask_name": mask_name, "merge": merge_masks, "reading": reading}
     classes = None if labels is None else Classes.parse(labels)
     found, labelled = labelling.find(images, masks, noun, classes, **rules)
     named = _groups(found, group)
     depth = bit_depth([frame for frame in found if kind(frame.source) in ("picture", "pages")])
-    options = repr(
-        (str(images.resolve()), str(masks.resolve()), noun, classes, modality, depth, sorted(rules.items(), key=str))
-    )
+    options = (str(images.resolve()), str(masks.resolve()), noun, classes, modality, depth, *sorted(rules.items()))
     facts = {"bit_depth": depth, "foreground": foreground, "window": reading.window, "axis": reading.axis}
-    with staging(target, options) as stage:
-        records = _read_all(stage, found, labelled, modality, depth)
+    with staging(target, repr(options)) as stage:
+        records = read_all(stage, found, labelled, modality, depth)
         numbers, joined = near.join([one.image.thumbnail for one in records], named, alike)
         splits = split_groups(numbers, [one.has_lesion for one in records], seed)
         _finish(stage, facts, found, records, named, splits)
-    told = [told for folder in dict.fromkeys((images, masks)) if folder.is_dir() and (told := passed_over(folder))]
-    seen = {one.file: one for record in records for one in (record.image, *record.masks.values())}
-    report = check(name, folder=target.parent, seen=seen)
+    if key is not None:
+        write_table(key, _key_table(found), "name another file with --key.")
+    report = check(name, folder=target.parent, seen={file: one for record in records for file, one in record.seen})
     twins = [(found[one].id, found[other].id) for one, other in joined]
+    told = _passed_over(images, masks, labelled)
     notes = _notes(found, records, depth, grouped=group is not None)
     return Adopted(target, sorted(Counter(numbers).values()), twins, told, report, notes)
 
 
-def _refuse_name(name: str, target: Path) -> None:
+def _passed_over(images: Path, masks: Path, labelled: Labels) -> list[str]:
+    """What is not read of both folders, in words; of a folder of annotations all is."""
+    folders = [images, masks] if not isinstance(labelled, labelling.ToolAnnotations) else [images] * (images != masks)
+    return [told for folder in dict.fromkeys(folders) if (told := passed_over(folder))]
+
+
+def _key_table(found: Sequence[Frame]) -> pd.DataFrame:
+    """Which image came from which frame of which file."""
+    return pd.DataFrame([{"image": one.id, "file": str(one.source), "frame": one.index} for one in found])
+
+
+def _refuse(name: str, target: Path, alike: float, foreground: str | None, key: Path | None) -> None:
+    """Raise SettingsError or DataError for what is wrong before any file is opened."""
+    if not 0 < alike <= 1:
+        raise SettingsError(f"Images cannot be alike by {alike}.", hint="give a correlation such as 0.99, or 1.")
+    if foreground is not None:
+        parse(foreground)
+    if key is not None:
+        require_writable(Path(key), "name another file with --key.")
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
         raise DataError(f"A dataset cannot be called {name!r}.", hint="use letters, digits, - and _.")
     if name in registry.DATASETS:
@@ -153,82 +157,12 @@ def _refuse_name(name: str, target: Path) -> None:
         raise DataError(what, where=target, hint="choose another name, or another folder with --to.")
 
 
-def _read_all(stage: Staging, found: Sequence[Frame], labels: Labels, modality: str | None, depth: int) -> list[Record]:
-    """Read each frame once, unless an earlier call has, and write it to the new folder. Raises DataError for all broken ones."""
-    records, broken = [], []
-    for frame in tqdm(found, desc="reading", unit="image", delay=2):
-        try:
-            signature = _signature(frame, labels)
-            record = stage.done(frame.id, signature)
-            if record is None:
-                record = _read(stage.folder, frame, labels, modality, depth)
-                stage.add(record, signature)
-            records.append(record)
-        except DataError as error:
-            broken.append(error)
-    if broken:
-        raise together(
-            broken, f"fix or remove them; masks need their image's proportions. If masks are ambiguous, {HINT}"
-        )
-    if isinstance(labels, MaskFiles):
-        labels.check_levels([one.level for one in records])
-    if len(labels.classes) > 1:
-        _refuse_absent(labels.classes, records)
-    return records
-
-
-def _refuse_absent(classes: Sequence[str], records: Sequence[Record]) -> None:
-    absent = [name for name in classes if not any(record.masks[name].box for record in records)]
-    if absent:
-        what = f"Classes that none of the {len(records)} images shows: {', '.join(absent)}."
-        raise DataError(what, hint="check their values and names in --labels, or leave them out.")
-
-
-def _signature(frame: Frame, labels: Labels) -> str:
-    """What changes if one of the frame's files does: their sizes and times."""
-    facts = [path.stat() for path in (frame.source, *labels.files(frame))]
-    return " ".join(f"{one.st_size}-{one.st_mtime_ns}" for one in facts)
-
-
-def _read(root: Path, frame: Frame, labels: Labels, modality: str | None, depth: int) -> Record:
-    """Decode a frame, compare it with its masks, and write both."""
-    raster = frame.decode()
-    image = as_rgb(raster, frame.source, depth)
-    found, several = labels.masks(frame, image.shape[:2]), len(labels.classes) > 1
-    for mask in found.masks.values():
-        _refuse_other_shape(found.where, image, mask, raster.turn if found.turn == 1 else 1)
-    copied = frame.plain and raster.bits <= 8
-    image_file = f"{frame.id}{frame.source.suffix if copied else '.png'}"
-    if copied:
-        shutil.copyfile(frame.source, root / "images" / image_file)
-    else:
-        Image.fromarray(image).save(root / "images" / image_file)
-    masks, prompts = {}, {}
-    for name, mask in found.masks.items():
-        mask_file = f"{frame.id}_{slug_of(name)}.png" if several else f"{frame.id}.png"
-        Image.fromarray(mask).save(root / "masks" / mask_file)
-        small = np.asarray(Image.fromarray(image).resize(mask.shape[::-1], Image.Resampling.BILINEAR))
-        prompts[name] = ladder(small, mask, name, modality=modality) | {"p1": name}
-        masks[name] = SeenMask.of(f"masks/{mask_file}", mask)
-    turned = raster.turn != 1 and found.turn == 1
-    seen = SeenImage.of(f"images/{image_file}", image)
-    return Record(frame.id, seen, masks, prompts, found.level, turned, raster.bits > 8)
-
-
-def _refuse_other_shape(where: Path, image: np.ndarray, mask: np.ndarray, turn: int) -> None:
-    (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
-    if abs(width * mask_height / (height * mask_width) - 1) <= MAX_ASPECT:
-        return
-    what = f"{mask_width} x {mask_height}, its image {width} x {height}"
-    if turn >= 5 and abs(height * mask_height / (width * mask_width) - 1) <= MAX_ASPECT:
-        what += f" after its EXIF orientation ({turn}) turned it; the mask fits the image before that turn"
-    raise DataError(what, where=where, hint="save image and mask with the same proportions.")
-
-
 def _notes(found: Sequence[Frame], records: Sequence[Record], depth: int, grouped: bool) -> list[str]:
     notes = []
     if deep := sum(one.deep for one in records):
         notes.append(f"{deep} images have 16 bits per channel: scaled from {depth} bits to 8, and stored as PNG")
+    files = Counter(note for note, _ in {(one.note, one.source) for one in found} if note)
+    notes += [f"{count} {note}" for note, count in sorted(files.items())]
     if turned := [one.image.file for one in records if one.turned]:
         what = "were turned as their EXIF orientation says, but their masks have none: check that they fit"
         notes.append(f"{len(turned)} images, such as {turned[0]}, {what}")
@@ -284,7 +218,7 @@ def _finish(
     splits: Sequence[str],
 ) -> None:
     """Write what the dataset was made of, and its annotations: one entry per image and class."""
-    stage.keep_only({seen.file for one in records for seen in (one.image, *one.masks.values())})
+    stage.keep_only({file for one in records for file, _ in one.seen})
     (stage.folder / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     entries: dict[str, list[dict]] = {split: [] for split in SHARES}
     for frame, one, group, split in zip(found, records, named, splits, strict=True):

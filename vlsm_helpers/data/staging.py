@@ -44,6 +44,11 @@ class Record:
     deep: bool
 
     @property
+    def seen(self) -> list[tuple[str, SeenImage | SeenMask]]:
+        """Its files in the dataset, such as images/a.png, with what is kept of each."""
+        return [(one.file, one) for one in (self.image, *self.masks.values())]
+
+    @property
     def has_lesion(self) -> bool:
         """Whether any of its masks has foreground."""
         return any(mask.box for mask in self.masks.values())

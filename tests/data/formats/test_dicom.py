@@ -8,36 +8,10 @@ from vlsm_helpers.errors import DataError, SettingsError
 
 pydicom = pytest.importorskip("pydicom")
 
-from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless, generate_uid  # noqa: E402
+from pydicom.dataset import Dataset  # noqa: E402
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless  # noqa: E402
 
-US, CT = "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.2"
-
-
-def dataset(pixels, patient="Mustermann", colour=False, **elements):
-    """A DICOM dataset with these pixels, (H, W), (F, H, W), (H, W, 3) or (F, H, W, 3), and elements by keyword."""
-    pixels = np.asarray(pixels)
-    one = Dataset()
-    one.file_meta = FileMetaDataset()
-    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    one.SOPClassUID, one.SOPInstanceUID = CT, generate_uid()
-    one.file_meta.MediaStorageSOPClassUID, one.file_meta.MediaStorageSOPInstanceUID = CT, one.SOPInstanceUID
-    one.PatientID, one.PatientName, one.StudyInstanceUID = patient, f"{patient}^Erika", generate_uid()
-    one.Modality = "CT"
-    one.Rows, one.Columns = pixels.shape[-3:-1] if colour else pixels.shape[-2:]
-    one.SamplesPerPixel = 3 if colour else 1
-    one.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
-    if colour:
-        one.PlanarConfiguration = 0
-    if pixels.ndim - colour == 3:
-        one.NumberOfFrames = len(pixels)
-    one.BitsAllocated = one.BitsStored = 8 * pixels.itemsize
-    one.HighBit = one.BitsStored - 1
-    one.PixelRepresentation = int(pixels.dtype.kind == "i")
-    one.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
-    for key, value in elements.items():
-        setattr(one, key, value)
-    return one
+from tests.dicoms import dataset  # noqa: E402
 
 
 @pytest.fixture
@@ -127,12 +101,31 @@ def test_colours_rgb_ybr_and_palette(shown):
     np.testing.assert_array_equal(shown(one), [[[0, 0, 7], [255, 128, 0]]])
 
 
-@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
 def test_compressed_pixels_are_the_same(shown, syntax):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 48), np.uint8)
     one = dataset(pixels)
     one.compress(syntax, generate_instance_uid=False)
     np.testing.assert_array_equal(shown(one), grey(pixels))
+
+
+def test_jpeg_lossless_as_clinics_use_it(shown, tmp_path):
+    gdcm = pytest.importorskip("gdcm")
+    stored = np.random.default_rng(0).integers(0, 4096, (48, 64), np.uint16)
+    one = dataset(stored, BitsStored=12, HighBit=11, WindowCenter=2048, WindowWidth=4096)
+    plain = shown(one)
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(tmp_path / "scan.dcm"))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(tmp_path / "packed.dcm"))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    packed = opened(tmp_path / "packed.dcm")
+    np.testing.assert_array_equal(as_rgb(packed.image(0), packed.path), plain)
 
 
 def test_frames_of_an_enhanced_image_have_windows_of_their_own(shown, tmp_path):

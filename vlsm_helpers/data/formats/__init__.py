@@ -49,12 +49,13 @@ AS_FILED = Reading()
 class Source:
     """An opened file: `count` frames, decoded one at a time.
 
-    `indices`: the numbers of the frames that are used, from 0. `plain`: the file is a picture and nothing else, so that a copy
-    of its bytes is a copy of the picture. `identity`: what ids of frames are made from in place of the file's name, which may
-    hold a patient's. `patient`: whom the frames belong to; never written as it is. `spacing`: (row, column) in millimetres.
+    `plain`: the file is a picture and nothing else, so that a copy of its bytes is a copy of the picture. `note`: what the user
+    should know about how it is read. `identity`: what ids of frames are made from in place of the file's name, which may hold a
+    patient's. `patient`: whom the frames belong to; never written as it is. `spacing`: (row, column) in millimetres.
     """
 
     plain = False
+    note = ""
     identity: str | None = None
     patient: str | None = None
     spacing: tuple[float, float] | None = None
@@ -75,6 +76,20 @@ class Source:
     def label(self, index: int) -> Raster:
         """The frame's numbers as stored, for masks. Raises DataError, naming the file."""
         return self.image(index)
+
+
+def as_window(text: str) -> tuple[float, float]:
+    """The center and width of a window in words.
+
+    >>> as_window("40,400")
+    (40.0, 400.0)
+    """
+    try:
+        center, width = map(float, text.split(","))
+    except ValueError:
+        hint = "give center and width, such as 40,400."
+        raise SettingsError(f"The window {text!r} is not two numbers.", hint=hint) from None
+    return center, width
 
 
 def package(name: str, path: Path) -> ModuleType:

@@ -31,6 +31,9 @@ _GROUPS = (
     "PixelValueTransformationSequence",
     "PixelMeasuresSequence",
 )  # of enhanced multi-frame images
+_WITHOUT_WINDOW = (
+    "DICOM files without a window, scaled by percentiles of their own: give --window CENTER,WIDTH for one scale"
+)
 _DECODERS = "install the extra: pip install 'vlsm-helpers[dicom]'; or convert it: `gdcmconv --raw FILE NEW`."
 
 
@@ -44,7 +47,7 @@ def is_dicom(path: Path) -> bool:
 
 
 class Dicom(Source):
-    """A DICOM file with pixels. `windowed`: whether the file or the user says which intensities are black and white.
+    """A DICOM file with pixels.
 
     `patient`: its PatientID, else its StudyInstanceUID, None where it has neither. Raises DataError for files that are broken,
     have no pixels or are segmentations.
@@ -62,6 +65,7 @@ class Dicom(Source):
             self.patient = str(header.get("PatientID") or header.get("StudyInstanceUID") or "").strip() or None
             modality = str(header.get("Modality") or "")
             self.spacing = self._spacing()
+            self.note = "" if self.windowed or not rows else _WITHOUT_WINDOW
         if not rows * columns:
             what = "The DICOM file has no picture (it may be a report, a plan, or not DICOM at all)."
             raise DataError(what, where=path, hint="leave it out, or export the images again.")

@@ -50,6 +50,7 @@ class Volume(Source):
         thin = [axis for axis, size in enumerate(self.shape) if size == 1]
         self._cut = thin[-1] if thin else AXES.index(reading.axis)
         self.count = self.shape[self._cut]
+        self.note = f"volumes stored as {self.orientation}, cut into upright {AXES[self._cut]} slices"
         sizes = np.linalg.norm(self.affine[:3, :3], axis=0)
         columns, rows = (axis for axis in range(3) if axis != self._cut)
         self.spacing = float(sizes[rows]), float(sizes[columns])
