@@ -197,7 +197,7 @@ def test_a_member_that_was_damaged_is_told_with_the_right_cure(trained, folders)
     [
         ({"--with": "nowhere"}, "There is no predictor here"),
         ({"image": "nothing/*.png"}, "There is no such file"),
-        ({"image": "."}, "This is a folder"),
+        ({"image": "glance"}, "There is no image in the folder"),
         ({"--to": "a_file"}, "This is a file"),
     ],
     ids=lambda value: str(value)[:20],

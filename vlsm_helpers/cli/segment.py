@@ -1,47 +1,68 @@
 """`vlsm segment`: masks of new images, from a saved ensemble, a trained run, or CLIPSeg zero-shot."""
 
 import glob
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlsm_helpers.errors import CourseError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 segments = typer.Typer()
 SHOWN = 10  # rows of a table
 SHOWN_COLUMNS = ["image", "foreground", "uncertainty", "disagreement"]
 
 
+Images = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGE", help="Files, folders or globs: pictures, DICOM, NIfTI, video.", show_default=False),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--with", metavar="MODEL", help="What `vlsm ensemble` saved; a run; or zero-shot: clipseg, a folder, a hub id."
+    ),
+]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="The target, in words. Give it for each of several targets.", show_default="that of its training"
+    ),
+]
+Output = Annotated[Path, typer.Option("--to", metavar="FOLDER", help="The folder for masks.")]
+Forms = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FORM,...", help="Write masks also as coco (JSON), dicom-seg or nifti.", show_default="PNG alone"
+    ),
+]
+Window = Annotated[
+    str | None,
+    typer.Option(metavar="CENTER,WIDTH", help="Of DICOM and NIfTI intensities.", show_default="as in its training"),
+]
+Axis = Annotated[
+    str | None,
+    typer.Option(metavar="axial|coronal|sagittal", help="How volumes are sliced.", show_default="as in its training"),
+]
+Every = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Use each Nth frame, slice or page.", show_default="all")
+]
+
+
 @segments.command()
 def segment(
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGE", help="Files, folders or globs: pictures, DICOM, NIfTI, video.", show_default=False
-        ),
-    ],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--with",
-            metavar="MODEL",
-            help="What `vlsm ensemble` saved; a run; or zero-shot: clipseg, a folder, a hub id.",
-        ),
-    ],
-    prompt: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="The target, in words. Give it for each of several targets.", show_default="that of its training"
-        ),
-    ] = None,
-    output: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="The folder for masks.")] = Path("segmented"),
-    also: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FORM,...", help="Write masks also as coco (JSON), dicom-seg or nifti.", show_default="PNG alone"
-        ),
-    ] = None,
+    images: Images,
+    model: Model,
+    prompt: Prompts = None,
+    output: Output = Path("segmented"),
+    also: Forms = None,
+    window: Window = None,
+    axis: Axis = None,
+    every: Every = None,
 ) -> None:
     """Write a mask, an overlay and the uncertainty of each image, and a table of them all. Not for clinical use.
 
@@ -53,6 +74,7 @@ def segment(
     """
     files = _files(images, output)
     _refuse_early(model, output)
+    from vlsm_helpers.data.formats import as_window
     from vlsm_helpers.inference.batch import open_frames, segment_files
     from vlsm_helpers.inference.exports import check_forms, export
     from vlsm_helpers.inference.sources import predictor_from
@@ -60,16 +82,18 @@ def segment(
     forms = [form for one in also or [] for form in one.split(",")]
     check_forms(forms, files, output)
     predictor = predictor_from(model, prompted=bool(prompt))
+    choices = {"window": window and as_window(window), "axis": axis, "every": every}
+    given = {name: value for name, value in choices.items() if value is not None}
+    predictor.reading = replace(predictor.reading, **given)
     prompts = prompt or [predictor.prompt]
-    if (Path(model) / "predictor.json").is_file() and set(prompts) != {predictor.prompt}:
-        told = f"It was trained and scored with the prompt {predictor.prompt!r}: other words were not tested."
-        typer.echo(told, err=True)
+    if predictor.trained_on and (untested := [text for text in prompts if text not in predictor.trained_on]):
+        shown = ", ".join(map(repr, predictor.trained_on[:3]))
+        words = ", ".join(map(repr, untested))
+        typer.echo(
+            f"It was trained and scored with the prompt {shown}; other words were not tested: {words}.", err=True
+        )
     table, broken = segment_files(predictor, files, output, prompts)
-    if len(table):
-        columns = SHOWN_COLUMNS if len(prompts) == 1 else ["image", "prompt", *SHOWN_COLUMNS[1:]]
-        typer.echo(table.head(SHOWN)[columns].to_string(index=False))
-    more = f"{len(table) - SHOWN} more rows in " if len(table) > SHOWN else ""
-    typer.echo(f"{more}{output / 'segmented.csv'}")
+    _show(table, prompts, output)
     written, failed = export(forms, open_frames(files, predictor.reading)[0] if forms else [], output, prompts)
     for path in written[:SHOWN]:
         typer.echo(path)
@@ -77,6 +101,17 @@ def segment(
         typer.echo(f"vlsm: {error}", err=True)
     if broken or failed:
         raise typer.Exit(1)
+
+
+def _show(table: "pd.DataFrame", prompts: list[str], output: Path) -> None:
+    """Print the first rows, and where all of them are."""
+    if len(table):
+        columns = SHOWN_COLUMNS if len(prompts) == 1 else ["image", "prompt", *SHOWN_COLUMNS[1:]]
+        typer.echo(table.head(SHOWN)[columns].to_string(index=False))
+    if len(prompts) > 1 and (table.groupby("image")[["area_px", "uncertainty"]].nunique() == 1).all(axis=None):
+        typer.echo("All prompts gave the same masks: CNNs ignore the prompt.", err=True)
+    more = f"{len(table) - SHOWN} more rows in " if len(table) > SHOWN else ""
+    typer.echo(f"{more}{output / 'segmented.csv'}")
 
 
 def _files(images: list[str], output: Path) -> list[Path]:

@@ -26,6 +26,7 @@ from vlsm_helpers.models.state import weights_revisions
 from vlsm_helpers.training.run_folder import BEST, LAST, SETTINGS
 
 FOLDER = "ensembles"  # within the runs folder
+MOST_PROMPTS = 100  # that a saved ensemble remembers of its training
 
 CARD = """\
 # An ensemble for {noun}: `{dataset}`
@@ -128,7 +129,12 @@ class Ensemble:
 
     def save(self, folder: Path) -> Path:
         """Write it to a new folder, with its model card, for `Predictor.load`. Raises SettingsError as `write_predictor` does."""
-        facts = {"dataset": self.cell.dataset, "seed": self.cell.seed} | self.images | self.plan.budgets
+        facts = {
+            "dataset": self.cell.dataset,
+            "seed": self.cell.seed,
+            "prompts": [text for text, _ in self.texts.most_common(MOST_PROMPTS)],
+        }
+        facts |= self.images | self.plan.budgets
         return write_predictor(
             folder, self.checkpoints, self.fusion, prompt=self.prompt, card=self.card(Path(folder).name), facts=facts
         )

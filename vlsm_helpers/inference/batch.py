@@ -116,7 +116,8 @@ def _request(predictor: Predictor, prompts: Sequence[str]) -> dict:
     }
     prompt = prompts[0] if len(prompts) == 1 else list(prompts)
     depth = {"bit_depth": predictor.bit_depth} if predictor.bit_depth else {}
-    reading = {} if predictor.reading == Reading() else {"reading": asdict(predictor.reading)}
+    shown = {"window": predictor.reading.window, "axis": predictor.reading.axis}
+    reading = {} if predictor.reading == Reading(every=predictor.reading.every) else {"reading": shown}
     whole = {"members": members, "fusion": asdict(predictor.fusion), "size": predictor.size, "prompt": prompt}
     return whole | depth | reading  # as version 0.2.0 wrote it, where images are plain pictures
 
@@ -129,7 +130,7 @@ def _earlier_rows(output: Path, images: Sequence[Frame], prompts: Sequence[str],
         raise SettingsError(f"{count} images or prompts would be written to {twice}.", hint="segment them separately.")
     begun = (output / REQUEST).exists() and (output / TABLE).exists()
     if begun and _read_request(output) != json.loads(atomic.as_json(request)):
-        what = "The folder holds masks of another ensemble, or of another prompt."
+        what = "The folder holds masks of another ensemble, or of another prompt or window."
         raise SettingsError(what, where=output, hint=ELSEWHERE)
     rows = _read_rows(output) if begun else None
     _refuse_names_taken(output, images, prompts, rows)
@@ -201,7 +202,7 @@ def _refuse_names_taken(
     for name, frame in names.items():
         if owners.get(name, in_table(frame)) != in_table(frame):
             what, hint = f"{name} is there already, of {owners[name]}.", "name another folder, or rename the image."
-            raise SettingsError(what, where=frame.source, hint=hint)
+            raise SettingsError(what, where=frame.source if frame.plain else frame.id, hint=hint)
     mine = {*owners, TABLE} if rows is not None else set()
     if there := [name for name in (*names, TABLE) if name not in mine and (output / name).exists()]:
         what = f"{len(there)} files are there already, such as {there[0]}."
@@ -226,8 +227,9 @@ def _write(
     try:
         _write_files(output, _pictures(frame.id, *found), _rows(frame, found[1]))
     except OSError as error:
+        name = Path(in_table(frame)).name
         raise SettingsError(
-            f"The masks of {frame.id} could not be written ({error.strerror}); those of earlier images are kept.",
+            f"The masks of {name} could not be written ({error.strerror}); those of earlier images are kept.",
             where=output,
             hint="free some space and give the same command again: it resumes.",
         ) from error

@@ -69,7 +69,8 @@ class Predictor:
     your own, too. `size`: pixels per side of the images that members receive. `prompt`: the one that is used where no other is
     given. `bit_depth`: bits per channel of the images that the members were trained on, where they are more than 8; new images
     of 16 bits are scaled by it (see `read_image`). `reading`: how DICOM files and volumes became their pictures; used for files
-    that hold such. Raises SettingsError for weights of other members.
+    that hold such. `trained_on`: the prompts of the training images, where they are known. Raises SettingsError for weights of
+    other members.
 
     >>> import numpy as np
     >>> import vlsm_helpers as vlsm
@@ -94,6 +95,7 @@ class Predictor:
         prompt: str = "",
         bit_depth: int | None = None,
         reading: Reading = AS_FILED,
+        trained_on: Sequence[str] = (),
     ):
         if set(members) != set(fusion.weights):
             raise SettingsError(
@@ -103,6 +105,7 @@ class Predictor:
         self.members = {name: members[name] for name in fusion.weights}
         self.fusion, self.size, self.prompt = fusion, size, prompt
         self.bit_depth, self.reading = bit_depth if bit_depth and bit_depth > 8 else None, reading
+        self.trained_on = tuple(trained_on)
         for member in self.members.values():
             if isinstance(member, nn.Module):
                 member.to(settings.device()).eval()
@@ -138,8 +141,8 @@ class Predictor:
         encodings = Encodings(self.members, prompts)
         decoded = ahead(self._decode, images, depth=BATCH)
         while batch := list(islice(decoded, BATCH)):
-            whole = [one for one in batch if not isinstance(one, DataError)]
-            logits = iter(self._logits([square for _, square in whole], encodings) if whole else ())
+            squares = [one[1] for one in batch if not isinstance(one, DataError)]
+            logits = iter(self._logits(squares, encodings) if squares else ())
             for number, one in enumerate(batch):
                 batch[number] = None  # its pixels are not held while later images are fused
                 if isinstance(one, DataError):
@@ -189,10 +192,10 @@ class Predictor:
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             prompt, names = str(facts["prompt"]), [str(name) for name in facts["members"]]
-            source = source_facts(facts)
+            source = source_facts(facts) | {"trained_on": tuple(map(str, facts.get("prompts") or [prompt]))}
             if not names:
                 raise ValueError("it names no members")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise SettingsError(
                 f"There is no predictor here ({error}).", where=folder, hint="name a folder that `vlsm ensemble` wrote."
             ) from error
@@ -212,7 +215,7 @@ class Predictor:
     def of_checkpoints(
         cls, checkpoints: Mapping[str, Path], fusion: WeightedFusion, prompt: str, **source
     ) -> "Predictor":
-        """The predictor of trained members, by name their best.safetensors; `source`: bit_depth and reading of their images.
+        """The predictor of trained members, by name their best.safetensors; `source`: bit_depth, reading, trained_on.
 
         Raises CourseErrors as `factory.load` does, and SettingsError for members that were trained at different sizes."""
         loaded = {name: factory.load(path) for name, path in checkpoints.items()}

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.data.formats.test_dicom import dataset
+from tests.dicoms import dataset
 from vlsm_helpers.data import exports
 from vlsm_helpers.data.exports.coco import write_coco
 from vlsm_helpers.data.exports.dicom_seg import write_segmentation
