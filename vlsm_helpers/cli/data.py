@@ -79,8 +79,26 @@ def adopt_dataset(
             metavar="IMAGES", help="The folder of pictures, DICOM, NIfTI or video files, or of one folder per patient."
         ),
     ],
-    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="The folder of the masks, named as the images.")],
-    noun: Annotated[str, typer.Option(help="What the masks show, such as tumor: it becomes the prompt.")],
+    masks: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MASKS",
+            help="The folder of the masks, named as the images; or annotations: COCO, LabelMe, CVAT, YOLO, DICOM-SEG.",
+        ),
+    ],
+    noun: Annotated[
+        str | None,
+        typer.Option(help="What the masks show, such as tumor: it becomes the prompt.", show_default="the classes"),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VALUE=NAME,...|FILE",
+            help="Several classes: values or colours of label maps (1=polyp,2=instrument), or names in annotations (polyp=); "
+            "or a CSV or JSON file.",
+            show_default="one target, or the annotations' own",
+        ),
+    ] = None,
     modality: Annotated[
         str | None, typer.Option(help="What the images are, such as breast ultrasound.", show_default="none")
     ] = None,
@@ -153,7 +171,13 @@ def adopt_dataset(
     choices = {"window": window and as_window(window), "axis": axis, "every": every}
     reading = Reading(**{name: value for name, value in choices.items() if value is not None})
     options = {"modality": modality, "group": group, "seed": seed, "folder": folder, "reading": reading, "key": key}
-    given = {"foreground": foreground, "mask_name": mask_name, "merge_masks": merge_masks or None, "alike": alike}
+    given = {
+        "labels": labels,
+        "foreground": foreground,
+        "mask_name": mask_name,
+        "merge_masks": merge_masks or None,
+        "alike": alike,
+    }
     options |= {key: value for key, value in given.items() if value is not None}
     adopted = adopt(name, images, masks, noun, **options)
     typer.echo(adopted)
