@@ -77,9 +77,15 @@ def run(
     A notebook that fails does not stop the others; the command then ends with status 1.
     """
     from vlsm_helpers.course import report, results, runner
+    from vlsm_helpers.widgets.export import ExplorableHTML
 
     executed = runner.run_course(
-        notebooks or ("*",), profile=profile and profile.value, dataset=dataset, seed=seed, output=output
+        notebooks or ("*",),
+        profile=profile and profile.value,
+        dataset=dataset,
+        seed=seed,
+        output=output,
+        exporter=ExplorableHTML,
     )
     failed = [notebook for notebook in executed if notebook.failure is not None]
     for notebook in failed:

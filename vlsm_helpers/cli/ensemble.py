@@ -25,12 +25,21 @@ def ensemble(
         list[str] | None,
         typer.Option(help="Give it for each member.", show_default="all four; without ImageNet weights three"),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=3, help="Also cross-validate with so many folds, for a small dataset.", show_default="none"),
+    ] = None,
 ) -> None:
     """Train members separately, fuse them by weights from val, score test, save with a model card.
 
     The members: CLIPSeg, BiomedCLIPSeg, UNet-D, and unet_imagenet, a light CNN that starts from ImageNet, where its weights
     are on this machine. Stopped, it resumes when the same command is given again: what is trained is kept in ensembles/ in
     the runs folder.
+
+    --folds 5 scores a small dataset more reliably: all its images are dealt to five folds, groups whole; in each of five
+    rounds one fold is tested, the next one is val, the others are train. Every image is tested once, and training takes six
+    times as long. The saved ensemble is the same as without folds: trained on the train split, fused on val. The model card
+    has both scores.
     """
     if save.exists():
         raise CourseError("There is something here already.", where=save, hint="name a new folder.")
@@ -44,11 +53,22 @@ def ensemble(
     members = member or ensemble_members()
     missing = "" if member else left_out(members)
     typer.echo(f"Members: {', '.join(members)}." + (f"\n{missing}" if missing else ""))
-    trained = train_ensemble(dataset, seed=seed, epochs=epochs, batch_size=batch_size, limit=limit, members=members)
+    options = {"seed": seed, "epochs": epochs, "batch_size": batch_size, "limit": limit, "members": members}
+    rounds = _cross_validated(dataset, folds, options) if folds else ""
+    trained = train_ensemble(dataset, **options)
     shown = readable(trained.table())[["model", "Dice, %", "± over images", "95 % interval", "images"]]
     typer.echo(f"\n{shown.to_string(index=False)}")
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in trained.fusion.weights.items())
     typer.echo(f"\nWeights: {weights}.")
     if trained.warning:
         typer.echo(f"\n{trained.warning}", err=True)
-    typer.echo(f"\n{trained.save(save)}: use it by `vlsm segment IMAGE --with {save} --to FOLDER`")
+    if rounds:
+        typer.echo(f"\n{rounds}")
+    typer.echo(f"\n{trained.save(save, rounds)}: use it by `vlsm segment IMAGE --with {save} --to FOLDER`")
+
+
+def _cross_validated(dataset: str, folds: int, options: dict) -> str:
+    """The scores of a cross-validation, Markdown."""
+    from vlsm_helpers.experiments.cross_validation import cross_validate
+
+    return cross_validate(dataset, folds, report=typer.echo, **options).in_words()

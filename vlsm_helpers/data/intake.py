@@ -1,6 +1,5 @@
 """Frames and their masks, decoded, compared and written to a new dataset one at a time."""
 
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vlsm_helpers.data.annotations.classes import slug_of
 from vlsm_helpers.data.checks import MAX_ASPECT
 from vlsm_helpers.data.frames import Frame, together
 from vlsm_helpers.data.images import as_rgb
-from vlsm_helpers.data.labels import Labelled, Labels, MaskFiles
+from vlsm_helpers.data.labels import Labels, MaskFiles
 from vlsm_helpers.data.masks import HINT
 from vlsm_helpers.data.prompts import ladder
 from vlsm_helpers.data.seen import SeenImage, SeenMask
@@ -28,7 +28,7 @@ def read_all(stage: Staging, found: Sequence[Frame], labels: Labels, modality: s
             signature = _signature(frame, labels)
             record = stage.done(frame.id, signature)
             if record is None:
-                record = _read(stage.folder, frame, labels.masks(frame), modality, depth, len(labels.classes) > 1)
+                record = _read(stage.folder, frame, labels, modality, depth)
                 stage.add(record, signature)
             records.append(record)
         except DataError as error:
@@ -39,7 +39,16 @@ def read_all(stage: Staging, found: Sequence[Frame], labels: Labels, modality: s
         )
     if isinstance(labels, MaskFiles):
         labels.check_levels([one.level for one in records])
+    if len(labels.classes) > 1:
+        _refuse_absent(labels.classes, records)
     return records
+
+
+def _refuse_absent(classes: Sequence[str], records: Sequence[Record]) -> None:
+    absent = [name for name in classes if not any(record.masks[name].box for record in records)]
+    if absent:
+        what = f"Classes that none of the {len(records)} images shows: {', '.join(absent)}."
+        raise DataError(what, hint="check their values and names in --labels, or leave them out.")
 
 
 def _signature(frame: Frame, labels: Labels) -> str:
@@ -48,10 +57,11 @@ def _signature(frame: Frame, labels: Labels) -> str:
     return " ".join(f"{one.st_size}-{one.st_mtime_ns}" for one in facts)
 
 
-def _read(root: Path, frame: Frame, found: Labelled, modality: str | None, depth: int, several: bool) -> Record:
+def _read(root: Path, frame: Frame, labels: Labels, modality: str | None, depth: int) -> Record:
     """Decode a frame, compare it with its masks, and write both."""
     raster = frame.decode()
     image = as_rgb(raster, frame.source, depth)
+    found, several = labels.masks(frame, image.shape[:2]), len(labels.classes) > 1
     for mask in found.masks.values():
         _refuse_other_shape(found.where, image, mask, raster.turn if found.turn == 1 else 1)
     copied = frame.plain and raster.bits <= 8
@@ -62,7 +72,7 @@ def _read(root: Path, frame: Frame, found: Labelled, modality: str | None, depth
         Image.fromarray(image).save(root / "images" / image_file)
     masks, prompts = {}, {}
     for name, mask in found.masks.items():
-        mask_file = f"{frame.id}_{_slug(name)}.png" if several else f"{frame.id}.png"
+        mask_file = f"{frame.id}_{slug_of(name)}.png" if several else f"{frame.id}.png"
         Image.fromarray(mask).save(root / "masks" / mask_file)
         small = np.asarray(Image.fromarray(image).resize(mask.shape[::-1], Image.Resampling.BILINEAR))
         prompts[name] = ladder(small, mask, name, modality=modality) | {"p1": name}
@@ -70,10 +80,6 @@ def _read(root: Path, frame: Frame, found: Labelled, modality: str | None, depth
     turned = raster.turn != 1 and found.turn == 1
     seen = SeenImage.of(f"images/{image_file}", image)
     return Record(frame.id, seen, masks, prompts, found.level, turned, raster.bits > 8)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^\w-]+", "_", name)
 
 
 def _refuse_other_shape(where: Path, image: np.ndarray, mask: np.ndarray, turn: int) -> None:

@@ -38,8 +38,11 @@ class Labels(Protocol):
 
     classes: Sequence[str]
 
-    def masks(self, frame: Frame) -> Labelled:
-        """The masks of a frame. Raises DataError, naming the file, where they cannot be used."""
+    def masks(self, frame: Frame, size: tuple[int, int]) -> Labelled:
+        """The masks of a frame whose image has this size (height, width), of all classes; empty where a class does not occur.
+
+        Raises DataError, naming the file, where they cannot be used.
+        """
         ...
 
     def files(self, frame: Frame) -> Sequence[Path]:
@@ -61,8 +64,11 @@ class MaskFiles:
         """The one class."""
         return (self.noun,)
 
-    def masks(self, frame: Frame) -> Labelled:
-        """The union of a frame's masks. Raises DataError for one that is broken, ambiguous or of another size than the others."""
+    def masks(self, frame: Frame, size: tuple[int, int]) -> Labelled:
+        """The union of a frame's masks, at their own size.
+
+        Raises DataError for one that is broken, ambiguous or of another size than the others.
+        """
         parts = []
         for path, index in self.by_frame[frame.source, frame.index]:
             part = foreground_of(opened(path, self.reading).label(index), path, self.rule)

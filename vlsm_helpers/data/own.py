@@ -11,10 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from vlsm_helpers.data import alike as near
-from vlsm_helpers.data import labels as labelling
 from vlsm_helpers.data import registry
+from vlsm_helpers.data.annotations import labels as labelling
+from vlsm_helpers.data.annotations.classes import Classes
 from vlsm_helpers.data.checks import Report, check
 from vlsm_helpers.data.files import kind, passed_over
+from vlsm_helpers.data.folds import CLUSTER
 from vlsm_helpers.data.formats import AS_FILED, Reading
 from vlsm_helpers.data.frames import Frame, hashed
 from vlsm_helpers.data.images import bit_depth, read_mask
@@ -66,8 +68,9 @@ def adopt(
     name: str,
     images: Path,
     masks: Path,
-    noun: str,
+    noun: str | None = None,
     *,
+    labels: str | None = None,
     modality: str | None = None,
     group: Grouping = None,
     alike: float = ALIKE,
@@ -82,9 +85,15 @@ def adopt(
     """Make the dataset `name` of the images in one folder and their masks in another (or in the same); copies are made.
 
     Images are pictures, or frames of DICOM, NIfTI, multi-page TIFF and video files, which `reading` windows, slices and thins out
-    (see `frames`). Masks are found by name and `mask_name`, several per image are united with `merge_masks` (see `labels.find`);
-    `foreground` says which of their values or colours count (see `masks.find_foreground`). `noun` ("tumor") and `modality`
-    ("breast ultrasound") make the prompts; p1 is the noun for every image, so that it does not tell which masks are empty.
+    (see `frames`). `masks` is a folder of pictures, found by name and `mask_name`, several per image united with `merge_masks`
+    (see `labels.find`); `foreground` says which of their values or colours count (see `masks.find_foreground`). Or it is what an
+    annotation tool wrote (see `annotations.find`). `noun` ("tumor") and `modality` ("breast ultrasound") make the prompts; p1 is
+    the noun for every image, so that it does not tell which masks are empty.
+
+    `labels` says which classes there are: "1=polyp,2=instrument" for label maps, "red=polyp", or names of an annotation tool; a
+    CSV or JSON file does, too (see `Classes.parse`). Several classes give one sample per image and class, whose noun is the
+    class, with an empty mask where the image does not show it: so a prompt is needed to know what to mark. Annotations without
+    `labels` and `noun` keep their own classes.
 
     `group` says which images belong together (one patient, one video): a function of the image's name without extension, or a
     regular expression whose first bracket is the group; without it, a DICOM file's PatientID (else its StudyInstanceUID), a
@@ -104,16 +113,17 @@ def adopt(
     _refuse(name, target, alike, foreground, key)
     images, masks = Path(images), Path(masks)
     rules = {"foreground": foreground, "mask_name": mask_name, "merge": merge_masks, "reading": reading}
-    found, labels = labelling.find(images, masks, noun, **rules)
+    classes = None if labels is None else Classes.parse(labels)
+    found, labelled = labelling.find(images, masks, noun, classes, **rules)
     named = _groups(found, group)
     depth = bit_depth([frame for frame in found if kind(frame.source) in ("picture", "pages")])
-    options = (str(images.resolve()), str(masks.resolve()), noun, modality, depth, *sorted(rules.items()))
+    options = (str(images.resolve()), str(masks.resolve()), noun, classes, modality, depth, *sorted(rules.items()))
     facts = {"bit_depth": depth, "foreground": foreground, "window": reading.window, "axis": reading.axis}
     with staging(target, repr(options)) as stage:
-        records = read_all(stage, found, labels, modality, depth)
+        records = read_all(stage, found, labelled, modality, depth)
         numbers, joined = near.join([one.image.thumbnail for one in records], named, alike)
         splits = split_groups(numbers, [one.has_lesion for one in records], seed)
-        _finish(stage, facts, found, records, named, splits)
+        _finish(stage, facts, found, records, list(zip(named, numbers, splits, strict=True)))
     if key is not None:
         write_table(key, _key_table(found), "name another file with --key.")
     report = check(name, folder=target.parent, seen={file: one for record in records for file, one in record.seen})
@@ -205,15 +215,17 @@ def _finish(
     facts: dict,
     found: Sequence[Frame],
     records: Sequence[Record],
-    named: Sequence[str],
-    splits: Sequence[str],
+    placed: Sequence[tuple[str, int, str]],
 ) -> None:
-    """Write what the dataset was made of, and its annotations: one entry per image and class."""
+    """Write what the dataset was made of, and its annotations: one entry per image and class.
+
+    `placed`: of each frame its group, the number of its group after near-duplicates were joined, and its split.
+    """
     stage.keep_only({file for one in records for file, _ in one.seen})
     (stage.folder / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     entries: dict[str, list[dict]] = {split: [] for split in SHARES}
-    for frame, one, group, split in zip(found, records, named, splits, strict=True):
-        shared = {"group": group} | ({"spacing": frame.spacing} if frame.spacing else {})
+    for frame, one, (group, cluster, split) in zip(found, records, placed, strict=True):
+        shared = {"group": group, CLUSTER: cluster} | ({"spacing": frame.spacing} if frame.spacing else {})
         for name, mask in one.masks.items():
             files = {"img_name": Path(one.image.file).name, "mask_name": Path(mask.file).name}
             several = {"class": name} if len(one.masks) > 1 else {}

@@ -56,11 +56,7 @@ def pairs(images: Path, masks: Path, mask_name: str | None = None, merge: bool =
         mask_files = [path for path in mask_files if is_mask(path, masks)]
         taken = set(mask_files)
         image_files = [path for path in image_files if path not in taken]
-    ids = {path: "_".join((*_patient(path, images), stem(path))) for path in image_files}
-    twice = {one for one, count in Counter(ids.values()).items() if count > 1}
-    if twice:
-        names = [path.name for path in image_files if ids[path] in twice]
-        raise _unpaired("Images of one name", names, images, "keep one of each")
+    ids = _ids(image_files, images)
     found, strangers = _assigned(image_files, mask_files, images, masks, mask_name)
     if strangers:
         raise _without_image(strangers, image_files, masks)
@@ -72,6 +68,23 @@ def pairs(images: Path, masks: Path, mask_name: str | None = None, merge: bool =
         hint = "give --merge-masks if all masks of an image together are its foreground, or keep one of each"
         raise _unpaired("Several masks of one image", several, masks, hint)
     return [Pair(ids[path], path, tuple(found[path]), "/".join(_patient(path, images))) for path in image_files]
+
+
+def images_of(folder: Path) -> list[Pair]:
+    """The images of a folder, without masks. Raises DataError where there are none, or several of one name."""
+    files = image_paths(folder)
+    ids = _ids(files, folder)
+    return [Pair(ids[path], path, (), "/".join(_patient(path, folder))) for path in files]
+
+
+def _ids(image_files: Sequence[Path], images: Path) -> dict[Path, str]:
+    """What each image is called. Raises DataError for several of one name."""
+    ids = {path: "_".join((*_patient(path, images), stem(path))) for path in image_files}
+    twice = {one for one, count in Counter(ids.values()).items() if count > 1}
+    if twice:
+        names = [path.name for path in image_files if ids[path] in twice]
+        raise _unpaired("Images of one name", names, images, "keep one of each")
+    return ids
 
 
 def patients(names: Sequence[str]) -> tuple[str, int] | None:

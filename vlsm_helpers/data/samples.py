@@ -6,12 +6,13 @@ The layout and the entries (`img_name`, `mask_name`, `prompts`) are those of the
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from vlsm_helpers.data import phantoms, registry
+from vlsm_helpers.data.folds import Fold, in_fold
 from vlsm_helpers.data.formats import Reading
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.settings import cache_folder, data_folder
@@ -50,6 +51,7 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     """The samples of `split` (train, val or test) of the dataset `name`, in the order of its annotation file.
 
     `folder` holds the datasets, by default the one that VLSM_DATA names; phantoms are drawn on first use into the cache.
+    `name` may be a fold of a dataset, such as `mine@2of5` (see `data.folds`).
     Names in annotations may differ from those on disk in their extension. Raises DataError for an unknown dataset or
     split, one that is not there, an empty split, and for every image or mask that is missing.
 
@@ -61,6 +63,9 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     root = dataset_folder(name, folder)
     if split not in SPLITS:
         raise DataError(f"There is no split {split!r}.", where=root, hint=f"use one of {', '.join(SPLITS)}.")
+    if fold := Fold.parse(name):
+        samples = [sample for one in SPLITS for sample in load_split(fold.dataset, one, folder)]
+        return [replace(sample, dataset=name) for sample in in_fold(fold, samples, split)]
     entries = read_entries(root / "anns" / f"{split}.json")
     if not entries:
         raise DataError("The split is empty.", where=root / "anns" / f"{split}.json", hint="prepare the dataset again.")
@@ -78,7 +83,9 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
 
 
 def dataset_folder(name: str, folder: Path | None = None) -> Path:
-    """Where the dataset `name` lies (phantoms are drawn there first). Raises DataError where it is not."""
+    """Where the dataset `name` lies (phantoms are drawn there first), or the one it is a fold of. Raises DataError where it is
+    not."""
+    name = _whole(name)
     if name in registry.DATASETS and registry.find(name).is_phantom:
         return phantoms.ensure(name, cache_folder() / "phantoms")
     root = (folder or data_folder()) / name
@@ -99,7 +106,7 @@ def source_depth(name: str, folder: Path | None = None) -> int:
     `read_image(path, depth)` brings new images of the same source to the brightness that the dataset's images have.
     """
     try:
-        facts = json.loads(((folder or data_folder()) / name / FACTS).read_text(encoding="utf-8"))
+        facts = json.loads(((folder or data_folder()) / _whole(name) / FACTS).read_text(encoding="utf-8"))
         return int(facts["bit_depth"])
     except (OSError, ValueError, KeyError, TypeError):
         return 8
@@ -108,7 +115,7 @@ def source_depth(name: str, folder: Path | None = None) -> int:
 def dataset_facts(name: str, folder: Path | None = None) -> dict:
     """What dataset.json says of the files that an adopted dataset was made of; empty for any other dataset."""
     try:
-        facts = json.loads(((folder or data_folder()) / name / FACTS).read_text(encoding="utf-8"))
+        facts = json.loads(((folder or data_folder()) / _whole(name) / FACTS).read_text(encoding="utf-8"))
         return facts if isinstance(facts, dict) else {}
     except (OSError, ValueError):
         return {}
@@ -149,6 +156,12 @@ def read_entries(path: Path) -> list[dict]:
             hint = 'write them as {"p0": "", "p1": "polyp", "p2": ["round polyp", "flat polyp"]}.'
             raise DataError(f"In entry {number}, the prompts are no texts by name.", where=path, hint=hint)
     return entries
+
+
+def _whole(name: str) -> str:
+    """The dataset's name without its fold."""
+    fold = Fold.parse(name)
+    return fold.dataset if fold else name
 
 
 def _is_prompt(value: object) -> bool:

@@ -39,7 +39,7 @@ scores below come from {test} test images that were used for nothing else.
 
 {table}
 {warning}One seed ({seed}): another training may score differently by more than the interval, which is over images. {empty}{texts}
-
+{remark}
 - Split: {split_by}. Empty masks: {empty_val} of {val} in validation, {empty_test} of {test} in test
 - Training: profile {profile}, {epochs}
 - Prompt: `{prompt}`, images shown at {size} x {size} pixels. The scores are for this prompt; other words were not tested
@@ -127,20 +127,23 @@ class Ensemble:
         """The ensemble, ready to use."""
         return Predictor.of_checkpoints(self.checkpoints, self.fusion, self.prompt, **source_facts(self.images))
 
-    def save(self, folder: Path) -> Path:
-        """Write it to a new folder, with its model card, for `Predictor.load`. Raises SettingsError as `write_predictor` does."""
+    def save(self, folder: Path, remark: str = "") -> Path:
+        """Write it to a new folder, with its model card (see `card`), for `Predictor.load`. Raises SettingsError as
+        `write_predictor` does."""
         facts = {
             "dataset": self.cell.dataset,
             "seed": self.cell.seed,
             "prompts": [text for text, _ in self.texts.most_common(MOST_PROMPTS)],
         }
         facts |= self.images | self.plan.budgets
-        return write_predictor(
-            folder, self.checkpoints, self.fusion, prompt=self.prompt, card=self.card(Path(folder).name), facts=facts
-        )
+        card = self.card(Path(folder).name, remark)
+        return write_predictor(folder, self.checkpoints, self.fusion, prompt=self.prompt, card=card, facts=facts)
 
-    def card(self, folder: str) -> str:
-        """The model card of a copy in `folder`, Markdown: what it is, its training data, its scores, how to use it."""
+    def card(self, folder: str, remark: str = "") -> str:
+        """The model card of a copy in `folder`, Markdown: what it is, its training data, its scores, how to use it.
+
+        `remark`: Markdown that follows the scores, such as those of a cross-validation.
+        """
         predictor, fusion = self.predictor(), self.fusion
         counts = {split: len(self.samples(split)) for split in SPLITS}
         counts["train"] = min(counts["train"], self.plan.limit or counts["train"])
@@ -167,6 +170,7 @@ class Ensemble:
             epochs=f"{self.plan.epochs} epochs at most" if self.plan.epochs else "as many epochs as the recipes say",
             seed=self.cell.seed,
             empty=EMPTY if has_empty else "",
+            remark=f"\n{remark}\n" if remark else "",
             texts="" if len(self.texts) == 1 else TEXTS.format(texts=len(self.texts)),
             prompt=self.prompt,
             size=predictor.size,
