@@ -49,10 +49,11 @@ def measure(images: list[Path], profile: str) -> dict:
     import vlsm_helpers as vlsm
     from vlsm_helpers.fusion.weighted import WeightedFusion
     from vlsm_helpers.inference.batch import segment_files
+    from vlsm_helpers.settings.profiles import PROFILES
 
     torch.manual_seed(0)
     members = {name: vlsm.build(name, profile) for name in MEMBERS}
-    size = 128 if profile == "tiny" else 352
+    size = PROFILES[profile].image_size
     predictor = vlsm.Predictor(members, WeightedFusion.equal(MEMBERS), size=size, prompt="polyp")
     megabytes, over = [], threading.Event()
 
