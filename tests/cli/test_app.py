@@ -312,6 +312,20 @@ def test_reproduce_hands_over_what_was_asked_for(vlsm, monkeypatch, tmp_path, to
     assert len(asked) == 1  # the table alone runs nothing
 
 
+def test_reproduce_joins_the_members_that_it_is_given(vlsm, monkeypatch, tmp_path, toy):
+    from vlsm_helpers.experiments import grid
+
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+    asked = []
+    monkeypatch.setattr(grid, "run", lambda plan, cells, tell: asked.append(cells) or {})
+    assert vlsm("reproduce", "toy", "--fuse", "unet_d", "--fuse", "clipseg").exit_code == 0
+    joined = [cell for cell in asked[0] if cell.joined]
+    assert [cell.name for cell in joined] == ["toy/late_fusion-of-clipseg-unet_d-p1-seed0"]
+    outcome = vlsm("reproduce", "toy", "--member", "unet_d", "--member", "late_fusion", "--fuse", "nosuch")
+    assert outcome.exit_code == 1
+    assert "nosuch" in outcome.stderr
+
+
 def test_reproduce_ends_with_status_1_where_a_cell_failed(vlsm, monkeypatch, tmp_path, toy):
     from vlsm_helpers.experiments import grid
 

@@ -74,7 +74,10 @@ def check_dataset(
 def adopt_dataset(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the new dataset.")],
     images: Annotated[
-        Path, typer.Argument(metavar="IMAGES", help="The folder of the images, or of one folder per patient.")
+        Path,
+        typer.Argument(
+            metavar="IMAGES", help="The folder of pictures, DICOM, NIfTI or video files, or of one folder per patient."
+        ),
     ],
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="The folder of the masks, named as the images.")],
     noun: Annotated[str, typer.Option(help="What the masks show, such as tumor: it becomes the prompt.")],
@@ -86,7 +89,7 @@ def adopt_dataset(
         typer.Option(
             metavar="REGEX",
             help="Which images belong together, by their names: the first bracket is the patient, as in ^(patient[0-9]+).",
-            show_default="sub-folders, else each image by itself",
+            show_default="DICOM's patient, sub-folders, files of several frames, else each image by itself",
         ),
     ] = None,
     alike: Annotated[
@@ -116,14 +119,40 @@ def adopt_dataset(
     merge_masks: Annotated[
         bool, typer.Option("--merge-masks", help="Unite the masks of an image that has several.")
     ] = False,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CENTER,WIDTH",
+            help="Intensities of DICOM and NIfTI files from black to white, such as 40,400.",
+            show_default="the DICOM file's window, else percentiles",
+        ),
+    ] = None,
+    axis: Annotated[
+        str | None,
+        typer.Option(metavar="axial|coronal|sagittal", help="How volumes are sliced.", show_default="axial"),
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Use each Nth frame, slice or page.", show_default="all")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a CSV table of which file each image was, beside your files.",
+            show_default="none",
+        ),
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--to", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
     ] = None,
 ) -> None:
     """Make a dataset of your own images and masks: checked, split by patient so that nothing leaks, with prompts."""
+    from vlsm_helpers.data.formats import Reading, as_window
     from vlsm_helpers.data.own import adopt
 
-    options = {"modality": modality, "group": group, "seed": seed, "folder": folder}
+    choices = {"window": window and as_window(window), "axis": axis, "every": every}
+    reading = Reading(**{name: value for name, value in choices.items() if value is not None})
+    options = {"modality": modality, "group": group, "seed": seed, "folder": folder, "reading": reading, "key": key}
     given = {"foreground": foreground, "mask_name": mask_name, "merge_masks": merge_masks or None, "alike": alike}
     options |= {key: value for key, value in given.items() if value is not None}
     adopted = adopt(name, images, masks, noun, **options)

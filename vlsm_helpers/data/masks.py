@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageColor
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from vlsm_helpers.data.decode import Raster, decode
+from vlsm_helpers.data.decode import decode
+from vlsm_helpers.data.raster import Raster
 from vlsm_helpers.errors import DataError, SettingsError
 
 DARK, BRIGHT = 64, 192  # of 255: values between them are neither background nor foreground
@@ -52,7 +53,11 @@ def find_foreground(path: Path, foreground: str | None = None) -> Foreground:
     grey classes, several colours, an alpha channel that contradicts the colours; and for missing and broken files. Raises
     SettingsError for a `foreground` that is neither value, colour nor "any".
     """
-    raster = decode(path, "mask")
+    return foreground_of(decode(path, "mask"), path, foreground)
+
+
+def foreground_of(raster: Raster, path: Path, foreground: str | None = None) -> Foreground:
+    """The foreground of a decoded mask, by the rules and with the errors of `find_foreground`; `path` names it in errors."""
     if foreground is not None:
         return Foreground(_chosen(raster, foreground), foreground, raster.turn)
     mask, level = _by_alpha(raster, path)

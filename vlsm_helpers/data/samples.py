@@ -5,6 +5,7 @@ The layout and the entries (`img_name`, `mask_name`, `prompts`) are those of the
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from vlsm_helpers.data import phantoms, registry
 from vlsm_helpers.data.folds import Fold, in_fold
+from vlsm_helpers.data.formats import Reading
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.settings import cache_folder, data_folder
 
@@ -108,6 +110,27 @@ def source_depth(name: str, folder: Path | None = None) -> int:
         return int(facts["bit_depth"])
     except (OSError, ValueError, KeyError, TypeError):
         return 8
+
+
+def dataset_facts(name: str, folder: Path | None = None) -> dict:
+    """What dataset.json says of the files that an adopted dataset was made of; empty for any other dataset."""
+    try:
+        facts = json.loads(((folder or data_folder()) / _whole(name) / FACTS).read_text(encoding="utf-8"))
+        return facts if isinstance(facts, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def source_facts(facts: Mapping) -> dict:
+    """bit_depth and reading (see `Reading`) of the facts of a dataset, or of what was trained on it; None and the default where
+    they say nothing, as those of version 0.2.0. Raises ValueError, TypeError or KeyError for others."""
+    window = facts.get("window")
+    return {
+        "bit_depth": None if facts.get("bit_depth") is None else int(facts["bit_depth"]),
+        "reading": Reading(
+            None if window is None else (float(window[0]), float(window[1])), facts.get("axis") or "axial"
+        ),
+    }
 
 
 def read_entries(path: Path) -> list[dict]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from vlsm_helpers import settings
 from vlsm_helpers.data.images import read_mask
-from vlsm_helpers.data.samples import SPLITS, Sample, dataset_folder, load_split
+from vlsm_helpers.data.samples import SPLITS, Sample, dataset_facts, dataset_folder, load_split, source_facts
 from vlsm_helpers.errors import BusyError, SettingsError
 from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments import table as paper_table
@@ -26,6 +26,7 @@ from vlsm_helpers.models.state import weights_revisions
 from vlsm_helpers.training.run_folder import BEST, LAST, SETTINGS
 
 FOLDER = "ensembles"  # within the runs folder
+MOST_PROMPTS = 100  # that a saved ensemble remembers of its training
 
 CARD = """\
 # An ensemble for {noun}: `{dataset}`
@@ -92,6 +93,12 @@ class Ensemble:
         return self.texts.most_common(1)[0][0]
 
     @property
+    def images(self) -> dict:
+        """How the dataset's images became pictures of 8 bits, so that new images of the same source do, too."""
+        facts = dataset_facts(self.cell.dataset, self.data)
+        return {name: facts[name] for name in ("bit_depth", "window", "axis") if name in facts}
+
+    @property
     def checkpoints(self) -> dict[str, Path]:
         return {one.member: one.folder / BEST for one in self.cell.joined}
 
@@ -118,12 +125,17 @@ class Ensemble:
 
     def predictor(self) -> Predictor:
         """The ensemble, ready to use."""
-        return Predictor.of_checkpoints(self.checkpoints, self.fusion, self.prompt)
+        return Predictor.of_checkpoints(self.checkpoints, self.fusion, self.prompt, **source_facts(self.images))
 
     def save(self, folder: Path, remark: str = "") -> Path:
         """Write it to a new folder, with its model card (see `card`), for `Predictor.load`. Raises SettingsError as
         `write_predictor` does."""
-        facts = {"dataset": self.cell.dataset, "seed": self.cell.seed} | self.plan.budgets
+        facts = {
+            "dataset": self.cell.dataset,
+            "seed": self.cell.seed,
+            "prompts": [text for text, _ in self.texts.most_common(MOST_PROMPTS)],
+        }
+        facts |= self.images | self.plan.budgets
         card = self.card(Path(folder).name, remark)
         return write_predictor(folder, self.checkpoints, self.fusion, prompt=self.prompt, card=card, facts=facts)
 
