@@ -120,7 +120,7 @@ class Ensemble:
         best, own, most = members.loc[metric].idxmax(), table.loc[metric, LATE_FUSION], members.loc[metric].max()
         return (
             f"On test the ensemble is below its member {best} ({what}{own:.1f} against {most:.1f} %): weights and threshold were "
-            f"searched on {len(self.samples('val'))} validation images, which may be too few."
+            f"chosen on {len(self.samples('val'))} validation images, which may be too few."
         )
 
     def predictor(self) -> Predictor:
