@@ -102,6 +102,16 @@ def test_no_patient_is_in_two_splits_and_no_expression_brings_a_name_back(scans,
         assert not any(patient.split("-")[0] in one for one in found for patient in PATIENTS)
 
 
+def test_two_patients_are_too_few_unless_the_user_says_so(scans, tmp_path):
+    for path in [*(tmp_path / "images").iterdir(), *(tmp_path / "masks").iterdir()]:
+        if path.name.startswith(PATIENTS[2:]):
+            path.unlink()
+    with pytest.raises(DataError, match="2 groups") as caught:
+        adopt("mine", tmp_path / "images", tmp_path / "masks", "square")
+    assert "--group '(.+)'" in caught.value.hint
+    assert adopt("mine", tmp_path / "images", tmp_path / "masks", "square", group="(.+)").sizes == [1, 1, 1, 1]
+
+
 def test_frames_of_a_cine_are_one_group(tmp_path, own_data):
     dicoms = pytest.importorskip("tests.dicoms", exc_type=ImportError)
     images, masks = drawn(12)

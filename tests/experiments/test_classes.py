@@ -8,9 +8,9 @@ from PIL import Image
 
 from tests.helpers import write_toy
 from vlsm_helpers.data.dataset import SegmentationDataset
-from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.data.samples import has_classes, load_split
 from vlsm_helpers.errors import DataError
-from vlsm_helpers.experiments.classes import by_class, confusion, evaluate_classes, has_classes
+from vlsm_helpers.experiments.classes import by_class, confusion, evaluate_classes
 from vlsm_helpers.models.segmenter import ImageOnlySegmenter
 
 CHANNELS = {"red square": 0, "blue square": 2}

@@ -187,7 +187,7 @@ def scores(trained, monkeypatch, **values):
 def test_an_ensemble_that_is_below_a_member_says_so(trained, monkeypatch):
     worse = scores(trained, monkeypatch, one=(0.2, 0.4), two=(0.3, 0.51), late_fusion=(0.31, 0.188))
     assert worse.warning.startswith("On test the ensemble is below its member two (lesion only 18.8 against 51.0 %)")
-    assert "searched on 4 validation images" in worse.warning
+    assert "on 4 validation images" in worse.warning
 
 
 def test_one_that_is_level_with_its_best_member_says_nothing(trained, monkeypatch):

@@ -47,10 +47,10 @@ def ensemble(
 
     require_writable(save, hint="name a folder elsewhere with --save.")  # before hours of training, not after
     from vlsm_helpers.experiments.late_ensemble import train_ensemble
-    from vlsm_helpers.experiments.members import ensemble_members, left_out
+    from vlsm_helpers.experiments.members import left_out, members_for
     from vlsm_helpers.experiments.table import readable
 
-    members = member or ensemble_members()
+    members = member or members_for(dataset)
     missing = "" if member else left_out(members)
     typer.echo(f"Members: {', '.join(members)}." + (f"\n{missing}" if missing else ""))
     options = {"seed": seed, "epochs": epochs, "batch_size": batch_size, "limit": limit, "members": members}

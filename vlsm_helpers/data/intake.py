@@ -19,6 +19,8 @@ from vlsm_helpers.data.staging import Record, Staging
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.io.progress import tqdm
 
+PROMPT_SIDE = 512  # pixels
+
 
 def read_all(stage: Staging, found: Sequence[Frame], labels: Labels, modality: str | None, depth: int) -> list[Record]:
     """Read each frame once, unless an earlier call has, and write it to the new folder. Raises DataError for all broken ones."""
@@ -74,12 +76,21 @@ def _read(root: Path, frame: Frame, labels: Labels, modality: str | None, depth:
     for name, mask in found.masks.items():
         mask_file = f"{frame.id}_{slug_of(name)}.png" if several else f"{frame.id}.png"
         Image.fromarray(mask).save(root / "masks" / mask_file)
-        small = np.asarray(Image.fromarray(image).resize(mask.shape[::-1], Image.Resampling.BILINEAR))
-        prompts[name] = ladder(small, mask, name, modality=modality) | {"p1": name}
+        prompts[name] = ladder(*_smaller(image, mask), name, modality=modality) | {"p1": name}
         masks[name] = SeenMask.of(f"masks/{mask_file}", mask)
     turned = raster.turn != 1 and found.turn == 1
     seen = SeenImage.of(f"images/{image_file}", image)
     return Record(frame.id, seen, masks, prompts, found.level, turned, raster.bits > 8)
+
+
+def _smaller(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The image at its mask's size, both with at most PROMPT_SIDE pixels a side: words on shape and colour need no more."""
+    step = max(1, -(-max(mask.shape) // PROMPT_SIDE))
+    few = mask[::step, ::step]
+    few = few if few.any() or not mask.any() else mask  # a target that would vanish
+    size = few.shape[::-1]
+    fits = image.shape[:2] == few.shape
+    return image if fits else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)), few
 
 
 def _refuse_other_shape(where: Path, image: np.ndarray, mask: np.ndarray, turn: int) -> None:

@@ -152,7 +152,7 @@ def _by_colour(raster: Raster, path: Path) -> tuple[np.ndarray, str]:
     spread = np.ptp(values, axis=2)
     if not spread.any():
         return _by_value(raster, grey, path, str)
-    colours, counts = np.unique(values.reshape(-1, 3), axis=0, return_counts=True)
+    colours, counts = _colours(values)
     if len(colours) == 2 and not raster.lossy and not colours[0].any() and np.ptp(colours[1]) > 0:
         return grey > 0, _colour(colours[1], raster.bits)
     tint = TINT * (2**raster.bits - 1) // 255
@@ -169,12 +169,29 @@ def _by_colour(raster: Raster, path: Path) -> tuple[np.ndarray, str]:
     return _by_value(raster, grey, path, str)
 
 
+def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct numbers of (H, W), and how often each occurs; bytes are counted, not sorted."""
+    if values.dtype != np.uint8:
+        return np.unique(values, return_counts=True)
+    counts = np.array(Image.fromarray(values).histogram())
+    levels = np.flatnonzero(counts)
+    return levels.astype(np.uint8), counts[levels]
+
+
+def _colours(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct colours of (H, W, 3), in order, and how often each occurs: sorted as one number each."""
+    bits = 8 * values.itemsize
+    red, green, blue = np.moveaxis(values.astype(np.uint32 if bits == 8 else np.uint64), 2, 0)
+    codes, counts = np.unique(red << 2 * bits | green << bits | blue, return_counts=True)
+    return np.stack([codes >> place & (2**bits - 1) for place in (2 * bits, bits, 0)], axis=1).astype(np.int64), counts
+
+
 def _colour(colour: np.ndarray, bits: int) -> str:
     return "#" + "".join(f"{int(one) * 255 // (2**bits - 1):02x}" for one in colour)
 
 
 def _by_value(raster: Raster, values: np.ndarray, path: Path, name: type) -> tuple[np.ndarray, str]:
-    levels, counts = np.unique(values, return_counts=True)
+    levels, counts = _counted(values)
     largest = int(levels[-1])
     if largest <= 1:
         return values == 1, "white" if raster.bits == 1 else "1"

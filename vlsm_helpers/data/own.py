@@ -21,6 +21,7 @@ from vlsm_helpers.data.formats import AS_FILED, Reading
 from vlsm_helpers.data.frames import Frame, hashed
 from vlsm_helpers.data.images import bit_depth, read_mask
 from vlsm_helpers.data.intake import read_all
+from vlsm_helpers.data.labels import Labels
 from vlsm_helpers.data.masks import parse
 from vlsm_helpers.data.pairing import SHOWN, pairs, patients
 from vlsm_helpers.data.samples import FACTS
@@ -86,28 +87,21 @@ def adopt(
 
     Images are pictures, or frames of DICOM, NIfTI, multi-page TIFF and video files, which `reading` windows, slices and thins out
     (see `frames`). `masks` is a folder of pictures, found by name and `mask_name`, several per image united with `merge_masks`
-    (see `labels.find`); `foreground` says which of their values or colours count (see `masks.find_foreground`). Or it is what an
-    annotation tool wrote (see `annotations.find`). `noun` ("tumor") and `modality` ("breast ultrasound") make the prompts; p1 is
-    the noun for every image, so that it does not tell which masks are empty.
-
-    `labels` says which classes there are: "1=polyp,2=instrument" for label maps, "red=polyp", or names of an annotation tool; a
-    CSV or JSON file does, too (see `Classes.parse`). Several classes give one sample per image and class, whose noun is the
-    class, with an empty mask where the image does not show it: so a prompt is needed to know what to mark. Annotations without
-    `labels` and `noun` keep their own classes.
+    (see `labels.find`), or what an annotation tool wrote (see `annotations.find`). `foreground` says which values or colours of
+    masks count (see `masks.find_foreground`). `noun` ("tumor") and `modality` ("breast ultrasound") make the prompts; p1 is the
+    noun for every image, so that it does not tell which masks are empty. `labels` ("1=polyp,2=instrument", see `Classes.parse`)
+    takes the noun's place for several classes: each image has one sample per class, with an empty mask where it does not show it.
 
     `group` says which images belong together (one patient, one video): a function of the image's name without extension, or a
     regular expression whose first bracket is the group; without it, a DICOM file's PatientID (else its StudyInstanceUID), a
     sub-folder, or a file of several frames is a group. Names of DICOM files and what is found in them are written as hashes.
-    Images whose grey thumbnails correlate by more than `alike` belong together anyhow; at 1 none do: for images of one kind that
-    all look much the same. 60 % of the images become train, 20 % val, 20 % test, drawn with `seed`; no group is split. Pictures
-    with 8 bits per channel keep their bytes; of more, they become PNG files with 8, by one scale for all, which dataset.json
-    keeps; frames become PNG files.
-
-    The dataset appears only if all of it can be used; an interrupted call, given again, goes on where it stopped. `key`: a CSV
-    file of which image came from which file, written only on this wish. Raises DataError, naming the files, for images and masks
-    without a partner, files that cannot be read or have another shape than their partner, ambiguous masks, names that `group`
-    does not fit, too few groups or lesions, and a name that is taken; SettingsError for an `alike` outside 0 to 1 and a
-    `foreground` or `mask_name` that is none; BusyError while another process makes the same dataset.
+    Images whose grey thumbnails correlate by more than `alike` belong together anyhow (at 1 none do). 60 % of the images become
+    train, 20 % val, 20 % test, drawn with `seed`; no group is split. Pictures with 8 bits per channel keep their bytes, others
+    and frames become PNG files, by one scale that dataset.json keeps.
+    The dataset appears only if all of it can be used; an interrupted call, given again, goes on. `key`: a CSV file of which image
+    came from which file. Raises DataError, naming files, for images and masks without a partner, files that cannot be
+    read or have another shape than their partner, ambiguous masks, names that `group` does not fit, too few groups, and a name
+    that is taken; SettingsError for options that are none; BusyError while another process makes the same.
     """
     target = writable(folder or data_folder()) / name
     _refuse(name, target, alike, foreground, key)
@@ -128,9 +122,15 @@ def adopt(
         write_table(key, _key_table(found), "name another file with --key.")
     report = check(name, folder=target.parent, seen={file: one for record in records for file, one in record.seen})
     twins = [(found[one].id, found[other].id) for one, other in joined]
-    told = [told for folder in dict.fromkeys((images, masks)) if folder.is_dir() and (told := passed_over(folder))]
+    told = _passed_over(images, masks, labelled)
     notes = _notes(found, records, depth, grouped=group is not None)
     return Adopted(target, sorted(Counter(numbers).values()), twins, told, report, notes)
+
+
+def _passed_over(images: Path, masks: Path, labelled: Labels) -> list[str]:
+    """What is not read of both folders, in words; of a folder of annotations all is."""
+    folders = [images, masks] if not isinstance(labelled, labelling.ToolAnnotations) else [images] * (images != masks)
+    return [told for folder in dict.fromkeys(folders) if (told := passed_over(folder))]
 
 
 def _key_table(found: Sequence[Frame]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ The layout and the entries (`img_name`, `mask_name`, `prompts`) are those of the
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -80,6 +80,11 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
             hint=f"put them there, or run `vlsm data prepare {name}` again.",
         )
     return [_sample(name, e, images[_stem(e["img_name"])], masks[_stem(e["mask_name"])]) for e in entries]
+
+
+def has_classes(samples: Sequence[Sample]) -> bool:
+    """Whether these are samples of images with several classes, one sample per image and class."""
+    return len({sample.attributes.get("class") for sample in samples}) > 1
 
 
 def dataset_folder(name: str, folder: Path | None = None) -> Path:

@@ -25,8 +25,7 @@ class SeenImage:
     @classmethod
     def of(cls, file: str, image: np.ndarray, turn: int = 1) -> "SeenImage":
         """What is kept of pixels uint8 (H, W, 3)."""
-        greys = np.asarray(Image.fromarray(image).convert("L"))
-        levels = np.flatnonzero(np.bincount(greys.ravel(), minlength=256))
+        levels = np.flatnonzero(Image.fromarray(image).convert("L").histogram())
         look = thumbnail(image).astype(np.float16)
         return cls(file, image.shape[1], image.shape[0], look, len(levels), int(levels[-1]), turn)
 

@@ -9,17 +9,12 @@ import torch
 
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
-from vlsm_helpers.data.samples import Sample
+from vlsm_helpers.data.samples import has_classes
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation.scoring import predict
 from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.metrics.statistics import bootstrap_mean
 from vlsm_helpers.models.segmenter import Segmenter, resize
-
-
-def has_classes(samples: list[Sample]) -> bool:
-    """Whether these are samples of images with several classes, one sample per image and class."""
-    return len({sample.attributes.get("class") for sample in samples}) > 1
 
 
 def evaluate_classes(segmenter: Segmenter, dataset: SegmentationDataset, *, threshold: float = 0.5) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments import table as paper_table
 from vlsm_helpers.experiments.grid import FOLDER as OLD_FOLDER
 from vlsm_helpers.experiments.grid import FUSION, Cell, Plan, run
-from vlsm_helpers.experiments.members import LATE_FUSION, ensemble_members
+from vlsm_helpers.experiments.members import LATE_FUSION, members_for
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import Predictor, write_predictor
@@ -120,7 +120,7 @@ class Ensemble:
         best, own, most = members.loc[metric].idxmax(), table.loc[metric, LATE_FUSION], members.loc[metric].max()
         return (
             f"On test the ensemble is below its member {best} ({what}{own:.1f} against {most:.1f} %): weights and threshold were "
-            f"searched on {len(self.samples('val'))} validation images, which may be too few."
+            f"chosen on {len(self.samples('val'))} validation images, which may be too few."
         )
 
     def predictor(self) -> Predictor:
@@ -220,7 +220,7 @@ def train_ensemble(
 
     `folder`: holds the dataset, as for `load_split`; by default the one that VLSM_DATA names. `epochs` and `batch_size`: of
     every training, by default the recipes'; `limit`: maximum number of training images. `members`: their names, by default
-    `ensemble_members()`. It is stored in runs/ensembles/DATASET; one that version 0.1.0 began in runs/reproduce/DATASET
+    `members_for(dataset)`. It is stored in runs/ensembles/DATASET; one that version 0.1.0 began in runs/reproduce/DATASET
     resumes there. Raises SettingsError for several datasets, the CourseError of the first member that could not be trained,
     and BusyError where another process is training one.
 
@@ -239,7 +239,7 @@ def train_ensemble(
     with settings.datasets_in(folder):
         dataset_folder(dataset)  # what is missing, or was done otherwise, is reported once and before any training
         limits = {"epochs": epochs, "batch_size": batch_size, "limit": limit}
-        fused = tuple(ensemble_members() if members is None else members)
+        fused = tuple(members_for(dataset) if members is None else members)
         plan = Plan((dataset,), (*fused, LATE_FUSION), (seed,), (prompt,), fused=fused, **limits, root=FOLDER)
         plan = _in_its_folder(plan)
         for cell in plan.cells:

@@ -10,11 +10,11 @@ import torch
 from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
-from vlsm_helpers.data.samples import Sample, load_split
+from vlsm_helpers.data.samples import Sample, has_classes, load_split
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.evaluation.scoring import check_scores, evaluate, predict, save_scores, summarise
-from vlsm_helpers.experiments.classes import evaluate_classes, has_classes
+from vlsm_helpers.experiments.classes import evaluate_classes
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg

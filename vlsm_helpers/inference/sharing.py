@@ -55,13 +55,13 @@ def _sources(members: Mapping[str, Callable]) -> dict[str, Hashable]:
     alike = defaultdict(list)
     for name, member in members.items():
         if isinstance(member, Segmenter):
-            source = member.feature_source()
-            alike[type(source).__name__, json.dumps(source.encoding(), sort_keys=True)].append(name)
+            computed = [(type(source).__name__, source.encoding()) for source in member.feature_sources()]
+            alike[json.dumps(computed, sort_keys=True)].append(name)
     keys = {}
     for kind, names in alike.items():
         for name in names:
-            source = members[name].feature_source()
+            sources = members[name].feature_sources()
             # hashing takes a second per gigabyte, so only where there is something to compare
-            shares = len(names) > 1 and source.encoders() and not source.trains_encoders
-            keys[name] = (kind, encoder_hash(source) if shares else name)
+            shares = len(names) > 1 and all(source.encoders() and not source.trains_encoders for source in sources)
+            keys[name] = (kind, tuple(map(encoder_hash, sources)) if shares else name)
     return keys

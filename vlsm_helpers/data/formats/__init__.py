@@ -98,7 +98,7 @@ def package(name: str, path: Path) -> ModuleType:
         return importlib.import_module(name)
     except ImportError:
         kind, extra = _EXTRAS[name]
-        hint = f"install the extra: pip install 'vlsm-helpers[{extra}]' (in a checkout: pip install -e '.[{extra}]')."
+        hint = f"install the extra in the course's folder: pip install -c constraints.txt -e '.[{extra}]'."
         raise DataError(
             f"{kind} files need the package {name}, which is not installed.", where=path, hint=hint
         ) from None

@@ -34,7 +34,7 @@ _GROUPS = (
 _WITHOUT_WINDOW = (
     "DICOM files without a window, scaled by percentiles of their own: give --window CENTER,WIDTH for one scale"
 )
-_DECODERS = "install the extra: pip install 'vlsm-helpers[dicom]'; or convert it: `gdcmconv --raw FILE NEW`."
+_DECODERS = "install the extra with all decoders, pip install -e '.[dicom]', or convert it: `gdcmconv --raw FILE NEW`."
 
 
 def is_dicom(path: Path) -> bool:
