@@ -18,6 +18,7 @@ from sphinx.cmd.build import main as sphinx
 
 from tools.notebooks import NOTEBOOKS, PROJECT, REPOSITORY
 from vlsm_helpers.course import results
+from vlsm_helpers.widgets.export import with_explorers
 
 PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((PROJECT / "docs").glob("*.md"))))
 PICTURES = ("notebooks/phantoms.jpg",)
@@ -102,7 +103,9 @@ def _contents(folder: Path) -> Iterator[str]:
 
 
 def _as_page(notebook: NotebookNode, folder: Path, page: Path) -> NotebookNode:
-    """A notebook as MyST-NB wants it: attachments as files, alternative texts in cells' metadata, links that lead somewhere."""
+    """A notebook as MyST-NB wants it: attachments as files, alternative texts in cells' metadata, links that lead somewhere,
+    and explorers that need no kernel."""
+    notebook = with_explorers(notebook)
     notebook.metadata.language_info["pygments_lexer"] = "ipython3"  # which knows `!command`
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

@@ -30,6 +30,7 @@ from vlsm_helpers.io.checkpoints import load_checkpoint
 from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training.loop import BEST, METRICS
+from vlsm_helpers.widgets.static import quantised
 
 DATASET, SEED, SPLITS = settings.DEFAULT_DATASET, 0, ("val", "test")
 SIZE = PROFILES["tiny"].image_size
@@ -43,8 +44,8 @@ def write(folder: Path, runs: dict[str, Path]) -> dict[str, list[Prediction]]:
         for split in SPLITS:
             prediction = predictions.read(predict_run(run, split))
             exact[split].append(prediction)
-            steps, name = steps_for(prediction.logits), f"{split}-{prediction.index.member}.png"
-            content = encode(prediction.logits, steps)
+            name = f"{split}-{prediction.index.member}.png"
+            content, steps = encode(prediction.logits)
             (folder / name).write_bytes(content)
             files[name] = {
                 "steps": steps,
@@ -57,28 +58,17 @@ def write(folder: Path, runs: dict[str, Path]) -> dict[str, list[Prediction]]:
     return exact
 
 
-def steps_for(logits: np.ndarray) -> int:
-    """Grey levels per logit of 1: the largest power of 2 at which 256 levels hold these logits, at least 8."""
-    largest = max(float(np.abs(logits).max()), 1 / shipped.LEVELS)
-    return max(shipped.COARSEST, 2 ** int(np.log2(shipped.LEVELS / 2 / largest)))
-
-
-def encode(logits: np.ndarray, steps: int) -> bytes:
-    """Logits (N, S, S) as a grey PNG, S pixels wide and N * S high; clipped to -128/steps to 128/steps."""
-    half = shipped.LEVELS // 2
-    levels = np.floor(np.asarray(logits, np.float32) * steps).clip(-half, half - 1) + half
+def encode(logits: np.ndarray) -> tuple[bytes, int]:
+    """Logits (N, S, S) as a grey PNG, S pixels wide and N * S high, and its grey levels per logit of 1 (see `quantised`)."""
+    levels, steps = quantised(logits)
     file = BytesIO()
-    Image.fromarray(levels.astype(np.uint8).reshape(-1, levels.shape[-1])).save(file, "PNG", optimize=True)
-    return file.getvalue()
+    Image.fromarray(levels.reshape(-1, levels.shape[-1])).save(file, "PNG", optimize=True)
+    return file.getvalue(), steps
 
 
 def rounded(exact: list[Prediction]) -> PredictionStore:
     """What is read from their pictures."""
-    kept = []
-    for one in exact:
-        steps = steps_for(one.logits)
-        kept.append(Prediction(one.index, shipped.decode(encode(one.logits, steps), steps)))
-    return PredictionStore(kept)
+    return PredictionStore([Prediction(one.index, shipped.decode(*encode(one.logits))) for one in exact])
 
 
 def changes(exact: dict[str, list[Prediction]]) -> Iterator[tuple[str, float, float, float]]:

@@ -20,7 +20,8 @@ from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import BusyError, SettingsError, TrainingError
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.training.acceleration import loader_workers
+from vlsm_helpers.training import loop
+from vlsm_helpers.training.acceleration import loader_workers, training_layout
 from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit, segmentation_loss
 from vlsm_helpers.training.recipes import CNN, PUBLISHED
 
@@ -206,6 +207,34 @@ def test_no_more_loaders_than_cores(monkeypatch, cores, processes, device, worke
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert loader_workers(device) == workers
+
+
+@pytest.mark.parametrize(
+    ("capability", "device", "width", "size", "layout"),
+    [
+        ("AVX2", "cpu", 1, 224, torch.contiguous_format),
+        ("AVX2", "cpu", 1, 352, torch.contiguous_format),
+        ("AVX2", "cpu", 1, 128, torch.channels_last),
+        ("AVX2", "cpu", 1 / 8, 352, torch.channels_last),
+        ("AVX512", "cpu", 1, 352, torch.channels_last),
+        ("DEFAULT", "cpu", 1, 352, torch.channels_last),  # not measured on ARM
+        ("AVX2", "cuda", 1, 352, torch.channels_last),
+    ],
+)
+def test_the_layout_follows_from_the_cpu_and_the_size(monkeypatch, capability, device, width, size, layout):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert training_layout(UNetD(width), size, device) == layout
+    assert training_layout(UNetD(width).requires_grad_(False), size, device) == torch.channels_last
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_images_and_weights_have_the_layout(toy, tmp_path, monkeypatch, layout):
+    monkeypatch.setattr(loop, "training_layout", lambda *_: layout)
+    segmenter, seen = network(), []
+    segmenter.encoder[1].register_forward_hook(lambda module, given, maps: seen.append((module.conv1.weight, given[0])))
+    fit(segmenter, *datasets(), tmp_path, replace(SHORT, epochs=1))
+    assert seen
+    assert all(tensor.is_contiguous(memory_format=layout) for pair in seen for tensor in pair)
 
 
 def test_a_precision_changed_after_the_first_training_is_refused(toy, tmp_path, monkeypatch):

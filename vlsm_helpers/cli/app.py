@@ -12,6 +12,7 @@ from vlsm_helpers.cli.data import data
 from vlsm_helpers.cli.ensemble import ensembles
 from vlsm_helpers.cli.options import LARGEST_SEED
 from vlsm_helpers.cli.runs import runs
+from vlsm_helpers.cli.segment import segments
 from vlsm_helpers.errors import CourseError
 
 
@@ -76,9 +77,15 @@ def run(
     A notebook that fails does not stop the others; the command then ends with status 1.
     """
     from vlsm_helpers.course import report, results, runner
+    from vlsm_helpers.widgets.export import ExplorableHTML
 
     executed = runner.run_course(
-        notebooks or ("*",), profile=profile and profile.value, dataset=dataset, seed=seed, output=output
+        notebooks or ("*",),
+        profile=profile and profile.value,
+        dataset=dataset,
+        seed=seed,
+        output=output,
+        exporter=ExplorableHTML,
     )
     failed = [notebook for notebook in executed if notebook.failure is not None]
     for notebook in failed:
@@ -95,6 +102,7 @@ def run(
 app.add_typer(data, name="data")
 app.add_typer(runs)
 app.add_typer(ensembles)
+app.add_typer(segments)
 
 
 @app.command("doctor")

@@ -6,6 +6,7 @@ FOLDER/NN_name.ipynb and .html, index.html (one card per notebook), results.csv 
 import re
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 import pandas as pd
@@ -13,17 +14,21 @@ import pandas as pd
 from vlsm_helpers.course.executed import CSV_COLUMNS, Executed, is_stamped, read
 from vlsm_helpers.course.index_page import index_page
 
+if TYPE_CHECKING:
+    from nbconvert import HTMLExporter
 
-def write(folder: Path) -> Path:
+
+def write(folder: Path, exporter: "type[HTMLExporter] | None" = None) -> Path:
     """Rebuild index.html, results.csv, pictures/ and the HTML renderings of `folder` from its executed notebooks.
 
-    All notebooks there appear, those of earlier runs too, so that the course can be run bit by bit. Returns the index.
+    All notebooks there appear, those of earlier runs too, so that the course can be run bit by bit. `exporter` renders them,
+    by default nbconvert's HTMLExporter. Returns the index.
     """
     executed = [read(path) for path in sorted(folder.glob("*.ipynb")) if is_stamped(path)]
     results_table(executed).to_csv(folder / "results.csv", index=False)
     for notebook in executed:
         _write_pictures(notebook, folder / "pictures")
-        _write_rendering(notebook.path)
+        _write_rendering(notebook.path, exporter)
     index = folder / "index.html"
     index.write_text(index_page(executed), encoding="utf-8")
     return index
@@ -43,24 +48,24 @@ def _write_pictures(notebook: Executed, folder: Path) -> None:
         (folder / f"{notebook.name}-{number}.png").write_bytes(picture.png)
 
 
-def _write_rendering(path: Path) -> None:
+def _write_rendering(path: Path, exporter: "type[HTMLExporter] | None") -> None:
     """The notebook as one HTML file; links to other notebooks lead to their renderings."""
     rendering = path.with_suffix(".html")
     if rendering.exists() and rendering.stat().st_mtime > path.stat().st_mtime:
         return
     try:
-        html = _as_html(path)
+        html = _as_html(path, exporter)
     except Exception as error:  # a picture that Markdown names and that is not there, say: the report goes on
         reason = escape(f"{type(error).__name__}: {error}")
         html = f'<p>The notebook could not be rendered ({reason}); open <a href="{path.name}">{path.name}</a>.</p>'
     rendering.write_text(html, encoding="utf-8")
 
 
-def _as_html(path: Path) -> str:
+def _as_html(path: Path, exporter: "type[HTMLExporter] | None") -> str:
     from nbconvert import HTMLExporter
 
     notebook = nbformat.read(path, as_version=4)
     source = notebook.metadata.get("papermill", {}).get("input_path", path)
     resources = {"metadata": {"name": path.stem, "path": str(Path(source).parent)}}
-    html, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook, resources=resources)
+    html, _ = (exporter or HTMLExporter)(embed_images=True).from_notebook_node(notebook, resources=resources)
     return re.sub(r'href="([^":/]+)\.ipynb"', r'href="\1.html"', html)

@@ -3,12 +3,16 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlsm_helpers import settings
 from vlsm_helpers.course import report
 from vlsm_helpers.course.executed import Executed, Failure, read, stamp
 from vlsm_helpers.errors import CourseError
 from vlsm_helpers.io.progress import interval_in_logs
+
+if TYPE_CHECKING:
+    from nbconvert import HTMLExporter
 
 PROGRESS = "{desc} {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} cells, {elapsed} gone, {remaining} left"
 
@@ -20,10 +24,12 @@ def run_course(
     dataset: str | None = None,
     seed: int | None = None,
     output: Path | None = None,
+    exporter: "type[HTMLExporter] | None" = None,
 ) -> list[Executed]:
     """Run the notebooks that `patterns` name and write the report; what is None, the notebooks decide themselves.
 
-    `output` (by default `course` in the runs folder) gets the executed notebooks, index.html, results.csv, pictures/.
+    `output` (by default `course` in the runs folder) gets the executed notebooks, index.html, results.csv, pictures/, and
+    the notebooks as pages, rendered by `exporter`, by default nbconvert's HTMLExporter.
     A notebook that fails is kept as far as it came, and the others still run. Raises CourseError where no notebook
     matches, and for a dataset that is not there.
     """
@@ -39,7 +45,7 @@ def run_course(
         for notebook in notebooks:
             run_notebook(notebook, folder / notebook.name, parameters, label=notebook.stem.ljust(width))
     finally:  # also when the user stops the run
-        report.write(folder)
+        report.write(folder, exporter)
     return [read(folder / notebook.name) for notebook in notebooks]
 
 

@@ -186,7 +186,11 @@ def device() -> str:
 def process():
     """This process among those that `accelerate launch` or torchrun started, the main one if alone: accelerate's PartialState."""
     import accelerate
+    import torch
 
+    started, cards = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if cards and started > cards:  # they would share one, which NCCL refuses much later, as "Duplicate GPU detected"
+        raise SettingsError(f"{started} processes, but {cards} GPU.", hint=f"start {cards}, one for each GPU.")
     # Without a GPU accelerate takes torchrun's processes for single ones, which would all write to one run.
     return accelerate.PartialState(cpu=device() == "cpu" and int(os.environ.get("WORLD_SIZE", 1)) > 1)
 
