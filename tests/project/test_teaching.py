@@ -13,7 +13,9 @@ from tools.notebooks import NOTEBOOKS, PROJECT, tagged
 
 PLAN = (PROJECT / "docs" / "teaching.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (\d+) to (\d+) \|(.*)\|(.*)\|$", PLAN, re.M)
-COMMAND = "jupyter nbconvert --ClearOutputPreprocessor.enabled=True --to notebook --output-dir student notebooks/0*.ipynb"
+COMMAND = (
+    "jupyter nbconvert --ClearOutputPreprocessor.enabled=True --to notebook --output-dir student notebooks/0*.ipynb"
+)
 
 
 def chapter(number: str) -> nbformat.NotebookNode:
