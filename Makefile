@@ -31,11 +31,11 @@ lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	@$(BIN)/python -c "from vlsm_helpers import settings; settings.absolute_folders(); \
 	from jupyterlab.labapp import main; main(['notebooks'])"
 
-# One pytest process, so one closing line. Tiny and on phantoms whatever the environment says; the tests that want
-# real images name them themselves.
+# One pytest run, so one closing line: a worker per core, four at most (each takes about 1 GB), each with one thread. Tiny
+# and on phantoms whatever the environment says; the tests that want real images name them themselves.
 test: $(INSTALLED) ## run all tests and every notebook; -ra says what was left out
-	env -u VLSM_DATASET -u VLSM_SEED -u VLSM_EPOCHS VLSM_PROFILE=tiny HF_HUB_OFFLINE=1 \
-	  $(BIN)/python -m pytest tests --nbmake notebooks
+	env -u VLSM_DATASET -u VLSM_SEED -u VLSM_EPOCHS VLSM_PROFILE=tiny HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest tests --nbmake notebooks -n logical --maxprocesses 4
 
 site: $(INSTALLED) ## build the course as a static site in runs/site: search, dark mode, opens without a server
 	$(BIN)/python -m tools.site
@@ -45,6 +45,7 @@ student: $(INSTALLED) ## copies of the notebooks without outputs for a class, in
 
 rehearse: $(INSTALLED) ## run the course at full size on random weights: no GPU, no hub, 25 minutes (maintainers)
 	$(BIN)/python -m tools.rehearse $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
+	$(BIN)/python -m benchmarks.gpu --dry
 
 notebooks: $(INSTALLED) ## execute the committed notebooks again and stamp them (maintainers)
 	$(BIN)/python -m tools.notebooks $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
@@ -69,9 +70,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 ifeq ($(TORCH),cpu)
 	$(PIP) --no-deps --index-url https://download.pytorch.org/whl/cpu $$(grep -oE '^torch(vision)?==[^ ;]+' constraints.txt)
 endif
-	$(PIP) -c constraints.txt -e '.[test,imagenet]'
+	$(PIP) -c constraints.txt -e '.[test,imagenet,dicom,nifti,annotations]'
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PIP) -c constraints.txt -e '.[test,imagenet,dev]'
+	$(PIP) -c constraints.txt -e '.[test,imagenet,dicom,nifti,annotations,dev]'
 	@touch $@

@@ -1,5 +1,9 @@
 """For every way of starting the tests, `pytest --nbmake notebooks/` typed by hand included."""
 
+from pathlib import PurePosixPath
+
+import pytest
+
 from vlsm_helpers import settings
 
 
@@ -12,3 +16,22 @@ def pytest_itemcollected(item):
     """Mark what nbmake collects, so that `-m notebooks` and `-m 'not notebooks'` mean these tests too."""
     if getattr(item, "nbmake", False):
         item.add_marker("notebooks")
+
+
+def pytest_collection_modifyitems(items):
+    """Notebooks first, since they take longest: the short tests after them keep every worker of `-n` busy to the end."""
+    items.sort(key=lambda item: not getattr(item, "nbmake", False))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `-n`, one worker runs a whole file, so that what its tests share is made once; and all that needs a browser."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = PurePosixPath(nodeid.partition("::")[0])
+            return str(file.parent if file.parent.name == "browser" else file)
+
+    config.option.loadscopereorder = False  # keep the order of collection
+    return ByFile(config, log)

@@ -13,12 +13,12 @@ import pandas as pd
 
 from benchmarks.hybrid_ensembles import ENSEMBLES, MEMBERS, trained
 from benchmarks.late_fusion import fit, judge, predicted
-from benchmarks.rows import SEEDS, draw_of, keep, of_test
+from benchmarks.rows import SEEDS, draw_of, keep, mean_in_words, of_test
 from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments.reference import MEASURED
 from vlsm_helpers.experiments.runs import evaluate_run
 from vlsm_helpers.fusion import WeightedMean
-from vlsm_helpers.metrics.statistics import bootstrap_seeds
+from vlsm_helpers.metrics.statistics import scores_by_seed
 
 KEYS = ["trained_on", "dataset", "model", "seed"]
 PAIRS = ("kvasir_polyp:clinicdb_polyp", "clinicdb_polyp:kvasir_polyp")
@@ -49,9 +49,8 @@ def table(rows: pd.DataFrame) -> str:
     """Markdown: for each pair of datasets and each model, Dice in % with a 95 % interval over seeds and images."""
     lines = ["| trained on | tested on | model | Dice, % | seeds |", "|---|---|---|---|---|"]
     for (trained_on, dataset, model), part in rows.groupby(["trained_on", "dataset", "model"], sort=False):
-        grid = part.pivot(index="seed", columns="id", values="dice")
-        mean, low, high, _ = bootstrap_seeds(100 * grid.to_numpy(), resamples=2000)
-        lines.append(f"| {trained_on} | {dataset} | {model} | {mean:.1f} ({low:.1f} to {high:.1f}) | {len(grid)} |")
+        grid = scores_by_seed(part)
+        lines.append(f"| {trained_on} | {dataset} | {model} | {mean_in_words(grid)} | {len(grid)} |")
     return "\n".join(lines)
 
 

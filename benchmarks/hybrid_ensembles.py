@@ -10,15 +10,14 @@ draw and the same test images; real datasets: three seeds of training. Runs are 
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.rows import DRAWN, SEEDS, draw_of, keep, of_test
+from benchmarks.rows import DRAWN, SEEDS, draw_of, gain_in_words, keep, of_test
 from vlsm_helpers import settings
 from vlsm_helpers.experiments.reference import MEASURED
 from vlsm_helpers.experiments.runs import evaluate_run, train_member
-from vlsm_helpers.metrics.statistics import bootstrap_seeds
+from vlsm_helpers.metrics.statistics import scores_by_seed
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.unet_d import UNetD
@@ -86,10 +85,7 @@ def table(rows: pd.DataFrame) -> str:
     """Markdown: means over seeds and images; for an ensemble the difference to its best member, chosen on validation."""
     lines = ["| dataset | model | Dice on test, % | seeds | against its best member, points |", "|---|---|---|---|---|"]
     for dataset, of_dataset in rows.groupby("dataset", sort=False):
-        scores = {
-            model: group.pivot(index="seed", columns="id", values="dice")
-            for model, group in of_dataset.groupby("model")
-        }
+        scores = {model: scores_by_seed(group) for model, group in of_dataset.groupby("model")}
         validated = of_dataset.groupby("model")["val_dice"].mean()
         for model in [label for label in ENTRANTS if label in scores]:
             by_seed = 100 * scores[model].mean(axis=1)
@@ -105,9 +101,7 @@ def _against(model: str, scores: dict[str, pd.DataFrame], validated: pd.Series) 
     if not members:
         return ""
     best = max(members, key=validated.get)
-    difference = (scores[model] - scores[best]).dropna()
-    mean, low, high, _ = bootstrap_seeds(100 * np.asarray(difference), resamples=2000)
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f}) v {best}"
+    return f"{gain_in_words(scores[model], scores[best])} v {best}"
 
 
 def main() -> None:

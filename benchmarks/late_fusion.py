@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.hybrid_ensembles import MEMBERS, trained
-from benchmarks.rows import DRAWN, SEEDS, draw_of, keep
+from benchmarks.rows import DRAWN, SEEDS, draw_of, gain_in_words, keep
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation import predictions
@@ -32,7 +32,7 @@ from vlsm_helpers.experiments.runs import predict_run
 from vlsm_helpers.fusion import RULES, BestSingle, MeanProbability, Rule
 from vlsm_helpers.fusion.diversity import Complementarity, from_scores, pixel_oracle
 from vlsm_helpers.metrics.overlap import mask_dice
-from vlsm_helpers.metrics.statistics import bootstrap_seeds
+from vlsm_helpers.metrics.statistics import scores_by_seed
 from vlsm_helpers.models import factory
 from vlsm_helpers.training.loop import BEST
 
@@ -124,7 +124,7 @@ def mean_of(stores: Mapping[str, PredictionStore]) -> pd.Series:
 def table(rows: pd.DataFrame) -> str:
     """Markdown: complementarity of the members, then the rules."""
     scores = {
-        dataset: {rule: group.pivot(index="seed", columns="id", values="dice") for rule, group in part.groupby("rule")}
+        dataset: {rule: scores_by_seed(group) for rule, group in part.groupby("rule")}
         for dataset, part in rows.groupby("dataset", sort=False)
     }
     return "\n".join([*_complementarity(scores), "", *_rules(scores)])
@@ -167,9 +167,7 @@ def _difference(dice: Mapping[str, pd.DataFrame], rule: str, baseline: str) -> s
     """The mean difference on the same images and seeds, in percentage points, with a 95 % interval; empty without both."""
     if rule == baseline or baseline not in dice:
         return ""
-    difference = (dice[rule] - dice[baseline]).dropna()
-    mean, low, high, _ = bootstrap_seeds(100 * difference.to_numpy(), resamples=2000)
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    return gain_in_words(dice[rule], dice[baseline])
 
 
 def _renamed(prediction: Prediction, name: str) -> Prediction:

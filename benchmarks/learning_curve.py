@@ -13,12 +13,12 @@ import pandas as pd
 
 from benchmarks.hybrid_ensembles import CNN_EPOCHS, MEMBERS, WITHOUT_CNN, trained
 from benchmarks.late_fusion import fit, judge, predicted
-from benchmarks.rows import SEEDS, draw_of, keep
+from benchmarks.rows import SEEDS, draw_of, keep, mean_in_words
 from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments.reference import MEASURED
 from vlsm_helpers.experiments.runs import train_member
 from vlsm_helpers.fusion import BestSingle, WeightedMean
-from vlsm_helpers.metrics.statistics import bootstrap_seeds
+from vlsm_helpers.metrics.statistics import scores_by_seed
 
 KEYS = ["dataset", "images", "seed"]
 DATASETS = ("phantom_ultrasound", "kvasir_polyp")
@@ -66,11 +66,8 @@ def table(rows: pd.DataFrame) -> str:
     for (dataset, model), part in rows.groupby(["dataset", "model"], sort=False):
         cells = []
         for count in counts:
-            grid = part[part["images"] == count].pivot(index="seed", columns="id", values="dice")
-            mean, low, high, _ = (
-                bootstrap_seeds(100 * grid.to_numpy(), resamples=2000) if len(grid) else [float("nan")] * 4
-            )
-            cells.append(f"{mean:.1f} ({low:.1f} to {high:.1f})" if len(grid) else "not run")
+            rows_of = part[part["images"] == count]
+            cells.append(mean_in_words(scores_by_seed(rows_of)) if len(rows_of) else "not run")
         lines.append(f"| {dataset} | {model} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

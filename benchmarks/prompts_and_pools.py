@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.rows import SEEDS, keep
+from benchmarks.rows import SEEDS, keep, mean_in_words
 from vlsm_helpers.experiments import grid as reproduce
 from vlsm_helpers.experiments import table as paper_table
 from vlsm_helpers.experiments.grid import FUSED, LATE_FUSION, Plan
 from vlsm_helpers.experiments.reference import MEASURED
-from vlsm_helpers.metrics.statistics import bootstrap_seeds
+from vlsm_helpers.metrics.statistics import scores_by_seed
 
 KEYS = ["trained_on", "dataset", "prompt", "model"]
 BUDGET = {"seeds": SEEDS, "epochs": 30, "limit": 200}
@@ -40,10 +40,8 @@ def table(rows: pd.DataFrame) -> str:
     """Markdown: Dice in % of each row of the table, with a 95 % interval over seeds and images."""
     lines = ["| trained on | tested on | prompt | model | Dice, % | seeds |", "|---" * 6 + "|"]
     for (trained_on, dataset, prompt, model), part in rows.groupby(KEYS, sort=False):
-        grid = part.pivot(index="seed", columns="id", values="dice")
-        mean, low, high, _ = bootstrap_seeds(100 * grid.to_numpy(), resamples=2000)
-        value = f"{mean:.1f} ({low:.1f} to {high:.1f})"
-        lines.append(f"| {trained_on} | {dataset} | {prompt} | {model} | {value} | {len(grid)} |")
+        grid = scores_by_seed(part)
+        lines.append(f"| {trained_on} | {dataset} | {prompt} | {model} | {mean_in_words(grid)} | {len(grid)} |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""What benchmarks share: the dataset of a seed, and a table that grows with each measurement."""
+"""What benchmarks share: the dataset of a seed, a table that grows with each measurement, and intervals in words."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ import pandas as pd
 from vlsm_helpers import settings
 from vlsm_helpers.data import phantoms, registry
 from vlsm_helpers.experiments.runs import PER_IMAGE
+from vlsm_helpers.metrics.statistics import bootstrap_seeds
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
@@ -39,3 +40,18 @@ def keep(rows: pd.DataFrame, path: Path, keys: Sequence[str], table: Callable[[p
     zipped = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None  # the same rows, the same file
     rows.to_csv(path, index=False, compression=zipped)
     (path.parent / f"{path.name.partition('.')[0]}.md").write_text(table(rows) + "\n", encoding="utf-8")
+
+
+def mean_in_words(dice: pd.DataFrame) -> str:
+    """The mean of Dice (seeds, images) in %, with its 95 % interval over both: "54.0 (49.0 to 58.8)"."""
+    mean, low, high, _ = bootstrap_seeds(100 * dice.to_numpy())
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+
+
+def gain_in_words(first: pd.DataFrame, second: pd.DataFrame) -> str:
+    """The mean of `first` minus `second`, Dice (seeds, images) paired by both, in points: "+4.9 (+1.8 to +8.3)".
+
+    Seeds that one of them lacks do not count. With the same seeds it is the interval of `paired_gain`.
+    """
+    mean, low, high, _ = bootstrap_seeds(100 * (first - second)[first.columns].dropna().to_numpy())
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"

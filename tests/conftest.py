@@ -1,6 +1,9 @@
 """What all tests share: folders of their own, and a toy dataset that a network learns in seconds."""
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -10,13 +13,23 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 
-@pytest.fixture(autouse=True, scope="session")
-def own_folders(tmp_path_factory):
-    """Caches and runs of a test session go to its own folder, never to the user's."""
-    root = tmp_path_factory.mktemp("vlsm")
-    for variable, name in (("VLSM_CACHE", "cache"), ("VLSM_RUNS", "runs")):
-        os.environ[variable] = str(root / name)
-    return root
+def pytest_configure(config):
+    """Caches and runs of a test session go to its own folder, never to the user's; workers of `-n` share the cache.
+
+    Not in a fixture: a worker may begin with a notebook, which nbmake runs without our fixtures.
+    """
+    worker = getattr(config, "workerinput", None)
+    if worker is None:
+        config.session_folder = tempfile.mkdtemp(prefix="vlsm-tests-")
+        os.environ["VLSM_CACHE"] = str(Path(config.session_folder, "cache"))
+    root, name = Path(os.environ["VLSM_CACHE"]).parent, worker["workerid"] if worker else "runs"
+    os.environ["VLSM_RUNS"] = str(root / name)
+
+
+def pytest_unconfigure(config):
+    """Only the process that made the session's folder removes it."""
+    if folder := getattr(config, "session_folder", None):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,9 @@
 import json
 
 import pytest
+import torch
 
-from benchmarks import bench
+from benchmarks import bench, limits, wirings
 from benchmarks.timing import in_a_process, interleaved, peak_gigabytes, rows
 
 
@@ -27,7 +28,7 @@ def test_what_a_process_of_its_own_prints_last_is_read(tmp_path):
     assert 0.01 < peak_gigabytes() < 100
 
 
-@pytest.mark.parametrize("section", ["start", "pixels", "waiting", "caches", "fusion", "explorer"])
+@pytest.mark.parametrize("section", ["start", "pixels", "waiting", "layouts", "caches", "fusion", "explorer"])
 def test_a_section_runs_and_is_kept_with_its_hardware(section, toy, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
     monkeypatch.setattr(bench.features, "SIZE", 64)
@@ -36,8 +37,25 @@ def test_a_section_runs_and_is_kept_with_its_hardware(section, toy, tmp_path, mo
     facts = json.loads(out.read_text())[section]
     assert facts["rows"]
     assert facts["hardware"]
-    assert all(row["seconds"] > 0 for row in facts["rows"])
+    assert all(row["seconds"] > 0 for row in facts["rows"] if "share" not in row)
     assert capsys.readouterr().out.strip().endswith(out.with_suffix(".md").read_text().strip())
+
+
+def test_models_name_what_takes_the_time_where_they_stay_far_from_the_limit(tmp_path, monkeypatch):
+    rates = {limits.MATMUL: 1e9, limits.CONVOLUTION: 1e9}
+    matrix = torch.rand(200, 200)
+    ways = {
+        way: wirings.Measured([seconds], limits.Work(10**9, 0), rates, lambda: matrix @ matrix)
+        for way, seconds in ((wirings.PUBLISHED, 10.0), (wirings.IMAGES, 2.0), (wirings.DECODER_ONLY, 5.0))
+    }
+    monkeypatch.setattr(bench, "write_weights", lambda *_: None)
+    monkeypatch.setattr(bench.wirings, "measured", lambda *_: {wirings.STEP: ways})
+    monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
+    bench.main(["models", "--models", "unet_d", "--out", str(tmp_path / "bench.json")])
+    found = json.loads((tmp_path / "bench.json").read_text())["models"]["rows"]
+    assert [row["share"] for row in found] == [0.1, 0.5, 0.2, 1.0, 1.0]
+    assert [("mm" in row["wanted"]) for row in found[:3]] == [False, False, True]
+    assert "| 5.00 | 1 | 50% |" in (tmp_path / "bench.md").read_text()
 
 
 def test_without_a_section_all_are_measured_and_an_unknown_one_is_told(tmp_path, monkeypatch):
@@ -67,4 +85,4 @@ def test_sections_that_are_not_asked_for_keep_their_rows(tmp_path, monkeypatch):
     assert list(found) == ["start", "pixels"]
     assert found["pixels"]["rows"][0]["seconds"] == 3.0
     lines = (tmp_path / "bench.md").read_text().splitlines()
-    assert "| w | x | 2.00 s |  |  |  |  |" in lines
+    assert "| w | x | 2.00 s |  |  |  |  |  |  |" in lines

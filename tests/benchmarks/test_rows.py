@@ -1,8 +1,13 @@
 import gzip
+import importlib
 
+import numpy as np
 import pandas as pd
+import pytest
 
-from benchmarks.rows import draw_of, keep, of_test
+from benchmarks.rows import draw_of, gain_in_words, keep, of_test
+from vlsm_helpers.experiments.reference import MEASURED, measured
+from vlsm_helpers.metrics.statistics import paired_gain, scores_by_seed
 
 KEYS = ["model", "prompt", "seed"]
 
@@ -58,3 +63,20 @@ def test_scores_on_other_datasets_and_splits_are_not_those_of_the_test_images(tm
     pd.concat([*others, own]).to_csv(tmp_path / "per_image.csv", index=False)
     found = of_test(tmp_path, "home")
     assert found[["id", "dice"]].to_numpy().tolist() == [["007", 0.5], ["8", 0.7]]
+
+
+@pytest.mark.parametrize(
+    "name", ["domain_shift", "hybrid_ensembles", "late_fusion", "learning_curve", "prompts_and_pools"]
+)
+def test_shipped_tables_hold_the_intervals_that_their_rows_have(name):
+    table = importlib.import_module(f"benchmarks.{name}").table(measured(name))
+    assert (MEASURED / f"{name}.md").read_text(encoding="utf-8") == table + "\n"
+
+
+def test_a_gain_in_words_is_the_paired_gain():
+    scores = np.random.default_rng(0).random((2, 3, 9))
+    ids = [f"{number}" for number in range(9)]
+    parts = [rows(model, seed, scores[place, seed], ids=ids) for place, model in enumerate("AB") for seed in range(3)]
+    gain = paired_gain(pd.concat(parts), "A", "B")
+    both = [scores_by_seed(pd.concat(parts[start : start + 3])) for start in (0, 3)]
+    assert gain_in_words(*both) == "{value:+.1f} ({low:+.1f} to {high:+.1f})".format(**gain)

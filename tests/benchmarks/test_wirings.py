@@ -1,8 +1,12 @@
+from functools import partial
+
 import pytest
+import torch
 
 from benchmarks import wirings
 from benchmarks.wirings import DECODER_ONLY, IMAGES, PUBLISHED, table
 from tools.random_checkpoints import write_biomedclip, write_clipseg
+from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.unet_d import UNetD
 
 
@@ -59,6 +63,25 @@ def test_every_model_takes_its_turns_in_every_way(weights, monkeypatch):
     monkeypatch.setattr(wirings, "MODELS", dict.fromkeys(wirings.MODELS, 64))
     monkeypatch.setattr(wirings.published, "build", lambda name: Published(1 / 32))  # the real one takes minutes
     for name in ("unet_d", "clipseg"):
-        taken = wirings.seconds(name, weights, True, 1)
-        assert tuple(taken) == wirings.ways_of(name)
-        assert all(len(values) == 1 for kinds in taken.values() for values in kinds.values())
+        for ways in wirings.measured(name, weights, True, 1).values():
+            assert tuple(way for way in ways if way != wirings.BF16) == wirings.ways_of(name)
+            for one in ways.values():
+                assert len(one.seconds) == 1
+                assert one.work.total > 0
+                assert one.share > 0
+
+
+def test_ensemble_c_at_equal_size_shows_clipseg_what_the_published_wiring_shows_it(weights, monkeypatch):
+    monkeypatch.setattr(wirings, "MODELS", dict.fromkeys(wirings.MODELS, 64))
+    equal, ours = (wirings.network(name, IMAGES, weights, tiny=True)[0] for name in (wirings.EQUAL, "ensemble_c"))
+    assert equal.b.vlsm.image_size == equal.a.vlsm.image_size
+    assert ours.b.vlsm.image_size == CLIPSeg(weights / "clipseg").image_size
+
+
+def test_a_step_in_bfloat16_computes_the_same_call_under_autocast(weights):
+    model = UNetD(1 / 16)
+    seen = []
+    model.head.register_forward_hook(lambda module, given, logits: seen.append(logits.dtype))
+    call = wirings.in_bf16(partial(model, torch.rand(1, 3, 32, 32), ""))
+    assert call().dtype == torch.float32
+    assert seen == [torch.bfloat16]

@@ -4,16 +4,19 @@ import shutil
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from tests import archives
 from tests.server import Page, closed_port, serve
 from vlsm_helpers.data import registry
+from vlsm_helpers.data.checks import check
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.public import prepare as prepare_module
 from vlsm_helpers.data.public.prepare import prepare
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.errors import DataError, SettingsError
+from vlsm_helpers.errors import BusyError, DataError, SettingsError
+from vlsm_helpers.io import atomic
 
 PREPARE_MODULE = "vlsm_helpers.data.public.prepare"
 
@@ -44,7 +47,8 @@ def authors(tmp_path, monkeypatch):
 
     def make(name):
         made = Authors(name, tmp_path)
-        monkeypatch.setitem(prepare_module.BENCHMARK["sha256"], name, _hashes(made.splits))
+        benchmark = registry.find(name).variant_of or name
+        monkeypatch.setitem(prepare_module.BENCHMARK["sha256"], benchmark, _hashes(made.splits))
         return made
 
     return make
@@ -56,7 +60,7 @@ def kvasir(authors):
 
 
 def test_the_packaged_splits_cover_every_public_dataset():
-    public = {name for name, card in registry.DATASETS.items() if not card.is_phantom}
+    public = {name for name, card in registry.DATASETS.items() if not card.is_phantom and not card.variant_of}
     hashes = prepare_module.BENCHMARK["sha256"]
     assert set(hashes) == public
     assert all(len(value) == 64 for splits in hashes.values() for value in splits.values())
@@ -71,16 +75,40 @@ def test_prepares_what_the_authors_publish(name, authors, tmp_path):
     made = authors(name)
     root = made.prepare(source=archives.as_zip(made.source, tmp_path / "archive.zip"))
     assert root == made.data / name
-    assert [path.name for path in made.data.iterdir()] == [name]
+    assert _names(made) == [name]
     assert sorted(path.stem for path in (root / "masks").iterdir()) == sorted(made.truth)
     for split in archives.SPLITS:
-        assert (root / f"anns/{split}.json").read_bytes() == (made.splits / f"{split}.json").read_bytes()
+        if not registry.find(name).variant_of:
+            assert (root / f"anns/{split}.json").read_bytes() == (made.splits / f"{split}.json").read_bytes()
         for sample in load_split(name, split, made.data):
             with Image.open(sample.mask) as mask:
                 assert (mask.format, mask.mode) == ("PNG", "L")
                 assert set(np.unique(mask)) <= {0, 255}
             assert np.array_equal(read_mask(sample.mask), made.truth[sample.id])
             assert read_image(sample.image).shape == (24, 32, 3)
+
+
+def test_bkai_has_a_sample_for_each_image_and_class(authors):
+    made = authors("bkai_polyp_classes")
+    made.prepare()
+    for split, image in zip(archives.SPLITS, ("a0", "b1", "c2"), strict=True):
+        red, green = load_split(made.name, split, made.data)
+        assert red.image == green.image
+        assert red.image.stem == image
+        assert [one.prompt("p1") for one in (red, green)] == ["neoplastic polyp", "non-neoplastic polyp"]
+        assert [one.attributes["class"] for one in (red, green)] == ["neoplastic polyp", "non-neoplastic polyp"]
+        assert not (read_mask(red.mask) & read_mask(green.mask)).any()
+    assert not read_mask(green.mask).any()  # the third image's, which has no such polyp
+    assert check(made.name, folder=made.data).ok
+
+
+def test_the_classes_of_bkai_together_are_its_polyps(authors, tmp_path):
+    both, polyps = authors("bkai_polyp_classes"), {"folder": tmp_path / "one"}
+    both.prepare()
+    prepare("bkai_polyp", source=both.source, splits=both.splits, **polyps)
+    for polyp in load_split("bkai_polyp", "train", polyps["folder"]):
+        classes = [one for one in load_split(both.name, "train", both.data) if one.image.stem == polyp.id]
+        assert np.array_equal(np.logical_or.reduce([read_mask(one.mask) for one in classes]), read_mask(polyp.mask))
 
 
 def test_images_keep_their_bytes_but_tiff_becomes_png(authors, kvasir):
@@ -327,6 +355,32 @@ def test_a_failing_move_loses_nothing(failing, kvasir, monkeypatch):
     _only(kvasir, before)
 
 
+def test_a_kill_between_the_two_renames_loses_nothing(kvasir, monkeypatch):
+    """The dataset then lies aside, under a hidden name: the next attempt, which fails early, puts it back."""
+    root = kvasir.prepare()
+    before = _contents(root)
+    os.replace(root, atomic.sibling(root, atomic.REPLACED))
+    (kvasir.source / "Kvasir-SEG/images/cju2.jpg").unlink()
+    with pytest.raises(DataError, match="missing"):
+        kvasir.prepare()
+    _only(kvasir, before)
+
+
+def test_what_a_killed_attempt_moved_aside_goes_once_the_dataset_stands(kvasir):
+    root = kvasir.prepare()
+    shutil.copytree(root, atomic.sibling(root, atomic.REPLACED))
+    _only(kvasir, _contents(kvasir.prepare()))
+
+
+def test_one_process_at_a_time_prepares_a_dataset(kvasir):
+    root = kvasir.prepare()
+    before = _contents(root)
+    with FileLock(root.with_name(f".{root.name}.lock")), pytest.raises(BusyError) as caught:
+        kvasir.prepare()
+    assert caught.value.where == root.parent
+    _only(kvasir, before)
+
+
 def test_an_interruption_loses_nothing(kvasir, monkeypatch):
     before = _contents(kvasir.prepare())
 
@@ -374,9 +428,14 @@ def _contents(root):
 
 def _only(authors, contents):
     """The data folder holds this dataset with these contents, and nothing half-done beside it."""
-    assert [path.name for path in authors.data.iterdir()] == [authors.name]
+    assert _names(authors) == [authors.name]
     assert _contents(authors.data / authors.name) == contents
 
 
 def _nothing_left(authors):
-    assert not list(authors.data.iterdir())
+    assert not _names(authors)
+
+
+def _names(authors):
+    """What lies in the data folder; the file that is locked while a dataset is prepared stays."""
+    return [path.name for path in authors.data.iterdir() if path.name != f".{authors.name}.lock"]

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -71,6 +72,22 @@ def test_the_table_has_every_member_and_their_fusion(trained):
 def test_asked_again_nothing_is_trained(trained, monkeypatch):
     monkeypatch.setattr(grid, "train_member", lambda *_, **__: pytest.fail("trained again"))
     assert train_ensemble("toy", epochs=1).fusion == trained.fusion
+
+
+def test_an_ensemble_of_version_0_1_0_resumes_in_its_folder(trained, folders, monkeypatch, tmp_path):
+    """It stands in runs/reproduce, done but for its last member: that one alone is trained, there."""
+    runs, again, fusion = tmp_path / "runs", [], trained.fusion
+    shutil.copytree(folders / "runs" / "ensembles", runs / "reproduce")
+    monkeypatch.setenv("VLSM_RUNS", str(runs))
+    unfinished = next(cell.folder.name for cell in trained.plan.cells if cell.member == "unet_d")
+    shutil.rmtree(runs / "reproduce" / "toy" / unfinished)
+    train_member = grid.train_member
+    monkeypatch.setattr(grid, "train_member", lambda name, *a, **o: again.append(name) or train_member(name, *a, **o))
+    resumed = train_ensemble("toy", epochs=1)
+    assert again == ["unet_d"]
+    assert resumed.cell.folder.is_relative_to(runs / "reproduce")
+    assert not (runs / "ensembles").exists()
+    assert resumed.fusion == fusion
 
 
 @pytest.fixture
@@ -169,7 +186,7 @@ def scores(trained, monkeypatch, **values):
 def test_an_ensemble_that_is_below_a_member_says_so(trained, monkeypatch):
     worse = scores(trained, monkeypatch, one=(0.2, 0.4), two=(0.3, 0.51), late_fusion=(0.31, 0.188))
     assert worse.warning.startswith("On test the ensemble is below its member two (lesion only 18.8 against 51.0 %)")
-    assert "searched on 4 validation images" in worse.warning
+    assert "on 4 validation images" in worse.warning
 
 
 def test_one_that_is_level_with_its_best_member_says_nothing(trained, monkeypatch):
@@ -197,7 +214,7 @@ def test_a_member_that_was_damaged_is_told_with_the_right_cure(trained, folders)
     [
         ({"--with": "nowhere"}, "There is no predictor here"),
         ({"image": "nothing/*.png"}, "There is no such file"),
-        ({"image": "."}, "This is a folder"),
+        ({"image": "glance"}, "There is no image in the folder"),
         ({"--to": "a_file"}, "This is a file"),
     ],
     ids=lambda value: str(value)[:20],

@@ -3,16 +3,19 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from tests.helpers import write_toy
-from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers import settings
+from vlsm_helpers.errors import BusyError, SettingsError, TrainingError
 from vlsm_helpers.experiments.runs import evaluate_run, fitting_recipe, train_member
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.cris import CLIP, CRIS
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training.recipes import CNN, DECODER_ONLY, FULL, FULL_LIGHT, FULL_TENTH
+from vlsm_helpers.training.run_folder import LOCK
 
 VLSM = {"size": 32, "epochs": 2, "batch_size": 4}
 OPTIONS = {"size": 32, "width": 1 / 32, "epochs": 2, "batch_size": 4}
@@ -91,6 +94,16 @@ def test_a_decoder_learns_from_cached_features(toy, tiny_profile, capsys):
     assert evaluate_run(run).set_index("metric").loc["dice", "n"] == 5
     assert train_member("clipseg", "toy", **VLSM) == run
     assert "caching" not in capsys.readouterr().out
+
+
+def test_a_run_that_another_process_trains_is_refused_before_features_are_computed(toy, tiny_profile, capsys):
+    folder = settings.runs_folder() / "busy"
+    folder.mkdir(parents=True)
+    with FileLock(folder / LOCK), pytest.raises(BusyError) as caught:
+        train_member("clipseg", "toy", run="busy", **VLSM)
+    assert caught.value.where == folder
+    assert "caching" not in capsys.readouterr().out
+    assert list(folder.glob("[!.]*")) == []
 
 
 @pytest.mark.parametrize(("train", "recipe"), [("decoder", DECODER_ONLY), ("encoders", FULL), ("lora", FULL)])

@@ -56,6 +56,14 @@ def test_a_half_finished_table_says_what_is_missing_and_how_to_fill_it():
     assert none["missing"] == "vlsm reproduce toy --member clipseg --seed 0 --seed 1"
 
 
+def test_the_command_names_the_members_that_late_fusion_joins_where_they_are_not_the_papers():
+    fused = ("clipseg", "unet_d")
+    plan = Plan(("toy",), members=(*fused, LATE_FUSION), seeds=(0,), fused=fused)
+    missing = row(paper_table.table(plan), model=LATE_FUSION)["missing"]
+    members = "--member clipseg --member unet_d --member late_fusion"
+    assert missing == f"vlsm reproduce toy {members} --fuse clipseg --fuse unet_d --seed 0"
+
+
 def test_a_cell_that_is_not_done_counts_for_nothing():
     cell = Cell("toy", "unet_d", "p1", 0)
     finish(cell, [0.4, 1.0])

@@ -22,6 +22,16 @@ from pathlib import Path
 assert Path.cwd().name == {folder!r}, Path.cwd()
 assert os.environ["VLSM_DATA"] == {data!r}, os.environ["VLSM_DATA"]
 """
+TESTS = """
+import os
+from pathlib import Path
+import pytest
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize("number", range(8))
+def test_one(number):
+    Path({folder!r}, os.environ["PYTEST_XDIST_WORKER"]).touch()
+"""
 
 
 def write_notebook(path, *sources):
@@ -31,8 +41,8 @@ def write_notebook(path, *sources):
     return path
 
 
-def test_one_process_runs_tests_lessons_and_solutions(tmp_path):
-    """`pytest tests --nbmake notebooks` typed in a small checkout, with a relative VLSM_DATA."""
+def test_one_run_has_tests_lessons_and_solutions(tmp_path):
+    """`pytest tests --nbmake notebooks -n 2` typed in a small checkout, with a relative VLSM_DATA."""
     for name in ("pyproject.toml", "conftest.py"):
         shutil.copy(PROJECT / name, tmp_path)
     data = str(tmp_path / "images")
@@ -42,16 +52,18 @@ def test_one_process_runs_tests_lessons_and_solutions(tmp_path):
         tmp_path / "notebooks" / "solutions" / "00_lesson.ipynb", WHERE.format(folder="solutions", data=data)
     )
     (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "test_one.py").write_text("def test_one(): pass\n")
-    command = [sys.executable, "-m", "pytest", "tests", "--nbmake", "notebooks", "-m", "notebooks"]
+    (tmp_path / "tests" / "test_one.py").write_text(TESTS.format(folder=str(tmp_path)))
+    (tmp_path / "tests" / "test_two.py").write_text("def test_left_out(): pass\n")
+    command = [sys.executable, "-m", "pytest", "tests", "--nbmake", "notebooks", "-n", "2", "-m", "notebooks"]
     environment = os.environ | {"VLSM_DATA": "images"}
     outcome = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert outcome.returncode == 1
     closing = re.findall(r"^=+ .*(?:passed|failed).* =+$", outcome.stdout, flags=re.MULTILINE)
     assert len(closing) == 1
-    assert "1 failed, 2 passed, 1 deselected" in closing[0]  # so notebooks have their marker, and tests do not
+    assert "1 failed, 10 passed" in closing[0]  # so notebooks have their marker, and test_two.py does not
     assert "FAILED notebooks/01_fails.ipynb" in outcome.stdout
     assert "IndexError" in outcome.stdout
+    assert len(list(tmp_path.glob("gw*"))) == 1  # one worker ran the whole file
 
 
 def test_papermill_runs_in_the_callers_folder_unless_told(tmp_path):

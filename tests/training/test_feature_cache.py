@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from vlsm_helpers.data.dataset import SegmentationDataset
@@ -21,6 +23,7 @@ from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training import feature_cache
 from vlsm_helpers.training.feature_cache import LIMIT, PromptEmbeddings, cache_features
+from vlsm_helpers.training.feature_files import FeatureFiles, one_ahead
 from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit
 from vlsm_helpers.training.recipes import CNN
 
@@ -136,40 +139,71 @@ def test_a_cache_is_read_again_without_the_encoder(toy, clipseg, monkeypatch, ca
     assert f"24 views of 12 images: {24 * (32 * 32 * 4 + 3 * 65 * 48 * 4) / 1e6:,.1f} MB" in capsys.readouterr().out
     counts = watch(clipseg, monkeypatch, "encode_images")
     second = cache_features(clipseg, dataset(), views=2)
-    assert (second.folder, counts, capsys.readouterr().out) == (first.folder, [], "")
+    assert (second.folders[0], counts, capsys.readouterr().out) == (first.folders[0], [], "")
     assert all(isinstance(array, np.memmap) for array in (second._images, second._masks, *second._features))
 
 
-def test_an_ensemble_reads_the_cache_of_the_segmenter_that_it_is_built_around(toy, monkeypatch):
+def test_an_ensemble_reads_the_cache_of_the_segmenters_that_it_is_built_around(toy, monkeypatch, capsys):
     torch.manual_seed(0)
-    options = {name: factory.profile_options(name, PROFILES["tiny"]) for name in ("biomedclipseg", "ensemble_a")}
-    alone, ensemble = (factory.build(name, **given).eval() for name, given in options.items())
-    first = cache_features(alone, dataset(), views=2)
-    counts = watch(ensemble, monkeypatch, "encode_images")
-    assert (cache_features(ensemble, dataset(), views=2).folder, counts) == (first.folder, [])
-    both = factory.build("ensemble_c", **factory.profile_options("ensemble_c", PROFILES["tiny"])).eval()
-    assert cache_features(both, dataset(), views=2).folder != first.folder
+    members = ("biomedclipseg", "ensemble_a", "clipseg", "ensemble_b", "ensemble_c")
+    biomed, a, clipseg, b, both = (factory.build(name, PROFILES["tiny"]).eval() for name in members)
+    kept = [cache_features(one, dataset(), views=2) for one in (biomed, clipseg)]
+    capsys.readouterr()
+    counts = [watch(vlsm, monkeypatch, "encode_images") for vlsm in (a.vlsm, b.vlsm, both.a.vlsm, both.b.vlsm)]
+    assert [cache_features(one, dataset(), views=2).folders for one in (a, b)] == [one.folders for one in kept]
+    shared = cache_features(both, dataset(), views=2)
+    assert shared.folders == kept[0].folders + kept[1].folders
+    assert (counts, capsys.readouterr().out) == ([[], [], [], []], "")
+    monkeypatch.undo()
+    with torch.no_grad():
+        expected = both.encode_images(shared[3]["image"][None])
+    assert len(shared[3]["features"]) == len(expected) == 6
+    for one, other in zip(shared[3]["features"], expected, strict=True):
+        torch.testing.assert_close(one, other[0], atol=1e-5, rtol=0)
+    shared.check(both)
+    with pytest.raises(SettingsError):
+        shared.check(a)
+
+
+def test_ensemble_c_computes_what_the_caches_of_its_parts_lack(toy, monkeypatch, capsys):
+    torch.manual_seed(0)
+    clipseg, both = (factory.build(name, PROFILES["tiny"]).eval() for name in ("clipseg", "ensemble_c"))
+    kept = cache_features(clipseg, dataset(), views=2)
+    capsys.readouterr()
+    counts = watch(both.b.vlsm, monkeypatch, "encode_images")
+    shared = cache_features(both, dataset(), views=2)
+    assert (shared.folders[1], sum(counts)) == (kept.folders[0], 1)  # one image, for the size
+    assert capsys.readouterr().out.count("24 views of 12 images") == 1
+
+
+@given(st.lists(st.integers(), max_size=5))
+def test_batches_are_written_once_the_next_one_has_been_started(batches):
+    started, written = [], []
+    for batch in one_ahead(started.append(batch) or batch for batch in batches):
+        written.append(batch)
+        assert len(started) == min(len(written) + 1, len(batches))
+    assert written == batches
 
 
 @pytest.mark.parametrize("folder", ["images", "masks"])
 def test_the_key_changes_with_what_the_files_show_and_not_with_their_age(toy, clipseg, folder):
-    first = cache_features(clipseg, dataset("val", augment=False)).folder
+    first = cache_features(clipseg, dataset("val", augment=False)).folders[0]
     file = toy / folder / "val_2.png"
     os.utime(file, (1, 1))
-    assert cache_features(clipseg, dataset("val", augment=False)).folder == first
+    assert cache_features(clipseg, dataset("val", augment=False)).folders[0] == first
     file.write_bytes((toy / folder / "val_1.png").read_bytes())
-    assert cache_features(clipseg, dataset("val", augment=False)).folder != first
+    assert cache_features(clipseg, dataset("val", augment=False)).folders[0] != first
 
 
 def test_the_key_changes_with_weights_and_not_with_their_place_or_the_decoders(toy, clipseg, tiny_weights, tmp_path):
-    first = cache_features(clipseg, dataset()).folder
+    first = cache_features(clipseg, dataset()).folders[0]
     copied = CLIPSeg(shutil.copytree(tiny_weights / "clipseg", tmp_path / "copy"))
     with torch.no_grad():
         next(copied.decoder.parameters()).add_(1)
-    assert cache_features(copied, dataset()).folder == first
+    assert cache_features(copied, dataset()).folders[0] == first
     with torch.no_grad():
         copied.clip.vision_model.encoder.layers[0].layer_norm1.bias[0].add_(1e-3)
-    assert cache_features(copied, dataset()).folder != first
+    assert cache_features(copied, dataset()).folders[0] != first
 
 
 def test_the_key_changes_with_taps_and_sizes(toy, tiny_weights, clipseg, monkeypatch):
@@ -181,24 +215,26 @@ def test_the_key_changes_with_taps_and_sizes(toy, tiny_weights, clipseg, monkeyp
         BiomedCLIPSeg(biomedclip, taps=[3, 6, 10]),
     ]
     samples = load_split("toy", "train")
-    folders = [cache_features(segmenter, dataset()).folder for segmenter in segmenters]
-    folders.append(cache_features(clipseg, SegmentationDataset(samples, 48, prompt="p2", augment=True)).folder)
+    folders = [cache_features(segmenter, dataset()).folders[0] for segmenter in segmenters]
+    folders.append(cache_features(clipseg, SegmentationDataset(samples, 48, prompt="p2", augment=True)).folders[0])
     monkeypatch.setattr(feature_cache, "FORMAT", feature_cache.FORMAT + 1)
-    folders.append(cache_features(clipseg, dataset()).folder)
+    folders.append(cache_features(clipseg, dataset()).folders[0])
     assert len(set(folders)) == len(segmenters) + 2
 
 
 def test_the_key_changes_with_what_augmentations_follow_from(toy, clipseg):
-    folders = [cache_features(clipseg, dataset(), views=views).folder for views in (1, 2, 3)]
-    folders.append(cache_features(clipseg, dataset(seed=1), views=2).folder)
-    folders.append(cache_features(clipseg, dataset(prompt="p6"), views=2).folder)  # names a side: nothing is mirrored
+    folders = [cache_features(clipseg, dataset(), views=views).folders[0] for views in (1, 2, 3)]
+    folders.append(cache_features(clipseg, dataset(seed=1), views=2).folders[0])
+    folders.append(
+        cache_features(clipseg, dataset(prompt="p6"), views=2).folders[0]
+    )  # names a side: nothing is mirrored
     assert len(set(folders)) == 5
 
 
 def test_features_of_images_as_they_are_serve_every_prompt_and_seed(toy, clipseg):
     plain = [dataset(prompt=prompt, augment=False, seed=seed) for prompt, seed in (("p1", 0), ("p6", 1))]
     one, other = (cache_features(clipseg, some) for some in plain)
-    assert one.folder == other.folder
+    assert one.folders[0] == other.folders[0]
     assert (one[0]["prompt"], other[0]["prompt"]) == ("square", "square on the left")
 
 
@@ -207,13 +243,13 @@ def test_a_cache_that_is_not_whole_is_made_anew(toy, clipseg, own_cache, monkeyp
     first = cache_features(clipseg, dataset(), views=2)
     before = items(first)
     if spoil == "truncated":
-        os.truncate(first.folder / "features01.npy", 5000)
+        os.truncate(first.folders[0] / "features01.npy", 5000)
     elif spoil == "no stamp":
-        (first.folder / "stamp.json").unlink()
+        (first.folders[0] / "stamp.json").unlink()
     else:
-        (first.folder / "stamp.json").unlink()
-        os.truncate(first.folder / "features02.npy", 5000)
-        first.folder.rename(first.folder.with_name(f".{first.folder.name}.partial-1"))
+        (first.folders[0] / "stamp.json").unlink()
+        os.truncate(first.folders[0] / "features02.npy", 5000)
+        first.folders[0].rename(first.folders[0].with_name(f".{first.folders[0].name}.partial-1"))
     counts = watch(clipseg, monkeypatch, "encode_images")
     again = cache_features(clipseg, dataset(), views=2)
     assert sum(counts) >= 24
@@ -249,7 +285,7 @@ def test_without_a_gpu_as_many_views_are_kept_as_fit(toy, clipseg, own_cache, mo
     assert cached.views == 2
     assert "24 views of 12 images" in capsys.readouterr().out
     with pytest.warns(UserWarning, match="2 of 4"):
-        assert cache_features(clipseg, dataset(), views=4).folder == cached.folder
+        assert cache_features(clipseg, dataset(), views=4).folders[0] == cached.folders[0]
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(feature_cache.settings, "device", lambda: "cuda")
     monkeypatch.setattr(clipseg, "to", lambda device: clipseg)
@@ -260,9 +296,9 @@ def test_without_a_gpu_as_many_views_are_kept_as_fit(toy, clipseg, own_cache, mo
 
 def test_size_and_time_are_printed_before_the_features_are_computed(toy, clipseg, monkeypatch, capsys):
     printed = []
-    monkeypatch.setattr(feature_cache, "_seconds_per_image", lambda *_: 100)
-    monkeypatch.setattr(feature_cache, "_fill", lambda *_: printed.append(capsys.readouterr().out))
-    with pytest.raises(KeyError, match="images"):  # nothing was written
+    monkeypatch.setattr(FeatureFiles, "_seconds_per_view", lambda self: 100)
+    monkeypatch.setattr(FeatureFiles, "_write", lambda self, folder: printed.append(capsys.readouterr().out))
+    with pytest.raises(FileNotFoundError, match="images"):  # nothing was written
         cache_features(clipseg, dataset(), views=1)
     assert "about 20 minutes" in printed[0]  # 12 images, 100 s each
 

@@ -20,7 +20,8 @@ from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import BusyError, SettingsError, TrainingError
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.training.acceleration import loader_workers
+from vlsm_helpers.training import loop
+from vlsm_helpers.training.acceleration import loader_workers, training_layout
 from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit, segmentation_loss
 from vlsm_helpers.training.recipes import CNN, PUBLISHED
 
@@ -208,6 +209,34 @@ def test_no_more_loaders_than_cores(monkeypatch, cores, processes, device, worke
     assert loader_workers(device) == workers
 
 
+@pytest.mark.parametrize(
+    ("capability", "device", "width", "size", "layout"),
+    [
+        ("AVX2", "cpu", 1, 224, torch.contiguous_format),
+        ("AVX2", "cpu", 1, 352, torch.contiguous_format),
+        ("AVX2", "cpu", 1, 128, torch.channels_last),
+        ("AVX2", "cpu", 1 / 8, 352, torch.channels_last),
+        ("AVX512", "cpu", 1, 352, torch.channels_last),
+        ("DEFAULT", "cpu", 1, 352, torch.channels_last),  # not measured on ARM
+        ("AVX2", "cuda", 1, 352, torch.channels_last),
+    ],
+)
+def test_the_layout_follows_from_the_cpu_and_the_size(monkeypatch, capability, device, width, size, layout):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert training_layout(UNetD(width), size, device) == layout
+    assert training_layout(UNetD(width).requires_grad_(False), size, device) == torch.channels_last
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_images_and_weights_have_the_layout(toy, tmp_path, monkeypatch, layout):
+    monkeypatch.setattr(loop, "training_layout", lambda *_: layout)
+    segmenter, seen = network(), []
+    segmenter.encoder[1].register_forward_hook(lambda module, given, maps: seen.append((module.conv1.weight, given[0])))
+    fit(segmenter, *datasets(), tmp_path, replace(SHORT, epochs=1))
+    assert seen
+    assert all(tensor.is_contiguous(memory_format=layout) for pair in seen for tensor in pair)
+
+
 def test_a_precision_changed_after_the_first_training_is_refused(toy, tmp_path, monkeypatch):
     fit(network(), *datasets(), tmp_path / "first", replace(SHORT, epochs=1))
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
@@ -392,6 +421,28 @@ def test_both_terms_of_the_loss_count():
     mask = torch.zeros(1, 1, 4, 4)
     mask[..., 1:3, 1:3] = 1
     assert segmentation_loss()(torch.zeros(1, 1, 4, 4), mask).item() == pytest.approx(np.log(2) + 1 - 4 / 12, abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_loss_and_its_gradient_are_monais_to_the_bit(dtype):
+    """So that runs of earlier versions, which used MONAI's, have the numbers of this one."""
+    from monai.losses import DiceCELoss  # takes seconds: not in the child processes that import this module
+
+    generator, results = torch.Generator().manual_seed(0), []
+    logits = (5 * torch.randn(4, 1, 33, 20, generator=generator)).to(dtype)
+    masks = (torch.rand(4, 1, 33, 20, generator=generator) > 0.7).float()
+    masks[0] = 0
+    for loss in (segmentation_loss(), DiceCELoss(sigmoid=True, lambda_dice=1.0, lambda_ce=1.0)):
+        given = logits.clone().requires_grad_()
+        value = loss(given, masks)
+        value.backward()
+        results.append((value.detach(), given.grad))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*results, strict=True))
+
+
+def test_the_loss_refuses_masks_of_another_size():
+    with pytest.raises(ValueError, match="one shape"):
+        segmentation_loss()(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 5))
 
 
 def test_settings_say_what_was_trained(toy, tmp_path):

@@ -5,12 +5,15 @@ The layout and the entries (`img_name`, `mask_name`, `prompts`) are those of the
 """
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from vlsm_helpers.data import phantoms, registry
+from vlsm_helpers.data.folds import Fold, in_fold
+from vlsm_helpers.data.formats import Reading
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.settings import cache_folder, data_folder
 
@@ -48,6 +51,7 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     """The samples of `split` (train, val or test) of the dataset `name`, in the order of its annotation file.
 
     `folder` holds the datasets, by default the one that VLSM_DATA names; phantoms are drawn on first use into the cache.
+    `name` may be a fold of a dataset, such as `mine@2of5` (see `data.folds`).
     Names in annotations may differ from those on disk in their extension. Raises DataError for an unknown dataset or
     split, one that is not there, an empty split, and for every image or mask that is missing.
 
@@ -59,6 +63,9 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     root = dataset_folder(name, folder)
     if split not in SPLITS:
         raise DataError(f"There is no split {split!r}.", where=root, hint=f"use one of {', '.join(SPLITS)}.")
+    if fold := Fold.parse(name):
+        samples = [sample for one in SPLITS for sample in load_split(fold.dataset, one, folder)]
+        return [replace(sample, dataset=name) for sample in in_fold(fold, samples, split)]
     entries = read_entries(root / "anns" / f"{split}.json")
     if not entries:
         raise DataError("The split is empty.", where=root / "anns" / f"{split}.json", hint="prepare the dataset again.")
@@ -75,8 +82,15 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     return [_sample(name, e, images[_stem(e["img_name"])], masks[_stem(e["mask_name"])]) for e in entries]
 
 
+def has_classes(samples: Sequence[Sample]) -> bool:
+    """Whether these are samples of images with several classes, one sample per image and class."""
+    return len({sample.attributes.get("class") for sample in samples}) > 1
+
+
 def dataset_folder(name: str, folder: Path | None = None) -> Path:
-    """Where the dataset `name` lies (phantoms are drawn there first). Raises DataError where it is not."""
+    """Where the dataset `name` lies (phantoms are drawn there first), or the one it is a fold of. Raises DataError where it is
+    not."""
+    name = _whole(name)
     if name in registry.DATASETS and registry.find(name).is_phantom:
         return phantoms.ensure(name, cache_folder() / "phantoms")
     root = (folder or data_folder()) / name
@@ -97,10 +111,31 @@ def source_depth(name: str, folder: Path | None = None) -> int:
     `read_image(path, depth)` brings new images of the same source to the brightness that the dataset's images have.
     """
     try:
-        facts = json.loads(((folder or data_folder()) / name / FACTS).read_text(encoding="utf-8"))
+        facts = json.loads(((folder or data_folder()) / _whole(name) / FACTS).read_text(encoding="utf-8"))
         return int(facts["bit_depth"])
     except (OSError, ValueError, KeyError, TypeError):
         return 8
+
+
+def dataset_facts(name: str, folder: Path | None = None) -> dict:
+    """What dataset.json says of the files that an adopted dataset was made of; empty for any other dataset."""
+    try:
+        facts = json.loads(((folder or data_folder()) / _whole(name) / FACTS).read_text(encoding="utf-8"))
+        return facts if isinstance(facts, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def source_facts(facts: Mapping) -> dict:
+    """bit_depth and reading (see `Reading`) of the facts of a dataset, or of what was trained on it; None and the default where
+    they say nothing, as those of version 0.2.0. Raises ValueError, TypeError or KeyError for others."""
+    window = facts.get("window")
+    return {
+        "bit_depth": None if facts.get("bit_depth") is None else int(facts["bit_depth"]),
+        "reading": Reading(
+            None if window is None else (float(window[0]), float(window[1])), facts.get("axis") or "axial"
+        ),
+    }
 
 
 def read_entries(path: Path) -> list[dict]:
@@ -126,6 +161,12 @@ def read_entries(path: Path) -> list[dict]:
             hint = 'write them as {"p0": "", "p1": "polyp", "p2": ["round polyp", "flat polyp"]}.'
             raise DataError(f"In entry {number}, the prompts are no texts by name.", where=path, hint=hint)
     return entries
+
+
+def _whole(name: str) -> str:
+    """The dataset's name without its fold."""
+    fold = Fold.parse(name)
+    return fold.dataset if fold else name
 
 
 def _is_prompt(value: object) -> bool:

@@ -10,10 +10,11 @@ import torch
 from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
-from vlsm_helpers.data.samples import Sample, load_split
+from vlsm_helpers.data.samples import Sample, has_classes, load_split
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.evaluation.scoring import check_scores, evaluate, predict, save_scores, summarise
+from vlsm_helpers.experiments.classes import evaluate_classes
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
@@ -24,7 +25,7 @@ from vlsm_helpers.models.state import fingerprint, trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import TINY_WEIGHTS, Profile
 from vlsm_helpers.training.feature_cache import VIEWS, CachedDataset, cache_features, has_frozen_encoders
-from vlsm_helpers.training.loop import BEST, fit
+from vlsm_helpers.training.loop import BEST, fit_owned
 from vlsm_helpers.training.recipes import (
     CNN,
     CNN_IMAGENET,
@@ -38,6 +39,7 @@ from vlsm_helpers.training.recipes import (
     Recipe,
     find_recipe,
 )
+from vlsm_helpers.training.run_folder import RunFolder
 
 PER_IMAGE = "per_image.csv"
 LOGITS = "logits"  # the folder of the run's predictions
@@ -85,17 +87,18 @@ def train_member(
     segmenter = factory.build(member, profile, **options)
     _start(segmenter, warm_start, profile)
     chosen = _chosen(segmenter, named, epochs=epochs, batch_size=batch_size)
-    with settings.process().main_process_first():  # of several processes one decodes and caches, the others read
-        training, validation = (
-            SegmentationDataset(samples, size, prompt=prompt, augment=augment, seed=seed)
-            for samples, augment in (
-                (_samples(dataset.split("+"), "train", limit), chosen.augment),
-                (_samples(dataset.split("+"), "val"), False),
-            )
-        )
     names = (dataset, member, segmenter.config.get("train"), "{recipe}", f"{size}px", f"seed{seed}")
     folder = settings.runs_folder() / run if run else _default_folder("-".join(filter(None, names)), chosen.name)
-    train(segmenter, training, validation, folder, chosen, seed=seed)
+    with RunFolder.lock(folder):  # from here on: what takes long is refused before it begins
+        with settings.process().main_process_first():  # of several processes one decodes and caches, the others read
+            training, validation = (
+                SegmentationDataset(samples, size, prompt=prompt, augment=augment, seed=seed)
+                for samples, augment in (
+                    (_samples(dataset.split("+"), "train", limit), chosen.augment),
+                    (_samples(dataset.split("+"), "val"), False),
+                )
+            )
+        _train(segmenter, training, validation, folder, chosen, seed)
     return folder
 
 
@@ -116,7 +119,7 @@ def train(
     `batch_size` replace the recipe's. Augmentation is the training dataset's own (`augment=True`).
     Returns metrics.csv of the folder: one row per epoch. The segmenter is left with the weights of its best epoch, in
     evaluation mode. An unfinished run in `folder` with the same settings resumes, a finished one is loaded.
-    Raises SettingsError for an unknown recipe, and TrainingError as `fit` does.
+    Raises SettingsError for an unknown recipe, BusyError and TrainingError as `fit` does.
 
     >>> import tempfile
     >>> import vlsm_helpers as vlsm
@@ -130,13 +133,26 @@ def train(
     ['epoch', 'train_loss', 'learning_rate', 'val_dice', 'val_bce']
     """
     chosen = _chosen(segmenter, recipe, epochs=epochs, batch_size=batch_size)
+    with RunFolder.lock(Path(folder)):
+        return _train(segmenter, training, validation, Path(folder), chosen, seed)
+
+
+def _train(
+    segmenter: Segmenter,
+    training: SegmentationDataset | CachedDataset,
+    validation: SegmentationDataset | CachedDataset,
+    folder: Path,
+    recipe: Recipe,
+    seed: int,
+) -> pd.DataFrame:
+    """Cache the features of frozen encoders, then fit, in a folder whose lock the caller holds."""
     if has_frozen_encoders(segmenter):
         with settings.process().main_process_first():  # of several processes one computes the features, the others read
             if not isinstance(training, CachedDataset):
-                training = cache_features(segmenter, training, chosen.views(VIEWS))
+                training = cache_features(segmenter, training, recipe.views(VIEWS))
             if not isinstance(validation, CachedDataset):
                 validation = cache_features(segmenter, validation)
-    return fit(segmenter, training, validation, Path(folder), chosen, seed=seed)
+    return fit_owned(segmenter, training, validation, folder, recipe, seed=seed)
 
 
 def _chosen(segmenter: Segmenter, recipe: Recipe | str | None, **changes: int | None) -> Recipe:
@@ -216,6 +232,16 @@ def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> 
     save_scores(run / PER_IMAGE, table.assign(dataset=label, split=split))
     summary = summarise(table, model=facts["member"]["name"], split=split)
     return summary.assign(dataset=label)
+
+
+def evaluate_run_classes(run: Path, split: str = "test", dataset: str | None = None) -> pd.DataFrame | None:
+    """The rows of `classes.evaluate_classes` for the run's best weights on a split; None where the images have no classes."""
+    segmenter, facts = factory.load(Path(run) / BEST)
+    samples = _samples([dataset] if dataset else facts["dataset"], split)
+    if not has_classes(samples):
+        return None
+    segmenter.to(settings.device(), memory_format=torch.channels_last)
+    return evaluate_classes(segmenter, SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"]))
 
 
 def predict_run(run: Path, split: str, dataset: str | None = None, name: str | None = None) -> Path:

@@ -9,9 +9,10 @@ import pandas as pd
 from vlsm_helpers import settings
 from vlsm_helpers.evaluation.scoring import LESION_ONLY, read_scores
 from vlsm_helpers.experiments.grid import FOLDER, Cell, Plan
+from vlsm_helpers.experiments.members import FUSED
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT
 from vlsm_helpers.io import atomic
-from vlsm_helpers.metrics.statistics import bootstrap_seeds
+from vlsm_helpers.metrics.statistics import bootstrap_seeds, scores_by_seed
 
 COLUMNS = (
     "trained_on",
@@ -29,7 +30,6 @@ COLUMNS = (
 )
 DASH = "–"
 TABLE = "table"  # .csv and .md, in the folder of the cells
-RESAMPLES = 2000
 
 
 # Of each cell that is done: the datasets it was scored on, and its rows.
@@ -97,8 +97,8 @@ def _rows(plan: Plan, filled: Filled) -> Iterator[dict]:
 
 
 def _summary(of_row: pd.DataFrame) -> dict:
-    dice = of_row.pivot(index="seed", columns="id", values="dice")
-    mean, low, high, images = bootstrap_seeds(dice.to_numpy(), resamples=RESAMPLES)
+    dice = scores_by_seed(of_row)
+    mean, low, high, images = bootstrap_seeds(dice.to_numpy())
     return {"value": mean, "std_images": dice.std(axis=1).mean(), "low": low, "high": high, "n": images}
 
 
@@ -113,6 +113,8 @@ def _command(plan: Plan, cells: Sequence[Cell], tested: Mapping[Cell, list[str]]
         return ""
     members = dict.fromkeys(cell.member for cell in [*open_[0].joined, open_[0]])
     words = ["vlsm reproduce", open_[0].dataset, *(f"--member {member}" for member in members)]
+    others = plan.fused if open_[0].joined and plan.fused != FUSED else ()
+    words += [f"--fuse {member}" for member in others]
     words += [f"--seed {cell.seed}" for cell in open_]
     words += [f"--prompt {open_[0].prompt}"] * (open_[0].prompt != DEFAULT_PROMPT)
     words += [f"--also-test {name}" for name in plan.also_test]

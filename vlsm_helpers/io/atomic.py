@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STAMP = "stamp.json"
+REPLACED = "replaced"  # in the name of a folder that gives way to another one
 ABANDONED = 3600  # seconds after which a half-written sibling that nobody writes to is thrown away
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems answer that cannot lock
 ANOTHER_DISK = "free some space, or name a folder on another disk in {}."
@@ -70,9 +71,9 @@ def is_complete(folder: Path, key: str) -> bool:
         return False
 
 
-def sibling(path: Path) -> Path:
+def sibling(path: Path, kind: str = "partial") -> Path:
     """A temporary path beside `path` that no other process, of this machine or another one, uses."""
-    return path.with_name(f".{path.name}.partial-{uuid4().hex[:12]}")
+    return path.with_name(f".{path.name}.{kind}-{uuid4().hex[:12]}")
 
 
 def write(folder: Path, key: str, fill: Callable[[Path], None]) -> None:
@@ -106,7 +107,7 @@ def swap(fresh: Path, folder: Path, wins: Callable[[Path], bool] = lambda there:
     for _ in range(10):  # others may put theirs there again and again
         if wins(folder):
             return
-        aside = sibling(folder)
+        aside = sibling(folder, REPLACED)
         with suppress(FileNotFoundError):
             if folder.is_dir():  # never a file
                 os.replace(folder, aside)
@@ -122,6 +123,15 @@ def swap(fresh: Path, folder: Path, wins: Callable[[Path], bool] = lambda there:
             if folder.is_dir():
                 shutil.rmtree(aside, ignore_errors=True)
     raise SettingsError("Other processes keep replacing the folder.", where=folder, hint="wait until they end.")
+
+
+def restore(folder: Path) -> None:
+    """Put back what a `swap` had moved aside when it was killed between its two renames; for the owner of `folder` alone."""
+    for aside in folder.parent.glob(f".{folder.name}.{REPLACED}-*"):
+        if folder.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.replace(aside, folder)
 
 
 @contextmanager
@@ -192,7 +202,7 @@ def sweep(root: Path, of: str = "*", age: float = ABANDONED) -> None:
 
     They belong to other processes, so that any may vanish at any moment: that is no error.
     """
-    for path in list(root.glob(f".{of}.partial-*")):
+    for path in [*root.glob(f".{of}.partial-*"), *root.glob(f".{of}.{REPLACED}-*")]:
         with suppress(OSError):
             parts = list(path.glob("*")) or [path]
             touched = max(part.stat().st_mtime for part in parts)

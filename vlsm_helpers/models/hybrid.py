@@ -49,11 +49,8 @@ class HybridEnsemble(Segmenter):
     def encoders(self) -> tuple[nn.Module, ...]:
         return self.vlsm.encoders()
 
-    def feature_source(self) -> Segmenter:
-        return self.vlsm
-
-    def encoding(self) -> dict:
-        return self.vlsm.encoding()
+    def feature_sources(self) -> tuple[Segmenter, ...]:
+        return (self.vlsm,)
 
     def encode_images(self, images: Tensor) -> Features:
         return self.vlsm.encode_images(images)
@@ -175,8 +172,8 @@ class EnsembleC(Segmenter):
     def encoders(self) -> tuple[nn.Module, ...]:
         return self.a.encoders() + self.b.encoders()
 
-    def encoding(self) -> dict:
-        return {"a": self.a.encoding(), "b": self.b.encoding()}
+    def feature_sources(self) -> tuple[Segmenter, ...]:
+        return self.a.feature_sources() + self.b.feature_sources()
 
     def encode_images(self, images: Tensor) -> Features:
         """The hidden states of A, followed by those of B."""

@@ -46,9 +46,10 @@ class Segmenter(nn.Module):
         """The pretrained modules that `encode_images` and `encode_text` run; none in a CNN."""
         return ()
 
-    def feature_source(self) -> "Segmenter":
-        """The segmenter that computes the features: an ensemble names the one that it contains, so that both share a cache."""
-        return self
+    def feature_sources(self) -> "tuple[Segmenter, ...]":
+        """The segmenters that compute the features, in the order of `encode_images`: an ensemble names those that it
+        contains, so that they share a cache."""
+        return (self,)
 
     def encoding(self) -> dict:
         """The JSON-able settings, besides the encoders' weights, that determine the features: taps, size, statistics."""

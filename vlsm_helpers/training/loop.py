@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,24 +22,15 @@ from vlsm_helpers.metrics.overlap import overlap
 from vlsm_helpers.models.segmenter import Segmenter, trainable_parameters
 from vlsm_helpers.models.state import encoder_hash, weights_revisions
 from vlsm_helpers.settings.precision import VARIABLE, Precision, training_precision
-from vlsm_helpers.training.acceleration import check_shares, loader_workers, start_accelerator
+from vlsm_helpers.training.acceleration import check_shares, loader_workers, start_accelerator, training_layout
 from vlsm_helpers.training.feature_cache import CachedDataset, PromptEmbeddings, has_frozen_encoders
+from vlsm_helpers.training.loss import segmentation_loss
 from vlsm_helpers.training.recipes import CNN, Recipe
 from vlsm_helpers.training.run_folder import BEST, FACTS, LAST, METRICS, SETTINGS, Progress, RunFolder
 
 __all__ = ["BEST", "FACTS", "LAST", "METRICS", "SETTINGS", "fit", "segmentation_loss"]
 
 Dataset = SegmentationDataset | CachedDataset
-
-
-def segmentation_loss() -> nn.Module:
-    """Dice + binary cross-entropy from logits (B, 1, H, W) and masks of 0 and 1; equal weights, as the paper's code.
-
-    `sigmoid=True` makes both terms take logits: given probabilities, cross-entropy would squash them a second time.
-    """
-    from monai.losses import DiceCELoss  # takes seconds to import, which only training should wait for
-
-    return DiceCELoss(sigmoid=True, lambda_dice=1.0, lambda_ce=1.0)
 
 
 def fit(
@@ -66,35 +56,39 @@ def fit(
 
         history = fit(UNetD(), SegmentationDataset(train, 128, augment=True), SegmentationDataset(val, 128), Path("run"))
     """
+    with RunFolder.lock(Path(run)):
+        return fit_owned(segmenter, train, validation, Path(run), recipe, seed=seed)
+
+
+def fit_owned(
+    segmenter: Segmenter, train: Dataset, validation: Dataset, run: Path, recipe: Recipe, *, seed: int = 0
+) -> pd.DataFrame:
+    """`fit`, for a caller that holds `RunFolder.lock(run)`: one that has long work of its own to do before it."""
     check_shares(recipe, settings.process().num_processes)
-    run = Path(run)
-    with _owned(run):
-        training = _prepare(segmenter, train, validation, run, recipe, seed)
-        accelerator, folder = training.accelerator, RunFolder(run, _settings(training, train))
-        noted = {"weights_revisions": weights_revisions(segmenter)}
-        with accelerator.main_process_first():  # it begins the run, the others find it begun
-            if accelerator.is_main_process:
-                folder.claim(noted)
-        try:
-            progress = _resume(training, folder)
-            steps = len(training.train_loader)
-            with tqdm(
-                total=recipe.epochs * steps,
-                initial=progress.epoch * steps,
-                desc="training",
-                unit="step",
-                disable=not accelerator.is_main_process,
-            ) as bar:
-                while not progress.is_finished(recipe):
-                    row = _train_epoch(training, train, progress.epoch, bar) | _validate(training)
-                    _save_epoch(training, folder, progress, row)
-                    bar.set_postfix_str(
-                        f"epoch {progress.epoch}, val Dice {row['val_dice']:.3f}, best {progress.best:.3f}"
-                    )
-            folder.load_best(segmenter)
-            segmenter.eval()
-        finally:  # without accelerate's wrapper, which would go on computing scores in bfloat16
-            accelerator.unwrap_model(training.model, keep_fp32_wrapper=False)
+    training = _prepare(segmenter, train, validation, run, recipe, seed)
+    accelerator, folder = training.accelerator, RunFolder(run, _settings(training, train))
+    noted = {"weights_revisions": weights_revisions(segmenter)}
+    with accelerator.main_process_first():  # it begins the run, the others find it begun
+        if accelerator.is_main_process:
+            folder.claim(noted)
+    try:
+        progress = _resume(training, folder)
+        steps = len(training.train_loader)
+        with tqdm(
+            total=recipe.epochs * steps,
+            initial=progress.epoch * steps,
+            desc="training",
+            unit="step",
+            disable=not accelerator.is_main_process,
+        ) as bar:
+            while not progress.is_finished(recipe):
+                row = _train_epoch(training, train, progress.epoch, bar) | _validate(training)
+                _save_epoch(training, folder, progress, row)
+                bar.set_postfix_str(f"epoch {progress.epoch}, val Dice {row['val_dice']:.3f}, best {progress.best:.3f}")
+        folder.load_best(segmenter)
+        segmenter.eval()
+    finally:  # without accelerate's wrapper, which would go on computing scores in bfloat16
+        accelerator.unwrap_model(training.model, keep_fp32_wrapper=False)
     return progress.history()
 
 
@@ -111,6 +105,7 @@ class _Training:
     validation_loader: DataLoader
     loss: nn.Module
     embeddings: PromptEmbeddings | None  # of a frozen text encoder
+    layout: torch.memory_format
     run: Path
     recipe: Recipe
     seed: int
@@ -126,7 +121,8 @@ def _prepare(
             dataset.check(segmenter)
     precision, on_gpu = training_precision(settings.device()), torch.cuda.is_available()
     accelerator = start_accelerator(precision)
-    segmenter.to(memory_format=torch.channels_last)
+    layout = training_layout(segmenter, train.size, accelerator.device.type)
+    segmenter.to(memory_format=layout)
     groups = _parameter_groups(segmenter, recipe.encoder_rate)
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=on_gpu)
     loading = {"num_workers": loader_workers(accelerator.device.type), "pin_memory": on_gpu}
@@ -137,7 +133,8 @@ def _prepare(
         DataLoader(train, recipe.batch_size, sampler=_EpochSampler(len(train), seed), drop_last=whole, **loading),
         DataLoader(validation, recipe.batch_size, **loading),
     )
-    return _Training(accelerator, precision, segmenter, *prepared, segmentation_loss(), embeddings, run, recipe, seed)
+    parts = (*prepared, segmentation_loss(), embeddings, layout)
+    return _Training(accelerator, precision, segmenter, *parts, run, recipe, seed)
 
 
 def _resume(training: _Training, folder: RunFolder) -> Progress:
@@ -195,7 +192,7 @@ def _logits(training: _Training, batch: dict) -> Tensor:
     cached = {"text": training.embeddings(batch["prompt"])} if training.embeddings else {}
     if "features" in batch:
         cached["features"] = tuple(batch["features"])
-    images = batch["image"].contiguous(memory_format=torch.channels_last)
+    images = batch["image"].contiguous(memory_format=training.layout)
     with training.accelerator.autocast():
         return training.model(images, batch["prompt"], **cached).float()
 
@@ -261,11 +258,6 @@ class _EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist())
-
-
-def _owned(run: Path) -> AbstractContextManager[None]:
-    """The main process owns the run's folder; the others that it was started with write nothing."""
-    return RunFolder.lock(run) if settings.process().is_main_process else nullcontext()
 
 
 def _parameter_groups(segmenter: Segmenter, encoder_rate: float) -> list[dict]:

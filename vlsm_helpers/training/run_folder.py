@@ -6,7 +6,7 @@ last whole epoch, best.safetensors the weights of the best one. A folder without
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,12 @@ class RunFolder:
 
     @staticmethod
     def lock(path: Path) -> AbstractContextManager[None]:
-        """Own the folder while the block runs. Raises BusyError where another process trains the run."""
+        """Own the folder while the block runs; of several processes of one training, the main one owns it and writes.
+
+        Raises BusyError where another process trains the run.
+        """
+        if not settings.process().is_main_process:
+            return nullcontext()
         return atomic.owned(settings.writable(path) / LOCK, "trains this run")
 
     def claim(self, noted: Mapping[str, Any] | None = None) -> None:
