@@ -16,7 +16,7 @@ INSTALLED := .venv/.installed
 INSTALLED_DEV := .venv/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test site rehearse notebooks format lock clean
+.PHONY: help run lab test site student rehearse notebooks format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: $(INSTALLED) ## run all tests and every notebook; -ra says what was left o
 
 site: $(INSTALLED) ## build the course as a static site in runs/site: search, dark mode, opens without a server
 	$(BIN)/python -m tools.site
+
+student: $(INSTALLED) ## copies of the notebooks without outputs for a class, in student
+	$(BIN)/jupyter nbconvert --ClearOutputPreprocessor.enabled=True --to notebook --output-dir student notebooks/0*.ipynb
 
 rehearse: $(INSTALLED) ## run the course at full size on random weights: no GPU, no hub, 25 minutes (maintainers)
 	$(BIN)/python -m tools.rehearse $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
@@ -67,9 +70,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 ifeq ($(TORCH),cpu)
 	$(PIP) --no-deps --index-url https://download.pytorch.org/whl/cpu $$(grep -oE '^torch(vision)?==[^ ;]+' constraints.txt)
 endif
-	$(PIP) -c constraints.txt -e '.[test,imagenet]'
+	$(PIP) -c constraints.txt -e '.[test,imagenet,dicom,nifti,annotations]'
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PIP) -c constraints.txt -e '.[test,imagenet,dev]'
+	$(PIP) -c constraints.txt -e '.[test,imagenet,dicom,nifti,annotations,dev]'
 	@touch $@

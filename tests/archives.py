@@ -139,6 +139,17 @@ def bkai(root: Path) -> tuple[dict, dict]:
     return {split: [entry(f"{name}.jpeg", f"{name}.jpeg")] for split, name in zip(SPLITS, names, strict=True)}, truth
 
 
+def bkai_classes(root: Path) -> tuple[dict, dict]:
+    """The same files, with a mask of each class for each image; the third image has no green polyp."""
+    entries, _ = bkai(root)
+    red, green = rectangle(8, 8, 16, 16), rectangle(16, 8, 24, 16)
+    truth = {f"{name}_neoplastic_polyp": red for name in ("a0", "b1", "c2")}
+    truth |= {f"{name}_non-neoplastic_polyp": green for name in ("a0", "b1")}
+    one = np.stack([red, *[np.zeros_like(red)] * 2], axis=2).astype(np.uint8) * 255
+    save(one, root / "train_gt/train_gt/c2.jpeg", quality=95, subsampling=0)
+    return entries, truth | {"c2_non-neoplastic_polyp": np.zeros_like(green)}
+
+
 def busi(root: Path) -> tuple[dict, dict]:
     """A benign lesion in two masks, a malignant one, and a normal image with an empty mask."""
     folder = root / "Dataset_BUSI_with_GT"
@@ -220,6 +231,7 @@ BUILDERS: dict[str, Callable[[Path], tuple[dict, dict]]] = {
     "kvasir_polyp": kvasir,
     "clinicdb_polyp": clinicdb,
     "bkai_polyp": bkai,
+    "bkai_polyp_classes": bkai_classes,
     "busi": busi,
     "chexlocalize": chexlocalize,
     "isic": isic,
@@ -227,7 +239,7 @@ BUILDERS: dict[str, Callable[[Path], tuple[dict, dict]]] = {
 
 
 def encode_rle(mask: np.ndarray) -> dict:
-    """COCO's run-length code of a mask, number by number: the plain opposite of `convert.decode_rle`."""
+    """COCO's run-length code of a mask, number by number: the plain opposite of `runs.decode_rle`."""
     pixels = mask.T.ravel().astype(int)
     changes = np.flatnonzero(np.diff(pixels, prepend=0))
     runs = np.diff([0, *changes, pixels.size]).tolist()

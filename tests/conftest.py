@@ -61,3 +61,13 @@ def tiny_weights(tmp_path_factory):
     write_biomedclip(folder / "biomedclip", tiny=True)
     write_clip_rn50(folder / "clip_rn50", tiny=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """The folder of the course's static site."""
+    from tools import site
+
+    folder = tmp_path_factory.mktemp("site")
+    assert site.build(folder) == 0
+    return folder

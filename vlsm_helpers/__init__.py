@@ -42,7 +42,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evaluation.shipped": ["tiny_store"],
         "metrics.overlap": ["mask_dice"],
         "metrics.statistics": ["paired_gain"],
-        "fusion": ["RULES", "WeightedMean"],
+        "fusion": ["RULES", "ShrunkMean", "WeightedMean"],
         "inference.predictor": ["Predictor"],
         "widgets": ["FusionExplorer", "PromptExplorer"],
         "experiments.runs": ["train"],

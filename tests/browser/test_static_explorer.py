@@ -24,13 +24,13 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def files(model, tmp_path_factory):
-    """The explorer alone, and chapter 5 as nbconvert exports it."""
+def files(model, built, tmp_path_factory):
+    """The explorer alone, and chapter 5 as nbconvert exports it and as the site has it."""
     folder = tmp_path_factory.mktemp("pages")
     (folder / "alone.html").write_text(static.page(model), encoding="utf-8")
     chapter = nbformat.read(NOTEBOOKS / "05_late_fusion.ipynb", as_version=4)
     (folder / "exported.html").write_text(ExplorableHTML().from_notebook_node(chapter)[0], encoding="utf-8")
-    return folder
+    return {path.name: path for path in folder.iterdir()} | {"site": built / "notebooks" / "05_late_fusion.html"}
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def opened(page, files):
     def go(name, **emulated):
         page.route(lambda url: url.startswith("http"), refuse)
         page.emulate_media(**emulated)
-        page.goto((files / name).as_uri())
+        page.goto(files[name].as_uri())
         page.locator(".vlsm-explorer table").wait_for()
         return page, asked
 
@@ -72,7 +72,7 @@ def press(page, label, key, times=1):
         control.press(key)
 
 
-@pytest.mark.parametrize("name", ["alone.html", "exported.html"])
+@pytest.mark.parametrize("name", ["alone.html", "exported.html", "site"])
 def test_sliders_moved_by_keyboard_give_the_dice_that_python_gives(opened, model, name):
     page, asked = opened(name)
     fusion, image = WeightedFusion.equal(model.names), model.order()[0]
@@ -97,11 +97,11 @@ def test_sliders_moved_by_keyboard_give_the_dice_that_python_gives(opened, model
     press(page, "temperature", "ArrowRight", 4)
     fusion = replace(fusion, temperature=2)
     assert shown(page) == pytest.approx(python(model, fusion, image), abs=1e-3)
-    page.get_by_label("rule").focus()
+    page.get_by_role("combobox", name="rule").focus()
     page.keyboard.press("ArrowDown")
     fusion = replace(fusion, mean_of="logits")
     assert shown(page) == pytest.approx(python(model, fusion, image), abs=1e-3)
-    page.get_by_label("image").last.focus()
+    page.get_by_role("combobox", name="image").focus()
     page.keyboard.press("End")
     assert shown(page) == pytest.approx(python(model, fusion, model.order()[-1]), abs=1e-3)
     if name == "alone.html":

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tests.helpers import write_toy
 from vlsm_helpers.cli import app, doctor
+from vlsm_helpers.data.formats import AS_FILED, Reading
 from vlsm_helpers.data.registry import DATASETS
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.fusion.weighted import WeightedFusion
@@ -68,7 +69,11 @@ HANDED_ON = [  # words, the function that they reach, what it is called with
     ("data prepare busi --from busi.zip --splits s --to there", f"{DATA}.public.prepare.prepare",
      [(("busi",), dict(source=Path("busi.zip"), splits=Path("s"), folder=Path("there")))]),
     ("data adopt mine photos labels --noun tumor --group ^(p) --seed 3", f"{DATA}.own.adopt",
-     [(("mine", Path("photos"), Path("labels"), "tumor"), dict(modality=None, group="^(p)", seed=3, folder=None))]),
+     [(("mine", Path("photos"), Path("labels"), "tumor"),
+       dict(modality=None, group="^(p)", seed=3, folder=None, reading=AS_FILED))]),
+    ("data adopt mine photos maps --labels 1=polyp --every 2 --key key.csv", f"{DATA}.own.adopt",
+     [(("mine", Path("photos"), Path("maps"), None), dict(modality=None, group=None, seed=0, folder=None,
+       labels="1=polyp", key=Path("key.csv"), reading=Reading(every=2)))]),
     ("train unet_d busi", f"{RUNS}.train_member", [(("unet_d", "busi"), dict(seed=0))]),
     ("train unet_d busi --run mine --size 352 --width 1 --epochs 3 --batch-size 8 --limit 40 --prompt p2 --seed 5",
      f"{RUNS}.train_member", [(("unet_d", "busi"), dict(run="mine", size=352, width=1.0, epochs=3, batch_size=8,
@@ -88,8 +93,8 @@ def test_a_command_hands_on_what_was_given(vlsm, monkeypatch, tmp_path, words, f
     monkeypatch.setenv("VLSM_RUNS", "runs")
     (tmp_path / MINE).mkdir(parents=True)
     calls = []
-    answers = {"evaluate_run": ROW, "train_member": MINE}
-    for name in {function, f"{RUNS}.evaluate_run"}:
+    answers = {"evaluate_run": ROW, "evaluate_run_classes": None, "train_member": MINE}
+    for name in {function, f"{RUNS}.evaluate_run", f"{RUNS}.evaluate_run_classes"}:
         found = answers.get(name.rpartition(".")[2], Path("there"))
         keep = calls.append if name == function else lambda call: None
         monkeypatch.setattr(name, lambda *given, keep=keep, found=found, **options: keep((given, options)) or found)

@@ -24,8 +24,8 @@ def adopt(tmp_path, monkeypatch):
         Image.fromarray(image).save(tmp_path / f"images/patient{number // 4}_{number}.png")
         Image.fromarray(classes).save(tmp_path / f"masks/patient{number // 4}_{number}_lesion.png")
 
-    def run(*options):
-        words = ["data", "adopt", "mine", tmp_path / "images", tmp_path / "masks", "--noun", "square", *options]
+    def run(*options, said=("--noun", "square")):
+        words = ["data", "adopt", "mine", tmp_path / "images", tmp_path / "masks", *said, *options]
         return CliRunner().invoke(app, list(map(str, words)))
 
     return run
@@ -71,3 +71,29 @@ def test_several_masks_are_merged_on_wish(adopt, tmp_path):
         Image.fromarray(np.zeros((48, 48), np.uint8)).save(path.with_name(path.name.replace("_lesion", "_mask_1")))
     assert "--merge-masks" in adopt("--foreground", "any").output
     assert adopt("--foreground", "any", "--merge-masks", "--alike", 1).exit_code == 0
+
+
+def test_several_classes_from_the_label_maps_to_dice_by_class(adopt, tmp_path, monkeypatch):
+    """A network without a text input gives one mask for both prompts: the two rows of its confusion are equal."""
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+    rules = ("--mask-name", "{stem}_lesion", "--alike", 1, "--group", "^(patient[0-9]+)")
+    outcome = adopt(*rules, said=("--labels", "1=square,2=stripe"))
+    assert outcome.exit_code == 0, outcome.output
+    found = [sample for split in ("train", "val", "test") for sample in load_split("mine", split)]
+    assert len(found) == 32
+    for sample in found:
+        values = np.asarray(Image.open(tmp_path / f"masks/{sample.image.stem}_lesion.png"))
+        assert np.array_equal(read_mask(sample.mask), values == {"square": 1, "stripe": 2}[sample.prompt("p1")])
+    sized = ["--size", "32", "--width", "0.03125", "--epochs", "1", "--name", "run"]
+    assert CliRunner().invoke(app, ["train", "unet_d", "mine", *sized]).exit_code == 0
+    lines = CliRunner().invoke(app, ["evaluate", "run"]).output.splitlines()
+    square, stripe = (line.split()[1:] for line in lines[-2:])
+    assert (lines[-2].split()[0], lines[-1].split()[0]) == ("square", "stripe")
+    assert square == stripe
+    assert sum(line.startswith((" square", "square")) for line in lines) == 2  # by class, and the confusion
+
+
+def test_neither_a_noun_nor_labels(adopt):
+    outcome = adopt("--mask-name", "{stem}_lesion", said=())
+    assert outcome.exit_code == 1
+    assert "--labels" in outcome.output

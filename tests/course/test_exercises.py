@@ -96,6 +96,7 @@ RIGHT = {
     "check_patient_group": r"^(P\d+)_",
     "check_entropy_bits": lambda p: scipy.stats.entropy([p, 1 - p], base=2),
     "check_referred": lambda d, s: np.argsort(-d)[: round(s * len(d))],
+    "check_class_map": lambda p, t: np.where(p.max(0) > t, p.argmax(0) + 1, 0),
 }
 WRONG = {
     "check_dice": lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum() + 1e-6),
@@ -128,6 +129,7 @@ WRONG = {
     "check_patient_group": r"^(P\d)",
     "check_entropy_bits": lambda p: scipy.stats.entropy([p, 1 - p]),
     "check_referred": lambda d, s: np.argsort(-d)[-round(s * len(d)) :],
+    "check_class_map": lambda p, t: np.where(p.max(0) > t, p.argmax(0), 0),
 }
 CHECKS = [name for name, _ in inspect.getmembers(exercises, inspect.isfunction) if name.startswith("check_")]
 

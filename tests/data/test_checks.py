@@ -30,8 +30,8 @@ class Prepared:
         archives.write_splits(self.entries, self.root / "anns")
 
     def problems(self):
-        """(severity, kind, split, file) of every problem."""
-        problems = check("mine", self.folder).problems
+        """(severity, kind, split, file) of every problem but that masks are rectangles: archives draw them so."""
+        problems = check("mine", self.folder).problems.query("kind != 'boxes'")
         return list(zip(problems.severity, problems.kind, problems.split, problems.file, strict=True))
 
 
@@ -43,7 +43,7 @@ def mine(tmp_path):
 def test_a_whole_dataset(mine):
     report = check("mine", mine.folder)
     assert report.ok
-    assert report.problems.empty
+    assert set(report.problems.kind) == {"boxes"}
     assert report.leaks.empty
     assert list(report.counts.index) == list(archives.SPLITS)
     row = report.counts.loc["train"]
@@ -98,7 +98,7 @@ def test_a_long_list_is_cut_in_the_text_only(mine):
     for path in (mine.root / "images").glob("train_*"):
         path.unlink()
     report = check("mine", mine.folder)
-    assert len(report.problems) == 10
+    assert len(report.problems[report.problems.severity == "error"]) == 10
     assert "error, image, train: 10" in str(report)
     assert "and 5 more" in str(report)
 

@@ -1,8 +1,5 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 
 from tests import archives
 from vlsm_helpers.data import registry
@@ -13,38 +10,6 @@ from vlsm_helpers.errors import DataError
 def test_every_public_dataset_has_a_converter():
     public = {name for name, card in registry.DATASETS.items() if not card.is_phantom}
     assert public == set(convert.LAYOUTS) == set(archives.BUILDERS)
-
-
-def test_run_lengths_by_hand():
-    # 2 background, 3 foreground, 1 background, down the columns of 2 x 3 pixels.
-    mask = convert.decode_rle({"size": [2, 3], "counts": "231"})
-    assert mask.tolist() == [[False, True, True], [False, True, False]]
-
-
-def test_run_lengths_that_are_differences_and_negative():
-    # Runs 1 1 1 6 1 2: from the fourth on the difference to two before, so 1 1 1 5 0 -4 (-4 = 0b11100 = 28, chr(76)).
-    mask = convert.decode_rle({"size": [12, 1], "counts": "11150L"})
-    assert mask[:, 0].astype(int).tolist() == [0, 1, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1]
-
-
-@pytest.mark.parametrize(("size", "counts"), [([2320, 2828], "PVWX6"), ([2022, 2021], "nefl3")])
-def test_empty_masks_of_the_published_sample(size, counts):
-    mask = convert.decode_rle({"size": size, "counts": counts})
-    assert mask.shape == tuple(size)
-    assert not mask.any()
-
-
-@settings(deadline=None)  # a busy machine may pause
-@given(npst.arrays(bool, st.tuples(st.integers(1, 60), st.integers(1, 60))))
-def test_run_lengths_there_and_back(mask):
-    assert np.array_equal(convert.decode_rle(archives.encode_rle(mask)), mask)
-
-
-@pytest.mark.parametrize("counts", ["", "230", "23", "2L1"])
-def test_run_lengths_that_do_not_fill_the_size(counts):
-    with pytest.raises(DataError, match="2 x 3") as caught:
-        convert.decode_rle({"size": [2, 3], "counts": counts}, where="gt_segmentations_val.json: patient1, Edema")
-    assert "patient1, Edema" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", archives.BUILDERS)

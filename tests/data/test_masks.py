@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests import archives
+from vlsm_helpers.data import masks
 from vlsm_helpers.data.masks import find_foreground, parse, read_mask
 from vlsm_helpers.errors import DataError, SettingsError
 
@@ -331,3 +332,16 @@ def test_a_truncated_mask_is_named(tmp_path):
     with pytest.raises(DataError) as caught:
         read_mask(tmp_path / "m.png")
     assert caught.value.where == tmp_path / "m.png"
+
+
+@given(st.sampled_from([np.uint8, np.uint16]), st.integers(0, 2**32 - 1))
+def test_values_and_colours_are_counted_as_numpy_counts_them(kind, seed):
+    generator = np.random.default_rng(seed)
+    palette = generator.integers(0, np.iinfo(kind).max + 1, (5, 3)).astype(kind)
+    colours = palette[generator.integers(0, 5, (7, 6))]
+    for found, expected in (
+        (masks._colours(colours), np.unique(colours.reshape(-1, 3), axis=0, return_counts=True)),
+        (masks._counted(colours[..., 0]), np.unique(colours[..., 0], return_counts=True)),
+    ):
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -10,6 +10,7 @@ from PIL import Image
 from tests import archives
 from tests.server import Page, closed_port, serve
 from vlsm_helpers.data import registry
+from vlsm_helpers.data.checks import check
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.public import prepare as prepare_module
 from vlsm_helpers.data.public.prepare import prepare
@@ -46,7 +47,8 @@ def authors(tmp_path, monkeypatch):
 
     def make(name):
         made = Authors(name, tmp_path)
-        monkeypatch.setitem(prepare_module.BENCHMARK["sha256"], name, _hashes(made.splits))
+        benchmark = registry.find(name).variant_of or name
+        monkeypatch.setitem(prepare_module.BENCHMARK["sha256"], benchmark, _hashes(made.splits))
         return made
 
     return make
@@ -58,7 +60,7 @@ def kvasir(authors):
 
 
 def test_the_packaged_splits_cover_every_public_dataset():
-    public = {name for name, card in registry.DATASETS.items() if not card.is_phantom}
+    public = {name for name, card in registry.DATASETS.items() if not card.is_phantom and not card.variant_of}
     hashes = prepare_module.BENCHMARK["sha256"]
     assert set(hashes) == public
     assert all(len(value) == 64 for splits in hashes.values() for value in splits.values())
@@ -76,13 +78,37 @@ def test_prepares_what_the_authors_publish(name, authors, tmp_path):
     assert _names(made) == [name]
     assert sorted(path.stem for path in (root / "masks").iterdir()) == sorted(made.truth)
     for split in archives.SPLITS:
-        assert (root / f"anns/{split}.json").read_bytes() == (made.splits / f"{split}.json").read_bytes()
+        if not registry.find(name).variant_of:
+            assert (root / f"anns/{split}.json").read_bytes() == (made.splits / f"{split}.json").read_bytes()
         for sample in load_split(name, split, made.data):
             with Image.open(sample.mask) as mask:
                 assert (mask.format, mask.mode) == ("PNG", "L")
                 assert set(np.unique(mask)) <= {0, 255}
             assert np.array_equal(read_mask(sample.mask), made.truth[sample.id])
             assert read_image(sample.image).shape == (24, 32, 3)
+
+
+def test_bkai_has_a_sample_for_each_image_and_class(authors):
+    made = authors("bkai_polyp_classes")
+    made.prepare()
+    for split, image in zip(archives.SPLITS, ("a0", "b1", "c2"), strict=True):
+        red, green = load_split(made.name, split, made.data)
+        assert red.image == green.image
+        assert red.image.stem == image
+        assert [one.prompt("p1") for one in (red, green)] == ["neoplastic polyp", "non-neoplastic polyp"]
+        assert [one.attributes["class"] for one in (red, green)] == ["neoplastic polyp", "non-neoplastic polyp"]
+        assert not (read_mask(red.mask) & read_mask(green.mask)).any()
+    assert not read_mask(green.mask).any()  # the third image's, which has no such polyp
+    assert check(made.name, folder=made.data).ok
+
+
+def test_the_classes_of_bkai_together_are_its_polyps(authors, tmp_path):
+    both, polyps = authors("bkai_polyp_classes"), {"folder": tmp_path / "one"}
+    both.prepare()
+    prepare("bkai_polyp", source=both.source, splits=both.splits, **polyps)
+    for polyp in load_split("bkai_polyp", "train", polyps["folder"]):
+        classes = [one for one in load_split(both.name, "train", both.data) if one.image.stem == polyp.id]
+        assert np.array_equal(np.logical_or.reduce([read_mask(one.mask) for one in classes]), read_mask(polyp.mask))
 
 
 def test_images_keep_their_bytes_but_tiff_becomes_png(authors, kvasir):

@@ -22,6 +22,7 @@ def test_the_benchmarks_counts():
         "kvasir_polyp": (800, 100, 100),
         "clinicdb_polyp": (490, 61, 61),
         "bkai_polyp": (800, 100, 100),
+        "bkai_polyp_classes": (1600, 200, 200),
         "busi": (624, 78, 78),
         "chexlocalize": (1279, 446, 452),
         "isic": (810, 90, 379),

@@ -1,10 +1,24 @@
 """Which members an ensemble joins, and the table has, with and without the light CNN's ImageNet weights."""
 
+import json
+
 import pytest
 
 from vlsm_helpers.experiments.grid import paper_plan
-from vlsm_helpers.experiments.members import CRIS, FUSED, LIGHT_CNN, MEMBERS, at_hand, ensemble_members, left_out
+from vlsm_helpers.experiments.members import (
+    CRIS,
+    FUSED,
+    LIGHT_CNN,
+    MEMBERS,
+    PROMPTED,
+    at_hand,
+    ensemble_members,
+    left_out,
+    members_for,
+)
 from vlsm_helpers.models import imagenet
+from vlsm_helpers.models.factory import build
+from vlsm_helpers.models.vision_language import VisionLanguageSegmenter
 
 
 @pytest.fixture
@@ -34,3 +48,14 @@ def test_cris_needs_imagenet_weights_where_its_image_encoder_is_the_light_one(mo
     assert ("cris" in at_hand(MEMBERS)) == there
     monkeypatch.setattr(imagenet, "at_hand", lambda: True)
     assert at_hand(MEMBERS) == MEMBERS
+
+
+def test_members_of_images_with_several_classes_have_a_text_input(toy):
+    assert members_for("toy") == ensemble_members()
+    for path in (toy / "anns").glob("*.json"):
+        entries = json.loads(path.read_text())
+        path.write_text(json.dumps([one | {"class": name} for one in entries for name in ("polyp", "tool")]))
+    assert members_for("toy") == PROMPTED
+    assert all(isinstance(build(name, "tiny"), VisionLanguageSegmenter) for name in PROMPTED)
+    assert not any(isinstance(build(name, "tiny"), VisionLanguageSegmenter) for name in set(FUSED) - set(PROMPTED))
+    assert "classes" in left_out(PROMPTED)

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 from PIL import Image
 
-from tests.inference.test_predictor import HALVES, predictor
+from tests.dicoms import dataset
+from tests.inference.test_predictor import HALVES, brightness, predictor
 from vlsm_helpers.errors import BusyError, SettingsError
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.batch import LOCK, segment_files
@@ -39,8 +41,11 @@ def test_masks_overlays_uncertainties_and_a_table(images, tmp_path):
     mask = np.asarray(Image.open(tmp_path / "out" / "one.png"))
     assert set(np.unique(mask)) == {0, 255}
     assert mask.mean() == 255 / 2
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out" / "segmented.csv"), table)
+    written = pd.read_csv(tmp_path / "out" / "segmented.csv", keep_default_na=False, na_values={"area_mm2": [""]})
+    pd.testing.assert_frame_equal(written, table)
     assert list(table["foreground"]) == [0.5, 0.5]
+    assert list(table["area_px"]) == [512, 512]
+    assert table["area_mm2"].isna().all()
     overlay = np.asarray(Image.open(tmp_path / "out" / "one_overlay.jpg")).astype(int)
     assert overlay[16, 4].max() < 40  # black stays black,
     assert overlay[16, 24, 2] < 230  # white is tinted
@@ -67,30 +72,31 @@ def test_nothing_is_overwritten(images, tmp_path):
 def test_two_images_of_one_name_are_refused(images, tmp_path):
     other = tmp_path / "one.jpg"
     Image.fromarray(HALVES).save(other)
-    with pytest.raises(SettingsError, match="2 images would be written to one.png"):
+    with pytest.raises(SettingsError, match="2 images .* one.png"):
         segment_files(predictor(), [*images, other], tmp_path / "out")
 
 
 def test_an_image_whose_name_is_that_of_another_ones_output_is_refused(images, tmp_path):
     other = images[0].with_name("one_uncertainty.png")
     other.write_bytes(images[0].read_bytes())
-    with pytest.raises(SettingsError, match="2 images would be written to one_uncertainty.png"):
+    with pytest.raises(SettingsError, match="2 images .* one_uncertainty.png"):
         segment_files(predictor(), [*images, other], tmp_path / "out")
 
 
 class Counted(Predictor):
-    """A predictor that is stopped, once, when it is asked for the image number `stop`, from 1."""
+    """A predictor that counts its images, and is stopped, once, at the image number `stop`, from 1."""
 
     def __init__(self, stop=None):
         one = predictor()
         super().__init__(one.members, one.fusion, size=one.size)
         self.asked, self.stop = 0, stop
 
-    def __call__(self, image, prompt=None):
-        self.asked += 1
-        if self.asked == self.stop:
-            raise KeyboardInterrupt
-        return super().__call__(image, prompt)
+    def stream(self, images, prompt=None):
+        for found in super().stream(images, prompt):
+            self.asked += 1
+            if self.asked == self.stop:
+                raise KeyboardInterrupt
+            yield found
 
 
 def test_after_a_stop_in_the_middle_the_same_call_goes_on(images, tmp_path):
@@ -195,11 +201,11 @@ def test_killed_at_any_moment_of_writing_it_resumes(images, tmp_path, monkeypatc
     """Stopped in the second image: while its pictures are written, before the first rename, or between two of them."""
     real_save, real_replace, calls = Image.Image.save, os.replace, []
 
-    def save(self, file, *arguments):
+    def save(self, file, *arguments, **options):
         calls.append("picture")
         if stop == 0 and calls.count("picture") == 5:
             raise KeyboardInterrupt
-        real_save(self, file, *arguments)
+        real_save(self, file, *arguments, **options)
 
     def replace(source, target):
         calls.append("rename" if Path(target).suffix in (".png", ".jpg") else "other")
@@ -261,3 +267,92 @@ def test_a_table_or_a_record_of_others_is_left_as_it_is(images, tmp_path, name, 
     with pytest.raises(SettingsError):
         segment_files(predictor(), images, tmp_path / "out")
     assert (tmp_path / "out" / name).read_text() == content
+
+
+# Several prompts
+
+
+def by_prompt(images, prompts):
+    """A member that marks what is bright for the prompt "polyp", and what is dark for any other."""
+    signs = torch.tensor([1.0 if prompt == "polyp" else -1.0 for prompt in prompts])
+    return signs.view(-1, 1, 1, 1) * brightness(images, prompts)
+
+
+PROMPTS = ["polyp", "a dark / instrument"]
+
+
+def prompted(**changes):
+    return predictor(members={"one": by_prompt}, fusion=WeightedFusion({"one": 1}, "logits"), **changes)
+
+
+def test_each_prompt_has_its_mask_and_all_of_them_a_label_map(images, tmp_path):
+    table, _ = segment_files(prompted(), images, tmp_path / "out", PROMPTS)
+    names = {path.name for path in (tmp_path / "out").glob("one*")}
+    assert names == {
+        *("one_polyp.png", "one_polyp_uncertainty.png", "one_labels.png", "one_overlay.jpg"),
+        *("one_a_dark_instrument.png", "one_a_dark_instrument_uncertainty.png"),
+    }
+    labels = np.asarray(Image.open(tmp_path / "out" / "one_labels.png"))
+    np.testing.assert_array_equal(labels, np.where(HALVES[..., 0] > 0, 1, 2).repeat(8, 0).repeat(8, 1))
+    assert list(table["prompt"]) == PROMPTS * 2
+    assert list(table["area_px"]) == [512] * 4
+
+
+def test_several_prompts_resume_where_they_stopped(images, tmp_path):
+    segment_files(prompted(), images, tmp_path / "out", PROMPTS)
+    path = tmp_path / "out" / "segmented.csv"
+    whole = path.read_text()
+    path.write_text("\n".join(whole.splitlines()[:4]) + "\n")  # the second prompt of the second image is lost
+    (tmp_path / "out" / "one_labels.png").unlink()
+    segment_files(prompted(), images, tmp_path / "out", PROMPTS)
+    assert sorted(path.read_text().splitlines()) == sorted(whole.splitlines())
+    assert (tmp_path / "out" / "one_labels.png").exists()
+    with pytest.raises(SettingsError):
+        segment_files(prompted(), images, tmp_path / "out", PROMPTS[::-1])
+
+
+@pytest.mark.parametrize("prompts", [["a polyp", "a_polyp"], ["labels", "polyp"]])
+def test_prompts_whose_files_would_have_one_name_are_refused(images, tmp_path, prompts):
+    with pytest.raises(SettingsError, match="prompts"):
+        segment_files(prompted(), images, tmp_path / "out", prompts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_version_0_2_0_began_is_gone_on_with(images, tmp_path):
+    """Its table had no areas: its images are segmented again, into the same files."""
+    table, _ = segment_files(predictor(), images, tmp_path / "out")
+    old = ["image", "foreground", "uncertainty", "disagreement"]
+    table[old].to_csv(tmp_path / "out" / "segmented.csv", index=False)
+    again = Counted()
+    found, _ = segment_files(again, images, tmp_path / "out")
+    assert again.asked == 2
+    pd.testing.assert_frame_equal(found, table)
+
+
+# Files of several frames, and what identifies a patient
+
+
+def test_slices_of_a_volume_have_areas_in_square_millimetres(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    voxels = np.zeros((4, 4, 3), np.int16)
+    voxels[:2, :, 1] = 1000  # half of one slice is bright
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([2, 1.5, 5, 1])), tmp_path / "scan.nii.gz")
+    table, _ = segment_files(predictor(), [tmp_path / "scan.nii.gz"], tmp_path / "out")
+    assert list(table["image"]) == ["scan_0000", "scan_0001", "scan_0002"]
+    assert list(table["area_px"]) == [0, 8, 0]
+    assert list(table["area_mm2"]) == [0, 8 * 2 * 1.5, 0]
+    again = Counted()
+    segment_files(again, [tmp_path / "scan.nii.gz"], tmp_path / "out")
+    assert again.asked == 0
+
+
+def test_nothing_written_for_dicom_files_identifies_a_patient(tmp_path):
+    pytest.importorskip("pydicom")
+    path = tmp_path / "Mustermann_Erika.dcm"
+    dataset(np.uint8(HALVES[..., 0]), PixelSpacing=[0.5, 0.25]).save_as(path, enforce_file_format=True)
+    table, broken = segment_files(predictor(), [path], tmp_path / "out")
+    assert (broken, list(table["area_mm2"])) == ([], [1.0])
+    for file in (tmp_path / "out").iterdir():
+        for secret in ("Mustermann", "Erika"):
+            assert secret not in file.name
+            assert secret.encode() not in file.read_bytes()

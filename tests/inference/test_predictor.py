@@ -5,9 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
+from vlsm_helpers.data.formats import Reading
 from vlsm_helpers.errors import CourseError, DataError, SettingsError
 from vlsm_helpers.fusion.weighted import WeightedFusion
-from vlsm_helpers.inference.predictor import Predictor, as_pixels, write_predictor
+from vlsm_helpers.inference import predictor as predictor_module
+from vlsm_helpers.inference.predictor import BATCH, Predictor, Segmentation, as_pixels, label_map, write_predictor
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.training.loop import FACTS as CHECKPOINT_FACTS
 
@@ -181,3 +183,117 @@ def test_model_cards_of_version_0_1_0_still_name_a_module_that_is_there():
     from vlsm_helpers.predictor import Predictor as by_old_card
 
     assert by_old_card is Predictor
+
+
+# Several images and several prompts
+
+
+def by_prompt(images, prompts):
+    """A member that marks what is bright for the prompt "bright", and what is dark for any other."""
+    signs = torch.tensor([1.0 if prompt == "bright" else -1.0 for prompt in prompts])
+    return signs.view(-1, 1, 1, 1) * brightness(images, prompts)
+
+
+def prompted(**changes):
+    return predictor(members={"one": by_prompt}, fusion=WeightedFusion({"one": 1}, "logits"), **changes)
+
+
+def test_a_list_of_images_gives_what_each_gives_alone():
+    import vlsm_helpers as vlsm
+
+    names = ("clipseg", "unet_d")
+    members = {name: vlsm.build(name, "tiny") for name in names}
+    both = Predictor(members, WeightedFusion.equal(names), size=64, prompt="polyp")
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 256, (30 + 7 * n, 90 - n, 3), dtype=np.uint8) for n in range(BATCH + 2)]
+    found = both(images)
+    assert [one.mask.shape for one in found] == [image.shape[:2] for image in images]
+    for one, image in zip(found, images, strict=True):
+        alone = both(image)
+        np.testing.assert_allclose(one.probability, alone.probability, atol=1e-6)
+        np.testing.assert_allclose(one.uncertainty, alone.uncertainty, atol=1e-5)
+        assert one.disagreement == pytest.approx(alone.disagreement, abs=1e-6)
+    assert both([]) == []
+
+
+def test_several_prompts_give_a_dict_in_their_order():
+    found = prompted()(HALVES, ["bright", "dark"])
+    assert list(found) == ["bright", "dark"]
+    np.testing.assert_array_equal(found["bright"].mask, HALVES[..., 0] > 0)
+    np.testing.assert_array_equal(found["dark"].mask, HALVES[..., 0] == 0)
+    many = prompted()([HALVES, HALVES[:, ::-1]], ["dark"])
+    np.testing.assert_array_equal(many[1]["dark"].mask, HALVES[:, ::-1, 0] == 0)
+
+
+@pytest.mark.parametrize("prompts", [[], ["a", "a"]])
+def test_no_prompt_and_one_twice_are_refused(prompts):
+    with pytest.raises(ValueError, match="prompts"):
+        prompted()(HALVES, prompts)
+
+
+def test_a_broken_file_in_a_list_is_told_and_in_a_stream_it_stands_in_its_place(tmp_path):
+    (tmp_path / "image.png").write_text("no image")
+    images = [HALVES, tmp_path / "image.png", HALVES[:, ::-1]]
+    with pytest.raises(DataError):
+        predictor()(images)
+    first, broken, last = predictor().stream(images)
+    assert (broken.where, first[0].shape, last[0].shape) == (tmp_path / "image.png", (4, 4, 3), (4, 4, 3))
+
+
+def test_a_stream_takes_no_more_images_than_it_needs():
+    taken = []
+
+    def images():
+        for number in range(100):
+            taken.append(number)
+            yield HALVES
+
+    next(predictor().stream(images()))
+    assert len(taken) <= 3 * BATCH
+
+
+def test_a_label_map_by_hand():
+    """Two prompts: pixels of neither, of each alone, and of both, where the higher probability and then the first one wins."""
+
+    def found(probabilities):
+        probability = np.array([probabilities], np.float32)
+        return Segmentation(probability > 0.5, probability, probability, 0.0)
+
+    one, other = found([0.1, 0.9, 0.2, 0.7, 0.8]), found([0.5, 0.3, 0.6, 0.9, 0.8])
+    labels = label_map({"polyp": one, "instrument": other})
+    assert (labels.tolist(), labels.dtype) == ([[0, 1, 2, 2, 1]], np.uint8)
+
+
+def test_strips_do_not_show(monkeypatch):
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (53, 31, 3), dtype=np.uint8)
+    whole = predictor(size=8)(image)
+    monkeypatch.setattr(predictor_module, "STRIP", 100)
+    strips = predictor(size=8)(image)
+    np.testing.assert_allclose(strips.probability, whole.probability, atol=1e-6)
+    np.testing.assert_allclose(strips.uncertainty, whole.uncertainty, atol=1e-6)
+    assert strips.disagreement == pytest.approx(whole.disagreement, abs=1e-6)
+
+
+# The brightness of deep images
+
+
+def test_images_of_16_bits_are_scaled_by_the_bits_of_the_training_images(tmp_path, checkpoints):
+    """12 bits in a file of 16: full white is 4095, which a single file does not tell."""
+    deep = (HALVES[..., 0] > 0) * np.uint16(4095)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match="ambiguous"):
+        predictor()(tmp_path / "deep.png")
+    found = predictor(bit_depth=12)(tmp_path / "deep.png")
+    np.testing.assert_array_equal(found.probability, predictor()(HALVES).probability)
+    facts = {"bit_depth": 12, "window": [40, 400], "axis": "coronal"}
+    loaded = Predictor.load(saved(checkpoints, tmp_path / "saved", facts=facts))
+    assert (loaded.bit_depth, loaded.reading) == (12, Reading((40, 400), "coronal"))
+    older = Predictor.load(saved(checkpoints, tmp_path / "older", facts={}))
+    assert (older.bit_depth, older.reading) == (None, Reading())
+
+
+def test_images_of_8_bits_in_training_leave_the_scale_of_deeper_ones_open(tmp_path):
+    Image.fromarray(HALVES[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    found = predictor(bit_depth=8)(tmp_path / "deep.png")
+    np.testing.assert_array_equal(found.probability, predictor()(HALVES).probability)

@@ -18,7 +18,6 @@ import json, os, random, signal, sys, time
 from dataclasses import replace
 from pathlib import Path
 
-import monai.losses, monai.metrics  # once, before the forks
 import pandas as pd
 import torch
 

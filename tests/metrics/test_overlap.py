@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis.extra.numpy import arrays
-from monai.metrics import compute_surface_dice
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from vlsm_helpers.metrics.overlap import NSD_TOLERANCE, mask_dice, overlap, score
 
 MASKS = arrays(bool, (8, 8))
+ANY_SIZE = array_shapes(min_dims=2, max_dims=2, max_side=40).flatmap(lambda shape: arrays(bool, (2, *shape)))
 
 TRUTH = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
 SHIFTED = np.array([[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]], bool)
@@ -41,15 +41,25 @@ def test_empty_masks(prediction, truth, expected):
     )
 
 
-@settings(max_examples=40, deadline=None)
-@given(MASKS, MASKS)
-def test_surface_dice_is_monais_empty_masks_included(prediction, truth):
+@settings(max_examples=60, deadline=None)
+@given(ANY_SIZE)
+def test_scores_are_monais_empty_masks_included(both):
+    from monai import metrics as monai  # takes seconds: not while tests are collected
+
+    prediction, truth = both
     pair = [torch.from_numpy(one)[None, None] for one in (prediction, truth)]
+    tolerance = [NSD_TOLERANCE * math.hypot(*truth.shape)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI warns of empty masks
-        tolerance = [NSD_TOLERANCE * math.hypot(*truth.shape)]
-        theirs = float(compute_surface_dice(*pair, class_thresholds=tolerance, include_background=True))
-    assert score(prediction, truth)["nsd"] == pytest.approx(theirs, nan_ok=True)
+        theirs = {
+            "dice": monai.compute_dice(*pair, ignore_empty=False),
+            "iou": monai.compute_iou(*pair, ignore_empty=False),
+            "hd95": monai.compute_hausdorff_distance(*pair, include_background=True, percentile=95),
+            "nsd": monai.compute_surface_dice(*pair, class_thresholds=tolerance, include_background=True),
+        }
+    ours = score(prediction, truth)
+    for name in theirs if prediction.any() and truth.any() else ("dice", "iou", "nsd"):
+        assert ours[name] == pytest.approx(float(theirs[name]), nan_ok=True), name
 
 
 def test_sizes_must_agree():

@@ -21,7 +21,6 @@ TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 # torch, and what requires it
 BRINGS_CUDA = {
     "accelerate",
-    "monai",
     "open-clip-torch",
     "peft",
     "segmentation-models-pytorch",

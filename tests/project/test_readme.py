@@ -23,6 +23,7 @@ from vlsm_helpers.fusion import RULES
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import write_predictor
 from vlsm_helpers.io.checkpoints import save_checkpoint
+from vlsm_helpers.metrics.statistics import holm, paired_gain
 from vlsm_helpers.models.state import trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.training.loop import FACTS
@@ -202,6 +203,25 @@ def test_what_the_readme_says_of_budgets_is_what_was_measured():
         f"ensemble A has {a} and UNet-D {unet_d} after 20 epochs each, but UNet-D has {trained_longer} after 30 epochs"
     )
     assert said in prose("README.md")
+
+
+def test_counts_of_significant_gains_hold_after_holms_correction():
+    """README and docs/results.md: late fusion on five of seven datasets; A, B and C in none of 21 cases."""
+    late, hybrid = measured("late_fusion"), measured("hybrid_ensembles")
+    fused = [
+        paired_gain(part, "weighted mean of logits", "best single member", by="rule")
+        for _, part in late.groupby("dataset")
+    ]
+    joined = [
+        paired_gain(part, name, part.groupby("model")["val_dice"].mean()[list(JOINED[name])].idxmax())
+        for _, part in hybrid.groupby("dataset")
+        for name in "ABC"
+    ]
+    significant = [sum(holm([gain["p"] for gain in gains]) < 0.05) for gains in (fused, joined)]
+    assert (len(fused), len(joined)) == (7, 21)
+    assert significant == [5, 0]
+    assert sum(gain["low"] > 0 for gain in fused) == 5
+    assert sum(gain["low"] > 0 for gain in joined) == 4
 
 
 def test_an_ensemble_is_used_in_three_lines(tmp_path, monkeypatch):

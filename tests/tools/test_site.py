@@ -3,17 +3,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
-import pytest
 
 from tools import site
 from tools.notebooks import NOTEBOOKS, PROJECT, REPOSITORY
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    assert site.build(folder) == 0
-    return folder
 
 
 class Found(HTMLParser):
@@ -57,6 +49,14 @@ def test_pictures_are_there_and_have_alternative_texts(built):
             assert (page.parent / source).exists(), source
             assert alt, f"{lesson.stem}: {source} has no alternative text"
             assert "_images" not in alt, f"{lesson.stem}: the text of {source} is its address"
+
+
+def test_the_fusion_explorer_is_on_the_site_and_loads_nothing(built):
+    page = (built / "notebooks" / "05_late_fusion.html").read_text(encoding="utf-8")
+    _, _, explorer = page.partition('<div class="vlsm-explorer"')
+    explorer, _, _ = explorer.partition("</script>\n</div>")
+    assert "class WeightedFusion" in explorer
+    assert not re.search(r"(?:src|href)=|import |fetch\(", explorer)
 
 
 def test_what_is_no_page_leads_to_the_code_host(tmp_path):

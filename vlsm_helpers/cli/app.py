@@ -12,6 +12,7 @@ from vlsm_helpers.cli.data import data
 from vlsm_helpers.cli.ensemble import ensembles
 from vlsm_helpers.cli.options import LARGEST_SEED
 from vlsm_helpers.cli.runs import runs
+from vlsm_helpers.cli.segment import segments
 from vlsm_helpers.errors import CourseError
 
 
@@ -101,6 +102,7 @@ def run(
 app.add_typer(data, name="data")
 app.add_typer(runs)
 app.add_typer(ensembles)
+app.add_typer(segments)
 
 
 @app.command("doctor")

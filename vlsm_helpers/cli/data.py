@@ -5,6 +5,24 @@ from typing import Annotated
 
 import typer
 
+from vlsm_helpers.cli.options import (
+    AdoptedImages,
+    AdoptedMasks,
+    Alike,
+    Axis,
+    DataFolder,
+    Every,
+    Foreground,
+    Group,
+    KeyTable,
+    Labels,
+    MaskName,
+    MergeMasks,
+    Modality,
+    Noun,
+    Window,
+)
+
 data = typer.Typer(no_args_is_help=True, help="The datasets: which there are, preparing one, checking one.")
 
 DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="A dataset; `vlsm data list` shows them.")]
@@ -73,58 +91,38 @@ def check_dataset(
 @data.command("adopt")
 def adopt_dataset(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the new dataset.")],
-    images: Annotated[
-        Path, typer.Argument(metavar="IMAGES", help="The folder of the images, or of one folder per patient.")
-    ],
-    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="The folder of the masks, named as the images.")],
-    noun: Annotated[str, typer.Option(help="What the masks show, such as tumor: it becomes the prompt.")],
-    modality: Annotated[
-        str | None, typer.Option(help="What the images are, such as breast ultrasound.", show_default="none")
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX",
-            help="Which images belong together, by their names: the first bracket is the patient, as in ^(patient[0-9]+).",
-            show_default="sub-folders, else each image by itself",
-        ),
-    ] = None,
-    alike: Annotated[
-        float | None,
-        typer.Option(
-            help="Near-duplicates above this thumbnail correlation go to one split; 1 disables this.",
-            show_default="0.98",
-        ),
-    ] = None,
+    images: AdoptedImages,
+    masks: AdoptedMasks,
+    noun: Noun = None,
+    labels: Labels = None,
+    modality: Modality = None,
+    group: Group = None,
+    alike: Alike = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the split.")] = 0,
-    foreground: Annotated[
-        str | None,
-        typer.Option(
-            metavar="VALUE|COLOUR|any",
-            help="Foreground of the masks: values (1 or 1,2), colours (red or '#00ff00'), or all that is not black (any).",
-            show_default="white, or 1, or the only colour",
-        ),
-    ] = None,
-    mask_name: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RULE",
-            help="How masks are named: '{stem}_lesion', where {stem} is the image's name without its ending; * is anything.",
-            show_default="as the image, with or without _mask",
-        ),
-    ] = None,
-    merge_masks: Annotated[
-        bool, typer.Option("--merge-masks", help="Unite the masks of an image that has several.")
-    ] = False,
-    folder: Annotated[
-        Path | None, typer.Option("--to", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
-    ] = None,
+    foreground: Foreground = None,
+    mask_name: MaskName = None,
+    merge_masks: MergeMasks = False,
+    window: Window = None,
+    axis: Axis = None,
+    every: Every = None,
+    key: KeyTable = None,
+    folder: DataFolder = None,
 ) -> None:
     """Make a dataset of your own images and masks: checked, split by patient so that nothing leaks, with prompts."""
+    from vlsm_helpers.data.formats import Reading, as_window
     from vlsm_helpers.data.own import adopt
 
-    options = {"modality": modality, "group": group, "seed": seed, "folder": folder}
-    given = {"foreground": foreground, "mask_name": mask_name, "merge_masks": merge_masks or None, "alike": alike}
+    choices = {"window": window and as_window(window), "axis": axis, "every": every}
+    reading = Reading(**{name: value for name, value in choices.items() if value is not None})
+    options = {"modality": modality, "group": group, "seed": seed, "folder": folder, "reading": reading}
+    given = {
+        "labels": labels,
+        "key": key,
+        "foreground": foreground,
+        "mask_name": mask_name,
+        "merge_masks": merge_masks or None,
+        "alike": alike,
+    }
     options |= {key: value for key, value in given.items() if value is not None}
     adopted = adopt(name, images, masks, noun, **options)
     typer.echo(adopted)

@@ -25,7 +25,6 @@ PACKAGES = (
     "open_clip_torch",
     "huggingface_hub",
     "timm",
-    "monai",
     "peft",
 )
 

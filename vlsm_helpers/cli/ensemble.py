@@ -1,4 +1,4 @@
-"""`vlsm ensemble` and `vlsm segment`: an ensemble from a dataset, and masks from an ensemble."""
+"""`vlsm ensemble`: an ensemble from a dataset."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,6 @@ from vlsm_helpers.cli.options import BatchSize, Epochs, Limit, Seed
 from vlsm_helpers.errors import CourseError
 
 ensembles = typer.Typer()
-SHOWN = 10  # rows of a table
 
 
 @ensembles.command()
@@ -48,10 +47,10 @@ def ensemble(
 
     require_writable(save, hint="name a folder elsewhere with --save.")  # before hours of training, not after
     from vlsm_helpers.experiments.late_ensemble import train_ensemble
-    from vlsm_helpers.experiments.members import ensemble_members, left_out
+    from vlsm_helpers.experiments.members import left_out, members_for
     from vlsm_helpers.experiments.table import readable
 
-    members = member or ensemble_members()
+    members = member or members_for(dataset)
     missing = "" if member else left_out(members)
     typer.echo(f"Members: {', '.join(members)}." + (f"\n{missing}" if missing else ""))
     options = {"seed": seed, "epochs": epochs, "batch_size": batch_size, "limit": limit, "members": members}
@@ -73,52 +72,3 @@ def _cross_validated(dataset: str, folds: int, options: dict) -> str:
     from vlsm_helpers.experiments.cross_validation import cross_validate
 
     return cross_validate(dataset, folds, report=typer.echo, **options).in_words()
-
-
-@ensembles.command()
-def segment(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
-    ensemble: Annotated[Path, typer.Option("--with", metavar="FOLDER", help="What `vlsm ensemble` saved.")],
-    prompt: Annotated[
-        str | None, typer.Option(help="The target, in words.", show_default="the prompt of its training")
-    ] = None,
-    output: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="The folder for masks.")] = Path("segmented"),
-) -> None:
-    """Write a mask, an overlay and the uncertainty of each image, and a table of them all. Not for clinical use.
-
-    Files of others are not overwritten. Stopped, it resumes when the same command is given again. An image that cannot be
-    read does not stop the others; the command then ends with status 1.
-    """
-    _refuse_early(images, ensemble, output)
-    from vlsm_helpers.inference.batch import segment_files
-    from vlsm_helpers.inference.predictor import Predictor
-
-    predictor = Predictor.load(ensemble)
-    if prompt is not None and prompt != predictor.prompt:
-        typer.echo(
-            f"It was trained and scored with the prompt {predictor.prompt!r}: other words were not tested.", err=True
-        )
-    table, broken = segment_files(predictor, images, output, prompt)
-    if len(table):
-        typer.echo(table.head(SHOWN).to_string(index=False))
-    more = f"{len(table) - SHOWN} more rows in " if len(table) > SHOWN else ""
-    typer.echo(f"{more}{output / 'segmented.csv'}")
-    for error in broken:
-        typer.echo(f"vlsm: {error}", err=True)
-    if broken:
-        raise typer.Exit(1)
-
-
-def _refuse_early(images: list[Path], ensemble: Path, output: Path) -> None:
-    """Raise CourseError for what is seen to be wrong before torch is imported and a network loaded."""
-    if not (ensemble / "predictor.json").is_file():
-        raise CourseError(
-            "There is no predictor here.", where=ensemble, hint="name a folder that `vlsm ensemble` wrote."
-        )
-    for path in images:
-        if path.is_dir():
-            raise CourseError("This is a folder.", where=path, hint=f"name its files, such as {path}/*.png.")
-        if not path.exists():
-            raise CourseError("There is no such file.", where=path, hint="check the folder and the ending.")
-    if output.exists() and not output.is_dir():
-        raise CourseError("This is a file.", where=output, hint="name a folder for the masks.")

@@ -1,5 +1,6 @@
 """Options of the commands on runs, each declared once."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,4 +55,93 @@ Size = Annotated[
 Width = Annotated[
     float | None,
     typer.Option(min=0.01, max=8, help="Factor of UNet-D's channel counts.", show_default="the profile's"),
+]
+
+# What only `vlsm data adopt` takes.
+AdoptedImages = Annotated[
+    Path,
+    typer.Argument(
+        metavar="IMAGES", help="The folder of pictures, DICOM, NIfTI or video files, or of one folder per patient."
+    ),
+]
+AdoptedMasks = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MASKS",
+        help="The folder of the masks, named as the images; or annotations: COCO, LabelMe, CVAT, YOLO, DICOM-SEG.",
+    ),
+]
+Noun = Annotated[
+    str | None,
+    typer.Option(help="What the masks show, such as tumor: it becomes the prompt.", show_default="the classes"),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VALUE=NAME,...|FILE",
+        help="Several classes: values or colours of label maps (1=polyp,2=instrument), or names in annotations (polyp=); "
+        "or a CSV or JSON file.",
+        show_default="one target, or the annotations' own",
+    ),
+]
+Modality = Annotated[
+    str | None, typer.Option(help="What the images are, such as breast ultrasound.", show_default="none")
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help="Which images belong together, by their names: the first bracket is the patient, as in ^(patient[0-9]+).",
+        show_default="DICOM's patient, sub-folders, files of several frames, else each image by itself",
+    ),
+]
+Alike = Annotated[
+    float | None,
+    typer.Option(
+        help="Near-duplicates above this thumbnail correlation go to one split; 1 disables this.",
+        show_default="0.98",
+    ),
+]
+Foreground = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VALUE|COLOUR|any",
+        help="Foreground of the masks: values (1 or 1,2), colours (red or '#00ff00'), or all that is not black (any).",
+        show_default="white, or 1, or the only colour",
+    ),
+]
+MaskName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE",
+        help="How masks are named: '{stem}_lesion', where {stem} is the image's name without its ending; * is anything.",
+        show_default="as the image, with or without _mask",
+    ),
+]
+MergeMasks = Annotated[bool, typer.Option("--merge-masks", help="Unite the masks of an image that has several.")]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CENTER,WIDTH",
+        help="Intensities of DICOM and NIfTI files from black to white, such as 40,400.",
+        show_default="the DICOM file's window, else percentiles",
+    ),
+]
+Axis = Annotated[
+    str | None,
+    typer.Option(metavar="axial|coronal|sagittal", help="How volumes are sliced.", show_default="axial"),
+]
+Every = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Use each Nth frame, slice or page.", show_default="all")
+]
+KeyTable = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write a CSV table of which file each image was, beside your files.",
+        show_default="none",
+    ),
+]
+DataFolder = Annotated[
+    Path | None, typer.Option("--to", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
 ]

@@ -85,18 +85,23 @@ def evaluate(
 ) -> None:
     """Score a trained run on a split: means over images with 95 % bootstrap intervals.
 
+    Of images with several classes it also shows Dice by class, and Dice of each class's prompt against every other class.
     `vlsm evaluate fusion.json PREDICTION PREDICTION` scores members' predictions fused by the weights in fusion.json.
     """
     from vlsm_helpers.course.results import readable
 
+    classes = None
     if predictions or run.endswith(".json"):
         table = _evaluated_fusion(Path(run), predictions or [], split or dataset)
     else:
         folder = _run_folder(run)
-        from vlsm_helpers.experiments.runs import evaluate_run
+        from vlsm_helpers.experiments.runs import evaluate_run, evaluate_run_classes
 
         table = evaluate_run(folder, split=split or "test", dataset=dataset)
+        classes = evaluate_run_classes(folder, split or "test", dataset)
     typer.echo(readable(table).to_string(index=False))
+    if classes is not None:
+        typer.echo(_by_class(classes))
 
 
 @runs.command()
@@ -178,6 +183,24 @@ def reproduce(
     if failed:
         typer.echo(f"\n{len(failed)} cells failed: {', '.join(cell.name for cell in failed)}.", err=True)
         raise typer.Exit(1)
+
+
+def _by_class(rows) -> str:
+    """Dice by class, and the confusion of prompts and classes, as text in percent."""
+    from vlsm_helpers.experiments.classes import by_class, confusion
+
+    table, crossed = by_class(rows), confusion(rows)
+    shares = ["dice", "low", "high", "silent"]
+    table[shares] = table[shares].map(_percent)
+    return (
+        "\nDice by class (silent: the share of the images without the class in which nothing is predicted)\n"
+        f"{table.to_string(index=False)}\n\nDice of each prompt (row) against each class (column)\n"
+        f"{crossed.map(_percent).rename_axis(index=None, columns=None).to_string()}"
+    )
+
+
+def _percent(share: float) -> str:
+    return "–" if share != share else f"{100 * share:.1f} %"
 
 
 def _evaluated_fusion(weights: Path, predictions: list[Path], chosen: str | None):

@@ -9,6 +9,7 @@ from scipy.sparse.csgraph import connected_components
 
 THUMBNAIL = 64  # pixels per side of the grey thumbnails that near-duplicates are found on
 _BLOCK = 256  # thumbnails that are compared with all others at once
+_CHUNK = 2048  # thumbnails of the others that are single precision at once
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
@@ -25,9 +26,11 @@ def correlations(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Iterator[t
     if not len(a) or not len(b):
         return
     stacked = np.stack(a)
+    chunks = [stacked[first : first + _CHUNK] for first in range(0, len(a), _CHUNK)]
     for start in range(0, len(b), _BLOCK):
-        block = np.stack(b[start : start + _BLOCK])
-        yield start, (block @ stacked.T).clip(max=1)  # rounding may leave a copy's above 1
+        block = np.stack(b[start : start + _BLOCK]).astype(np.float32)
+        values = np.hstack([block @ chunk.astype(np.float32).T for chunk in chunks])
+        yield start, values.clip(max=1)  # rounding may leave a copy's above 1
 
 
 def join(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vlsm_helpers.data import registry
+from vlsm_helpers.data import registry, small
 from vlsm_helpers.data.alike import correlations, thumbnail
 from vlsm_helpers.data.decode import decode
 from vlsm_helpers.data.images import as_rgb, read_image
@@ -38,13 +38,14 @@ class Report:
 
     `counts`, one row per split: entries, images, empty_masks, median_size (of the masks, width x height in pixels),
     foreground_share (of the pixels, mean over the masks, 0 to 1). `problems`, one row each: severity (error or warning),
-    kind, split, file, detail.
+    kind, split, file, detail. `outlook`: what a score will be worth, of a small dataset.
     """
 
     name: str
     folder: Path
     counts: pd.DataFrame
     problems: pd.DataFrame
+    outlook: str = ""
 
     @property
     def ok(self) -> bool:
@@ -62,6 +63,7 @@ class Report:
             lines += ["", f"{severity}, {kind}, {split}: {len(rows)}"]
             lines += [f"  {row.file}: {row.detail}" for row in rows.head(5).itertuples()]
             lines += [f"  ... and {len(rows) - 5} more"] * (len(rows) > 5)
+        lines += ["", self.outlook] if self.outlook else []
         return "\n".join(lines)
 
 
@@ -73,29 +75,32 @@ def check(name: str, folder: Path | None = None, seen: Mapping[str, SeenImage | 
     Every problem found is one row of the report: broken or missing files, an empty or unreadable annotation file, masks of
     another shape than their image and more than 5 % wrong boxes are errors; single wrong boxes, other counts than the registry's,
     images with hardly any contrast, masks that may be inverted, EXIF turns that a mask does not share, names that several splits
-    share and near-duplicates across splits are warnings. Raises DataError only where the dataset is not there at all.
+    share, near-duplicates across splits and what small datasets suffer from (`small.suspicions`) are warnings. Raises DataError
+    only where the dataset is not there at all.
     """
     root = dataset_folder(name, folder)
     problems = []
     splits = {split: _samples(root, split, problems) for split in SPLITS}
-    images, counts = {}, {}
+    images, masks, counts = {}, {}, {}
     steps = sum(len(_image_files(samples)) + len(samples) for samples in splits.values())
     with tqdm(total=steps, desc=f"checking {name}", unit="file", delay=BAR_AFTER) as bar:
         for split, samples in splits.items():
             images[split] = _look_at_images(split, samples, problems, bar, seen or {})
-            masks = _look_at_masks(split, samples, problems, bar, seen or {})
-            counts[split] = _counts(samples, masks)
+            masks[split] = _look_at_masks(split, samples, problems, bar, seen or {})
+            counts[split] = _counts(samples, masks[split])
             problems += _without_contrast(split, images[split])
-            problems += _inverted(split, counts[split]["foreground_share"], masks)
-            problems += _wrong_shapes(split, samples, images[split], masks)
+            problems += _inverted(split, counts[split]["foreground_share"], masks[split])
+            problems += _wrong_shapes(split, samples, images[split], masks[split])
             if not (root / FACTS).exists():  # `adopt` has told of them, and has turned the masks
-                problems += _turned(split, samples, images[split], masks)
-            problems += _wrong_boxes(split, samples, masks, BOX_SHORT_SIDE.get(name))
+                problems += _turned(split, samples, images[split], masks[split])
+            problems += _wrong_boxes(split, samples, masks[split], BOX_SHORT_SIDE.get(name))
+    problems += small.suspicions(splits, masks)
     problems += _wrong_counts(name, splits)
     for first, second in combinations(SPLITS, 2):
         problems += _shared_names(first, splits[first], second, splits[second])
         problems += _alike(first, images[first], second, images[second])
-    return Report(name, root, pd.DataFrame(counts).T.rename_axis("split"), pd.DataFrame(problems, columns=_COLUMNS))
+    table, rows = pd.DataFrame(counts).T.rename_axis("split"), pd.DataFrame(problems, columns=_COLUMNS)
+    return Report(name, root, table, rows, small.outlook(splits))
 
 
 def near_duplicates(

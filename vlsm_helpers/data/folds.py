@@ -8,17 +8,25 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.splits import split_groups
 from vlsm_helpers.errors import DataError
 
-if TYPE_CHECKING:
-    from vlsm_helpers.data.samples import Sample
-
 LEAST = 3  # folds: one for each split
 CLUSTER = "cluster"  # of an entry: the number of its group after near-duplicates were joined
+
+
+class Grouped(Protocol):
+    """What of a sample tells its fold (see `samples.Sample`)."""
+
+    id: str
+    mask: Path
+    attributes: dict
+
+
+AnySample = TypeVar("AnySample", bound=Grouped)
 
 
 class Fold(NamedTuple):
@@ -53,12 +61,12 @@ class Fold(NamedTuple):
         return {0: "test", 1: "val"}.get((dealt - self.number) % self.folds, "train")
 
 
-def group_of(sample: "Sample") -> object:
+def group_of(sample: Grouped) -> object:
     """What is never in two folds: the sample's group, with near-duplicates that `adopt` joined; without groups the image."""
     return sample.attributes.get(CLUSTER, sample.attributes.get("group", sample.id))
 
 
-def in_fold(fold: Fold, samples: Sequence["Sample"], split: str) -> list["Sample"]:
+def in_fold(fold: Fold, samples: Sequence[AnySample], split: str) -> list[AnySample]:
     """The samples of a split in this fold's round, of all `samples` of the dataset.
 
     Raises DataError for fewer groups than folds, for fewer groups with a lesion than folds, and for two samples of one name.

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vlsm_helpers.data.decode import Raster, decode, from_image
+from vlsm_helpers.data.decode import decode
+from vlsm_helpers.data.frames import Frame
 from vlsm_helpers.data.masks import read_mask
+from vlsm_helpers.data.raster import Raster, from_image
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.io.progress import tqdm
 
@@ -32,19 +34,20 @@ def to_rgb(image: Image.Image, where: Path | str, depth: int | None = None) -> n
     return as_rgb(from_image(image, where), where, depth)
 
 
-def bit_depth(paths: Sequence[Path]) -> int:
+def bit_depth(images: Sequence[Path | Frame]) -> int:
     """The bits that images of one source use: 8, or, where files have more, the smallest that holds their largest value.
 
     Files with 8 bits per channel are not decoded; files that cannot be read are left out, for `read_image` tells of them. Raises
     DataError if files of 8 bits and files of 9 to 15 bits lie together, for they have no common brightness.
     """
     deep, shallow, largest = [], [], 0
-    for path in tqdm(paths, desc="finding the bit depth", unit="image", delay=2):
+    for image in tqdm(images, desc="finding the bit depth", unit="image", delay=2):
+        path = image.source if isinstance(image, Frame) else image
         if not _may_be_deep(path):
             shallow.append(path)
             continue
         try:
-            raster = decode(path)
+            raster = image.decode() if isinstance(image, Frame) else decode(path)
             _refuse_unscaled(raster.values, path)
         except DataError:
             continue

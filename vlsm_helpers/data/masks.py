@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageColor
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from vlsm_helpers.data.decode import Raster, decode
+from vlsm_helpers.data.decode import decode
+from vlsm_helpers.data.raster import Raster
 from vlsm_helpers.errors import DataError, SettingsError
 
 DARK, BRIGHT = 64, 192  # of 255: values between them are neither background nor foreground
@@ -52,7 +53,11 @@ def find_foreground(path: Path, foreground: str | None = None) -> Foreground:
     grey classes, several colours, an alpha channel that contradicts the colours; and for missing and broken files. Raises
     SettingsError for a `foreground` that is neither value, colour nor "any".
     """
-    raster = decode(path, "mask")
+    return foreground_of(decode(path, "mask"), path, foreground)
+
+
+def foreground_of(raster: Raster, path: Path, foreground: str | None = None) -> Foreground:
+    """The foreground of a decoded mask, by the rules and with the errors of `find_foreground`; `path` names it in errors."""
     if foreground is not None:
         return Foreground(_chosen(raster, foreground), foreground, raster.turn)
     mask, level = _by_alpha(raster, path)
@@ -147,7 +152,7 @@ def _by_colour(raster: Raster, path: Path) -> tuple[np.ndarray, str]:
     spread = np.ptp(values, axis=2)
     if not spread.any():
         return _by_value(raster, grey, path, str)
-    colours, counts = np.unique(values.reshape(-1, 3), axis=0, return_counts=True)
+    colours, counts = _colours(values)
     if len(colours) == 2 and not raster.lossy and not colours[0].any() and np.ptp(colours[1]) > 0:
         return grey > 0, _colour(colours[1], raster.bits)
     tint = TINT * (2**raster.bits - 1) // 255
@@ -164,12 +169,29 @@ def _by_colour(raster: Raster, path: Path) -> tuple[np.ndarray, str]:
     return _by_value(raster, grey, path, str)
 
 
+def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct numbers of (H, W), and how often each occurs; bytes are counted, not sorted."""
+    if values.dtype != np.uint8:
+        return np.unique(values, return_counts=True)
+    counts = np.array(Image.fromarray(values).histogram())
+    levels = np.flatnonzero(counts)
+    return levels.astype(np.uint8), counts[levels]
+
+
+def _colours(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct colours of (H, W, 3), in order, and how often each occurs: sorted as one number each."""
+    bits = 8 * values.itemsize
+    red, green, blue = np.moveaxis(values.astype(np.uint32 if bits == 8 else np.uint64), 2, 0)
+    codes, counts = np.unique(red << 2 * bits | green << bits | blue, return_counts=True)
+    return np.stack([codes >> place & (2**bits - 1) for place in (2 * bits, bits, 0)], axis=1).astype(np.int64), counts
+
+
 def _colour(colour: np.ndarray, bits: int) -> str:
     return "#" + "".join(f"{int(one) * 255 // (2**bits - 1):02x}" for one in colour)
 
 
 def _by_value(raster: Raster, values: np.ndarray, path: Path, name: type) -> tuple[np.ndarray, str]:
-    levels, counts = np.unique(values, return_counts=True)
+    levels, counts = _counted(values)
     largest = int(levels[-1])
     if largest <= 1:
         return values == 1, "white" if raster.bits == 1 else "1"

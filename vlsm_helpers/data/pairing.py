@@ -8,20 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlsm_helpers.data.decode import is_image_name
+from vlsm_helpers.data.files import image_paths, may_have_frames, passed_over, stem
 from vlsm_helpers.errors import DataError, SettingsError
+
+__all__ = ["Pair", "image_paths", "pairs", "passed_over", "patients"]
 
 SHOWN = 5  # file names in a message
 _WORDS = r"masks?|seg|segmentations?|labels?|gt|ground[ _-]?truth|annotations?"
 _BEHIND = re.compile(rf"[ _.-]*({_WORDS})([ _-]?\d+)?$", re.IGNORECASE)
 _BEFORE = re.compile(rf"^({_WORDS})[ _.-]+", re.IGNORECASE)
+_NUMBER = re.compile(r"[ _.-]*\d+$")
 _FOLDER = re.compile(rf"(images?|imgs?|{_WORDS})", re.IGNORECASE)
 _PERSON = r"(?:patient|pat|subject|subj|sub|case|person|video|vid|series|seq|sequence|study)"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image with its masks; `id` is unique among the images, `patient` the sub-folder that it was found in ("" for none)."""
+    """An image file with its masks; `id` is unique among the images, `patient` the sub-folder that it was found in ("" for none).
+
+    Of a file that may hold several frames (TIFF, DICOM, NIfTI, video), a mask may be one frame's, with its number in its name.
+    """
 
     id: str
     image: Path
@@ -50,51 +56,35 @@ def pairs(images: Path, masks: Path, mask_name: str | None = None, merge: bool =
         mask_files = [path for path in mask_files if is_mask(path, masks)]
         taken = set(mask_files)
         image_files = [path for path in image_files if path not in taken]
-    ids = {path: "_".join((*_patient(path, images), path.stem)) for path in image_files}
-    twice = {one for one, count in Counter(ids.values()).items() if count > 1}
-    if twice:
-        names = [path.name for path in image_files if ids[path] in twice]
-        raise _unpaired("Images of one name", names, images, "keep one of each")
+    ids = _ids(image_files, images)
     found, strangers = _assigned(image_files, mask_files, images, masks, mask_name)
     if strangers:
         raise _without_image(strangers, image_files, masks)
     if lonely := [path.name for path in image_files if not found[path]]:
         hint = "add a mask for each (all black where there is nothing), or remove the image"
         raise _unpaired("Images without a mask", lonely, images, hint)
-    if not merge and (several := [mask.name for one in found.values() if len(one) > 1 for mask in one]):
+    several = [mask.name for path, one in found.items() if len(one) > 1 and not may_have_frames(path) for mask in one]
+    if several and not merge:
         hint = "give --merge-masks if all masks of an image together are its foreground, or keep one of each"
         raise _unpaired("Several masks of one image", several, masks, hint)
     return [Pair(ids[path], path, tuple(found[path]), "/".join(_patient(path, images))) for path in image_files]
 
 
-def image_paths(folder: Path) -> list[Path]:
-    """The image files of a folder by name, or, where it has only folders, of those; hidden and other files are passed over.
-
-    Raises DataError where there are none.
-    """
-    if not folder.is_dir():
-        raise DataError("The folder does not exist.", where=folder, hint="name the folder that holds the files.")
-    files = [path for path in sorted(folder.iterdir()) if _is_picture(path)]
-    files = files or [path for path in sorted(folder.rglob("*")) if _is_picture(path) and not _is_hidden(path, folder)]
-    if not files:
-        told = f" ({others})" if (others := passed_over(folder)) else ""
-        hint = "it must hold PNG, JPEG, TIFF, BMP or WebP files, or one folder per patient (export DICOM and arrays first)."
-        raise DataError(f"There is no image in the folder{told}.", where=folder, hint=hint)
-    return files
+def images_of(folder: Path) -> list[Pair]:
+    """The images of a folder, without masks. Raises DataError where there are none, or several of one name."""
+    files = image_paths(folder)
+    ids = _ids(files, folder)
+    return [Pair(ids[path], path, (), "/".join(_patient(path, folder))) for path in files]
 
 
-def passed_over(folder: Path) -> str:
-    """What is not read of a folder, in a few words: files of other kinds, folders beside images; empty if there is nothing."""
-    files = [path for path in folder.iterdir() if path.name[0] != "."]
-    nested = not any(map(_is_picture, files))
-    files = [path for path in folder.rglob("*") if not _is_hidden(path, folder)] if nested else files
-    others = Counter(
-        "folders" if path.is_dir() else path.suffix.lower() or "files without an ending"
-        for path in files
-        if not _is_picture(path) and not (nested and path.is_dir() and any(map(_is_picture, path.rglob("*"))))
-    )
-    shown = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
-    return f"passed over in {folder.name}: {shown}" if others else ""
+def _ids(image_files: Sequence[Path], images: Path) -> dict[Path, str]:
+    """What each image is called. Raises DataError for several of one name."""
+    ids = {path: "_".join((*_patient(path, images), stem(path))) for path in image_files}
+    twice = {one for one, count in Counter(ids.values()).items() if count > 1}
+    if twice:
+        names = [path.name for path in image_files if ids[path] in twice]
+        raise _unpaired("Images of one name", names, images, "keep one of each")
+    return ids
 
 
 def patients(names: Sequence[str]) -> tuple[str, int] | None:
@@ -128,37 +118,68 @@ def _assigned(
     """The masks of each image, and the masks of none."""
     found: dict[Path, list[Path]] = {path: [] for path in image_files}
     strangers = []
-    if mask_name is not None:
-        for mask in mask_files:
-            mine = [
-                path
-                for path in image_files
-                if _fits(mask, path, mask_name) and _patient(path, images) == _patient(mask, masks)
-            ]
-            (found[max(mine, key=lambda path: len(path.stem))] if mine else strangers).append(mask)
-        return found, strangers
-    exact = {(_patient(path, images), name): path for path in image_files for name in (path.name, path.stem)}
-    folded: dict[tuple, list[Path]] = {}
-    for path in image_files:
-        folded.setdefault((_patient(path, images), path.stem.casefold()), []).append(path)
+    exact, folded = _by_name(image_files, images)
     for mask in mask_files:
         patient = _patient(mask, masks)
-        names = [mask.stem, _BEHIND.sub("", mask.stem), _BEFORE.sub("", mask.stem)]
-        mine = next((exact[patient, name] for name in names if (patient, name) in exact), None)
-        for name in names if mine is None else ():
-            same = folded.get((patient, name.casefold()), [])
-            mine = mine or (same[0] if len(same) == 1 else None)
+        if mask_name is not None:
+            mine = _by_rule(mask, patient, exact, mask_name)
+        else:
+            mine = _by_words(stem(mask), patient, exact, folded)
         (found[mine] if mine else strangers).append(mask)
     return found, strangers
 
 
+def _by_name(image_files: Sequence[Path], images: Path) -> tuple[dict[tuple, Path], dict[tuple, list[Path]]]:
+    """The images by patient and name, with its ending or without; and by patient and name in lower case."""
+    exact, folded = {}, {}
+    for path in image_files:
+        patient = _patient(path, images)
+        exact[patient, path.name] = exact[patient, stem(path)] = path
+        folded.setdefault((patient, stem(path).casefold()), []).append(path)
+    return exact, folded
+
+
+def _by_words(name: str, patient: tuple, exact: dict[tuple, Path], folded: dict[tuple, list[Path]]) -> Path | None:
+    """The image that a mask is named after, by itself or with a word; of an image with frames, also with a frame's number."""
+    names = [name, _BEHIND.sub("", name), _BEFORE.sub("", name)]
+    for one in names:
+        if (patient, one) in exact:
+            return exact[patient, one]
+    for one in names:
+        if len(same := folded.get((patient, one.casefold()), [])) == 1:
+            return same[0]
+    for one in names:
+        mine = exact.get((patient, _NUMBER.sub("", one)))
+        if mine and may_have_frames(mine):
+            return mine
+    return None
+
+
+def _by_rule(mask: Path, patient: tuple, exact: dict[tuple, Path], mask_name: str) -> Path | None:
+    """The image with the longest name that the rule makes this mask's name of."""
+    name = mask.name
+    for size in range(len(name), 0, -1):
+        for start in range(len(name) - size + 1):
+            image = exact.get((patient, name[start : start + size]))
+            if image and image != mask and _fits(mask, image, mask_name):
+                return image
+    return None
+
+
+def frame_number(mask: Path, image: Path) -> int | None:
+    """The number of the frame that a mask of an image with frames belongs to, behind the image's name; None without a number."""
+    _, found, rest = stem(mask).casefold().partition(stem(image).casefold())
+    number = re.search(r"\d+", rest if found else "")
+    return int(number[0]) if number else None
+
+
 def _fits(mask: Path, image: Path, mask_name: str) -> bool:
-    if image.stem not in mask.name:
+    if stem(image) not in mask.name:
         return False
     pattern = "".join(
         "*" if part == "*" else _escaped(part) for part in re.split(r"(\*)", mask_name.replace("{stem}", "\0"))
-    ).replace("\0", _escaped(image.stem))
-    return fnmatch.fnmatchcase(mask.name, pattern) or fnmatch.fnmatchcase(mask.stem, pattern)
+    ).replace("\0", _escaped(stem(image)))
+    return fnmatch.fnmatchcase(mask.name, pattern) or fnmatch.fnmatchcase(stem(mask), pattern)
 
 
 def _escaped(text: str) -> str:
@@ -168,14 +189,14 @@ def _escaped(text: str) -> str:
 
 def _matches_of(mask_name: str, images: Path, files: Sequence[Path]):
     """Whether a file is, by the rule, the mask of another one."""
-    stems = {path: path.stem for path in files}
-    return lambda mask, _: any(_fits(mask, other, mask_name) for other in stems if other != mask)
+    exact, _ = _by_name(files, images)
+    return lambda mask, _: _by_rule(mask, _patient(mask, images), exact, mask_name) is not None
 
 
 def _has_mask_word(path: Path, root: Path) -> bool:
     folders = path.relative_to(root).parts[:-1]
     named = any(re.fullmatch(_WORDS, folder, re.IGNORECASE) for folder in folders)
-    return bool(named or _BEHIND.search(path.stem) or _BEFORE.search(path.stem))
+    return bool(named or _BEHIND.search(stem(path)) or _BEFORE.search(stem(path)))
 
 
 def _patient(path: Path, root: Path) -> tuple[str, ...]:
@@ -183,19 +204,11 @@ def _patient(path: Path, root: Path) -> tuple[str, ...]:
     return tuple(folder for folder in path.relative_to(root).parts[:-1] if not re.fullmatch(_FOLDER, folder))
 
 
-def _is_picture(path: Path) -> bool:
-    return is_image_name(path) and path.name[0] != "." and not path.is_dir()
-
-
-def _is_hidden(path: Path, root: Path) -> bool:
-    return any(part[0] == "." or part == "__MACOSX" for part in path.relative_to(root).parts)
-
-
 def _without_image(strangers: Sequence[Path], image_files: Sequence[Path], masks: Path) -> DataError:
     """The error for masks of no image: beside each, the image of the nearest name, and the rule that would fit."""
-    stems = [path.stem for path in image_files]
+    stems = [stem(path) for path in image_files]
     nearest = {
-        mask: next(iter(difflib.get_close_matches(mask.stem, stems, n=1, cutoff=0)), stems[0])
+        mask: next(iter(difflib.get_close_matches(stem(mask), stems, n=1, cutoff=0)), stems[0])
         for mask in strangers[:SHOWN]
     }
     shown = ", ".join(f"{mask.name} (nearest image: {image})" for mask, image in nearest.items())
@@ -215,12 +228,12 @@ def _without_image(strangers: Sequence[Path], image_files: Sequence[Path], masks
 
 def _rule(strangers: Sequence[Path], stems: Sequence[str]) -> str | None:
     """The rule by which each of the masks has an image; None where there is no such rule."""
-    inside = [stem for stem in stems if stem in strangers[0].stem]
+    inside = [one for one in stems if one in stem(strangers[0])]
     if not inside:
         return None
-    rule = strangers[0].stem.replace(max(inside, key=len), "{stem}")
-    known = {rule.replace("{stem}", stem) for stem in stems}
-    return rule if all(mask.stem in known for mask in strangers) else None
+    rule = stem(strangers[0]).replace(max(inside, key=len), "{stem}")
+    known = {rule.replace("{stem}", one) for one in stems}
+    return rule if all(stem(mask) in known for mask in strangers) else None
 
 
 def _unpaired(what: str, names: Sequence[str], where: Path, hint: str) -> DataError:

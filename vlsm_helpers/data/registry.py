@@ -10,7 +10,7 @@ from vlsm_helpers.errors import DataError
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset's card. `entries` counts the images (CheXlocalize: image and finding pairs) of train, val and test."""
+    """A dataset's card. `entries` counts the images of train, val and test; of several classes, pairs of image and class."""
 
     name: str
     title: str
@@ -21,6 +21,7 @@ class Dataset:
     terms: str
     account: bool  # whether the home page asks to sign up before it hands out the files
     entries: dict[str, int]
+    variant_of: str = ""  # the dataset whose files, splits and account it shares
 
     @property
     def is_phantom(self) -> bool:
@@ -65,6 +66,18 @@ _PUBLIC = [
         terms="Free for research and education under the rules of the challenge page; cite the paper.",
         account=True,
         entries=_entries(800, 100, 100),
+    ),
+    Dataset(
+        "bkai_polyp_classes",
+        "BKAI-IGH NeoPolyp in two classes",
+        "colonoscopy",
+        "neoplastic or non-neoplastic polyp",
+        paper="Lan et al., NeoUNet: Towards accurate colon polyp segmentation and neoplasm detection, ISVC 2021",
+        home="https://www.kaggle.com/c/bkai-igh-neopolyp/",
+        terms="Free for research and education under the rules of the challenge page; cite the paper.",
+        account=True,
+        entries=_entries(1600, 200, 200),
+        variant_of="bkai_polyp",
     ),
     Dataset(
         "busi",

@@ -5,6 +5,7 @@ The layout and the entries (`img_name`, `mask_name`, `prompts`) are those of the
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from vlsm_helpers.data import phantoms, registry
 from vlsm_helpers.data.folds import Fold, in_fold
+from vlsm_helpers.data.formats import Reading
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.settings import cache_folder, data_folder
 
@@ -80,6 +82,11 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     return [_sample(name, e, images[_stem(e["img_name"])], masks[_stem(e["mask_name"])]) for e in entries]
 
 
+def has_classes(samples: Sequence[Sample]) -> bool:
+    """Whether these are samples of images with several classes, one sample per image and class."""
+    return len({sample.attributes.get("class") for sample in samples}) > 1
+
+
 def dataset_folder(name: str, folder: Path | None = None) -> Path:
     """Where the dataset `name` lies (phantoms are drawn there first), or the one it is a fold of. Raises DataError where it is
     not."""
@@ -108,6 +115,27 @@ def source_depth(name: str, folder: Path | None = None) -> int:
         return int(facts["bit_depth"])
     except (OSError, ValueError, KeyError, TypeError):
         return 8
+
+
+def dataset_facts(name: str, folder: Path | None = None) -> dict:
+    """What dataset.json says of the files that an adopted dataset was made of; empty for any other dataset."""
+    try:
+        facts = json.loads(((folder or data_folder()) / _whole(name) / FACTS).read_text(encoding="utf-8"))
+        return facts if isinstance(facts, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def source_facts(facts: Mapping) -> dict:
+    """bit_depth and reading (see `Reading`) of the facts of a dataset, or of what was trained on it; None and the default where
+    they say nothing, as those of version 0.2.0. Raises ValueError, TypeError or KeyError for others."""
+    window = facts.get("window")
+    return {
+        "bit_depth": None if facts.get("bit_depth") is None else int(facts["bit_depth"]),
+        "reading": Reading(
+            None if window is None else (float(window[0]), float(window[1])), facts.get("axis") or "axial"
+        ),
+    }
 
 
 def read_entries(path: Path) -> list[dict]:

@@ -22,7 +22,8 @@ def split_groups(
     if len(numbers) < len(shares):
         raise DataError(
             f"There are {len(numbers)} groups (images that look nearly alike share one), too few for {', '.join(shares)}.",
-            hint="add images of more patients or videos; if images of different patients look much the same, raise --alike.",
+            hint="add images of more patients or videos; if images of different patients look much the same, raise --alike; "
+            "if there are no more patients, --group '(.+)' makes each image a group of its own, and scores will be too high.",
         )
     held = np.array([[(groups == one)[lesions == kind].sum() for kind in (True, False)] for one in numbers])
     shuffled = np.random.default_rng(seed).permutation(len(numbers))

@@ -18,7 +18,7 @@ from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments.members import FUSED, LATE_FUSION, MEMBERS, PAPER
 from vlsm_helpers.experiments.plan import DONE, FOLDER, FUSION, LOCK, Cell, Plan, as_shard, paper_plan
 from vlsm_helpers.experiments.runs import LOGITS, evaluate_run, predict_run, train_member
-from vlsm_helpers.fusion import MemberLogits, WeightedMean
+from vlsm_helpers.fusion import MemberLogits, ShrunkMean
 from vlsm_helpers.fusion.weighted import WeightedFusion, evaluate_fusion
 from vlsm_helpers.io import atomic
 
@@ -120,7 +120,7 @@ def _train(plan: Plan, cell: Cell, tests: Sequence[str]) -> None:
 
 
 def _fuse(plan: Plan, cell: Cell, tests: Sequence[str]) -> None:
-    """The weighted mean of the members' logits, fit on the validation images of its own datasets, scored on each test split."""
+    """The shrunk mean of the members' logits, fit on the validation images of its own datasets, scored on each test split."""
 
     def store(name: str, split: str) -> PredictionStore:
         return PredictionStore.open(_predictions(cell, name, split))
@@ -130,7 +130,7 @@ def _fuse(plan: Plan, cell: Cell, tests: Sequence[str]) -> None:
     logits = torch.cat([one.logits(size) for one in validation], 1)
     masks = torch.cat([one.masks(size) for one in validation], 0)
     names = tuple(validation[0].names)
-    fitted = WeightedMean(of_logits=True).fit(MemberLogits(logits, masks, names))
+    fitted = ShrunkMean(of_logits=True).fit(MemberLogits(logits, masks, names))
     weights = dict(zip(names, fitted.weights, strict=True))
     WeightedFusion(weights, "logits", threshold=fitted.threshold).save(cell.folder / FUSION)
     for name in tests:

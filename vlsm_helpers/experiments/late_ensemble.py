@@ -11,13 +11,13 @@ import pandas as pd
 
 from vlsm_helpers import settings
 from vlsm_helpers.data.images import read_mask
-from vlsm_helpers.data.samples import SPLITS, Sample, dataset_folder, load_split
+from vlsm_helpers.data.samples import SPLITS, Sample, dataset_facts, dataset_folder, load_split, source_facts
 from vlsm_helpers.errors import BusyError, SettingsError
 from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments import table as paper_table
 from vlsm_helpers.experiments.grid import FOLDER as OLD_FOLDER
 from vlsm_helpers.experiments.grid import FUSION, Cell, Plan, run
-from vlsm_helpers.experiments.members import LATE_FUSION, ensemble_members
+from vlsm_helpers.experiments.members import LATE_FUSION, members_for
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import Predictor, write_predictor
@@ -26,6 +26,7 @@ from vlsm_helpers.models.state import weights_revisions
 from vlsm_helpers.training.run_folder import BEST, LAST, SETTINGS
 
 FOLDER = "ensembles"  # within the runs folder
+MOST_PROMPTS = 100  # that a saved ensemble remembers of its training
 
 CARD = """\
 # An ensemble for {noun}: `{dataset}`
@@ -92,6 +93,12 @@ class Ensemble:
         return self.texts.most_common(1)[0][0]
 
     @property
+    def images(self) -> dict:
+        """How the dataset's images became pictures of 8 bits, so that new images of the same source do, too."""
+        facts = dataset_facts(self.cell.dataset, self.data)
+        return {name: facts[name] for name in ("bit_depth", "window", "axis") if name in facts}
+
+    @property
     def checkpoints(self) -> dict[str, Path]:
         return {one.member: one.folder / BEST for one in self.cell.joined}
 
@@ -113,17 +120,22 @@ class Ensemble:
         best, own, most = members.loc[metric].idxmax(), table.loc[metric, LATE_FUSION], members.loc[metric].max()
         return (
             f"On test the ensemble is below its member {best} ({what}{own:.1f} against {most:.1f} %): weights and threshold were "
-            f"searched on {len(self.samples('val'))} validation images, which may be too few."
+            f"chosen on {len(self.samples('val'))} validation images, which may be too few."
         )
 
     def predictor(self) -> Predictor:
         """The ensemble, ready to use."""
-        return Predictor.of_checkpoints(self.checkpoints, self.fusion, self.prompt)
+        return Predictor.of_checkpoints(self.checkpoints, self.fusion, self.prompt, **source_facts(self.images))
 
     def save(self, folder: Path, remark: str = "") -> Path:
         """Write it to a new folder, with its model card (see `card`), for `Predictor.load`. Raises SettingsError as
         `write_predictor` does."""
-        facts = {"dataset": self.cell.dataset, "seed": self.cell.seed} | self.plan.budgets
+        facts = {
+            "dataset": self.cell.dataset,
+            "seed": self.cell.seed,
+            "prompts": [text for text, _ in self.texts.most_common(MOST_PROMPTS)],
+        }
+        facts |= self.images | self.plan.budgets
         card = self.card(Path(folder).name, remark)
         return write_predictor(folder, self.checkpoints, self.fusion, prompt=self.prompt, card=card, facts=facts)
 
@@ -208,7 +220,7 @@ def train_ensemble(
 
     `folder`: holds the dataset, as for `load_split`; by default the one that VLSM_DATA names. `epochs` and `batch_size`: of
     every training, by default the recipes'; `limit`: maximum number of training images. `members`: their names, by default
-    `ensemble_members()`. It is stored in runs/ensembles/DATASET; one that version 0.1.0 began in runs/reproduce/DATASET
+    `members_for(dataset)`. It is stored in runs/ensembles/DATASET; one that version 0.1.0 began in runs/reproduce/DATASET
     resumes there. Raises SettingsError for several datasets, the CourseError of the first member that could not be trained,
     and BusyError where another process is training one.
 
@@ -227,7 +239,7 @@ def train_ensemble(
     with settings.datasets_in(folder):
         dataset_folder(dataset)  # what is missing, or was done otherwise, is reported once and before any training
         limits = {"epochs": epochs, "batch_size": batch_size, "limit": limit}
-        fused = tuple(ensemble_members() if members is None else members)
+        fused = tuple(members_for(dataset) if members is None else members)
         plan = Plan((dataset,), (*fused, LATE_FUSION), (seed,), (prompt,), fused=fused, **limits, root=FOLDER)
         plan = _in_its_folder(plan)
         for cell in plan.cells:

@@ -10,10 +10,11 @@ import torch
 from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
-from vlsm_helpers.data.samples import Sample, load_split
+from vlsm_helpers.data.samples import Sample, has_classes, load_split
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.evaluation.scoring import check_scores, evaluate, predict, save_scores, summarise
+from vlsm_helpers.experiments.classes import evaluate_classes
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg, warm_start
 from vlsm_helpers.models.clipseg import CLIPSeg
@@ -231,6 +232,16 @@ def evaluate_run(run: Path, split: str = "test", dataset: str | None = None) -> 
     save_scores(run / PER_IMAGE, table.assign(dataset=label, split=split))
     summary = summarise(table, model=facts["member"]["name"], split=split)
     return summary.assign(dataset=label)
+
+
+def evaluate_run_classes(run: Path, split: str = "test", dataset: str | None = None) -> pd.DataFrame | None:
+    """The rows of `classes.evaluate_classes` for the run's best weights on a split; None where the images have no classes."""
+    segmenter, facts = factory.load(Path(run) / BEST)
+    samples = _samples([dataset] if dataset else facts["dataset"], split)
+    if not has_classes(samples):
+        return None
+    segmenter.to(settings.device(), memory_format=torch.channels_last)
+    return evaluate_classes(segmenter, SegmentationDataset(samples, facts["image_size"], prompt=facts["prompt"]))
 
 
 def predict_run(run: Path, split: str, dataset: str | None = None, name: str | None = None) -> Path:

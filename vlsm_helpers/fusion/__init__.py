@@ -3,6 +3,7 @@
 from vlsm_helpers.fusion.learned import PixelGate, Stacking, TemperatureMean
 from vlsm_helpers.fusion.rule import MemberLogits, Rule
 from vlsm_helpers.fusion.search import WeightedMean
+from vlsm_helpers.fusion.shrunk import ShrunkMean
 from vlsm_helpers.fusion.simple import And, BestSingle, EntropyWeighted, MajorityVote, MeanLogit, MeanProbability, Or
 
 RULES: tuple[Rule, ...] = (
@@ -11,6 +12,7 @@ RULES: tuple[Rule, ...] = (
     MeanLogit(),
     WeightedMean(),
     WeightedMean(of_logits=True),
+    ShrunkMean(of_logits=True),
     TemperatureMean(),
     Stacking(),
     PixelGate(),
@@ -32,6 +34,7 @@ __all__ = [
     "Or",
     "PixelGate",
     "Rule",
+    "ShrunkMean",
     "Stacking",
     "TemperatureMean",
     "WeightedMean",

@@ -58,11 +58,9 @@ class WeightedMean(Rule):
     def fit(self, validation: MemberLogits) -> "WeightedMean":
         """Search weights and threshold: all points for up to three members, coordinate search from several starts for more."""
         check(validation)
-        approximate = len(validation.logits) > EXACT
-        search = _coordinate_search if approximate else _exhaustive_search
-        point, number = _best(search(validation.logits, validation.masks, self.of_logits))
+        point, number = Searched.of(validation, self.of_logits).best()
         weights = tuple(weight / STEPS for weight in point)
-        return replace(self, weights=weights, threshold=THRESHOLDS[number], approximate=approximate)
+        return replace(self, weights=weights, threshold=THRESHOLDS[number], approximate=len(point) > EXACT)
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Probabilities (B, S, S). Raises ValueError for another number of members than there are weights."""
@@ -74,15 +72,43 @@ class WeightedMean(Rule):
         return (weights * torch.sigmoid(logits)).sum(0)
 
 
-class Counts:
-    """Mean Dice on N images of any weighted mean of M members, at all thresholds at once.
+@dataclass(frozen=True)
+class Searched:
+    """What a search on N images found: Dice, float (P, N, thresholds), of each image at each of the P `points`."""
 
-    `logits` (M, N, S, S) and `masks`, bool (N, S, S).
+    points: list[Point]
+    dice: Tensor
+
+    @classmethod
+    def of(cls, validation: MemberLogits, of_logits: bool) -> "Searched":
+        """Search exhaustively for up to three members, by coordinates for more."""
+        search = _exhaustive_search if len(validation.logits) <= EXACT else _coordinate_search
+        found = search(validation.logits, validation.masks, of_logits)
+        return cls(list(found), torch.stack(list(found.values())))
+
+    def best(self, images: Tensor | slice = slice(None)) -> tuple[Point, int]:
+        """The point, and the threshold's number, with the best mean Dice on some `images`, an index, of all by default.
+
+        Of equally good ones those nearest to equal weights, then to a threshold of 0.5.
+        """
+        means = self.dice[:, images].mean(1)
+        places, numbers = torch.nonzero(means >= means.max() - 1e-12, as_tuple=True)
+        equal = [
+            (sum(weight**2 for weight in point), abs(THRESHOLDS[number] - 0.5), point, number)
+            for point, number in zip((self.points[place] for place in places), numbers.tolist(), strict=True)
+        ]
+        return min(equal)[2:]
+
+
+class Counts:
+    """Dice of N images for any weighted mean of M members, at all thresholds at once.
+
+    `logits` (M, N, S, S) and `masks`, bool (N, S, S). `steps`: weights are multiples of 1/steps.
     """
 
-    def __init__(self, logits: Tensor, masks: Tensor, of_logits: bool):
-        values, self._boundaries = _in_integers(logits.flatten(1), of_logits)
-        levels = torch.bucketize(STEPS * values, self._boundaries, out_int32=True)
+    def __init__(self, logits: Tensor, masks: Tensor, of_logits: bool, steps: int = STEPS):
+        values, self._boundaries = _in_integers(logits.flatten(1), of_logits, steps)
+        levels = torch.bucketize(steps * values, self._boundaries, out_int32=True)
         bins = (2 * torch.arange(len(masks)).view(-1, 1, 1) + masks).flatten() * LEVELS  # image, and foreground or not
         open_ = (levels != levels[0]).any(0)
         self._count = 2 * len(masks) * LEVELS
@@ -91,7 +117,7 @@ class Counts:
         self._true = masks.flatten(1).sum(1).double()
 
     def dice(self, point: Point) -> Tensor:
-        """Mean Dice (thresholds,) of the weighted mean at `point`."""
+        """Dice (N, thresholds) of the weighted mean at `point`."""
         found = self._settled.clone()
         for start in range(0, self._values.shape[1], _CHUNK):
             part = self._values[:, start : start + _CHUNK]
@@ -100,7 +126,7 @@ class Counts:
             found += torch.bincount(level.add_(self._first_bin[start : start + _CHUNK]), minlength=self._count)
         above = found.view(-1, 2, LEVELS).flip(-1).cumsum(-1).flip(-1)[..., 1:].double()  # (N, 2, thresholds)
         shared = above[:, 1]
-        return dice_from_counts(self._true[:, None], above.sum(1), shared).mean(0)
+        return dice_from_counts(self._true[:, None], above.sum(1), shared)
 
 
 def simplex(members: int, steps: int = STEPS) -> Iterator[Point]:
@@ -110,16 +136,16 @@ def simplex(members: int, steps: int = STEPS) -> Iterator[Point]:
         yield tuple(after - before - 1 for before, after in itertools.pairwise(edges))
 
 
-def _in_integers(logits: Tensor, of_logits: bool) -> tuple[Tensor, Tensor]:
+def _in_integers(logits: Tensor, of_logits: bool, steps: int = STEPS) -> tuple[Tensor, Tensor]:
     """The averaged values as int32, of the logits' shape, and the thresholds (T,) on the scale of weights times values."""
     unit = LOGIT_UNIT if of_logits else PROBABILITY_UNIT
     scale = torch.logit(torch.tensor(THRESHOLDS, dtype=torch.float64)) if of_logits else torch.tensor(THRESHOLDS)
     values = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT) if of_logits else torch.sigmoid(logits)
-    return torch.round(values * unit).int(), torch.round(scale.double() * STEPS * unit).int()
+    return torch.round(values * unit).int(), torch.round(scale.double() * steps * unit).int()
 
 
 def _exhaustive_search(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, Tensor]:
-    """Mean Dice (thresholds,) of every point of the simplex."""
+    """Dice (N, thresholds) of every point of the simplex."""
     if len(logits) != 3:
         counts = Counts(logits, masks, of_logits)
         return {point: counts.dice(point) for point in simplex(len(logits))}
@@ -130,11 +156,11 @@ def _exhaustive_search(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[P
         values, boundaries = _in_integers(logits[:, part].flatten(2), of_logits)
         parts.append(crossings(values, truth[part], boundaries, STEPS))
     true, counted = truth.sum(1, keepdim=True), counts_above(concatenate(parts))
-    return {point: dice_from_counts(true, above.sum(1), above[:, 1].double()).mean(0) for point, above in counted}
+    return {point: dice_from_counts(true, above.sum(1), above[:, 1].double()) for point, above in counted}
 
 
 def _coordinate_search(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[Point, Tensor]:
-    """Mean Dice (thresholds,) of the points visited by moving weight between two members at a time, from several starts."""
+    """Dice (N, thresholds) of the points visited by moving weight between two members at a time, from several starts."""
     counts, members = Counts(logits, masks, of_logits), len(logits)
     visited: dict[Point, Tensor] = {}
 
@@ -142,7 +168,7 @@ def _coordinate_search(logits: Tensor, masks: Tensor, of_logits: bool) -> dict[P
         for point in points:
             if point not in visited:
                 visited[point] = counts.dice(point)
-        return max(points, key=lambda point: visited[point].max().item())
+        return max(points, key=lambda point: visited[point].mean(0).max().item())
 
     rng = np.random.default_rng(0)
     starts = [tuple(STEPS * (one == other) for other in range(members)) for one in range(members)]
@@ -163,14 +189,3 @@ def _neighbours(point: Point) -> Iterator[Point]:
                 moved[giver] -= amount
                 moved[taker] += amount
                 yield tuple(moved)
-
-
-def _best(found: dict[Point, Tensor]) -> tuple[Point, int]:
-    """The best point and threshold; of equally good ones the nearest to equal weights, then to a threshold of 0.5."""
-    best = max(dice.max().item() for dice in found.values())
-    equal = [
-        (sum(weight**2 for weight in point), abs(THRESHOLDS[number] - 0.5), point, number)
-        for point, dice in found.items()
-        for number in torch.nonzero(dice >= best - 1e-12).flatten().tolist()
-    ]
-    return min(equal)[2:]

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 BINS = 15
@@ -36,12 +37,29 @@ def reliability(probabilities: Tensor, masks: Tensor, bins: int = BINS) -> Relia
 def disagreement(logits: Tensor) -> np.ndarray:
     """How much members disagree on each image (N,): the mean over pixels of the spread of their probabilities.
 
-    Of logits (M, N, S, S), counted where any member marks something, for empty background is no agreement worth the name; 0
-    where none does.
+    Of logits (M, N, S, S), counted where any member predicts foreground, for empty background is no agreement worth the name;
+    0 where none does.
+    """
+    total, counted = spread(logits)
+    return (total / counted.clamp(min=1)).numpy()
+
+
+def spread(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum and the number behind `disagreement`, (N,) each, of logits (M, N, h, w): parts of an image can be added up.
+
+    The spread at a pixel is the standard deviation of the members' probabilities, counted where any is above 0.5.
     """
     probabilities = logits.sigmoid()
-    spread, marked = probabilities.std(0, correction=0), (probabilities > 0.5).any(0)
-    return ((spread * marked).flatten(1).sum(1) / marked.flatten(1).sum(1).clamp(min=1)).numpy()
+    counted = (probabilities.amax(0) > 0.5).flatten(1)
+    deviations = (probabilities - probabilities.mean(0)).square_().mean(0).sqrt_()  # `std` takes six times as long
+    return (deviations.flatten(1) * counted).sum(1), counted.sum(1)
+
+
+def binary_entropy(probabilities: Tensor) -> Tensor:
+    """Entropy in bits, from 0 (certain) to 1 (chance level), of probabilities of any shape."""
+    smallest = torch.finfo(probabilities.dtype).tiny  # p log p is 0 at 0
+    others = 1 - probabilities
+    return -(probabilities * probabilities.clamp(min=smallest).log2() + others * others.clamp(min=smallest).log2())
 
 
 def risk_coverage(doubt: np.ndarray, dice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,17 @@ NO_WEIGHTS = "none"  # asks for random initialisation where pretrained weights a
 class SMPSegmenter(Segmenter):
     """A `network` of the library, from normalised images to logits, all of which trains.
 
-    `mean` and `std`: of the pixels, in [0, 1], that its encoder was pretrained on.
+    `mean` and `std`: of the pixels, in [0, 1], that its encoder was pretrained on. A network of your own becomes a member:
+
+    >>> import numpy as np
+    >>> import segmentation_models_pytorch as smp
+    >>> import vlsm_helpers as vlsm
+    >>> from vlsm_helpers.fusion.weighted import WeightedFusion
+    >>> mine = SMPSegmenter(smp.Linknet("resnet18", encoder_weights=None), IMAGENET_MEAN, IMAGENET_STD)
+    >>> members = {"mine": mine, "clipseg": vlsm.build("clipseg", "tiny")}
+    >>> predictor = vlsm.Predictor(members, WeightedFusion.equal(members), size=64, prompt="polyp")
+    >>> predictor(np.zeros((30, 40, 3), np.uint8)).mask.shape
+    (30, 40)
     """
 
     smallest = STRIDE  # pixels a side that the network can be given

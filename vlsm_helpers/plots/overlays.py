@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
 
+import cv2
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
-from vlsm_helpers.plots.base import GROUND_TRUTH, PREDICTION
+from vlsm_helpers.plots.base import BLUE, GROUND_TRUTH, PREDICTION, PURPLE, RED, SKY
 
 TINT = 0.35  # opacity of the prediction's colour
+LABELS = (PREDICTION, BLUE, PURPLE, SKY, RED)  # the colours of a label map's classes
 HEIGHT = 0.75**0.5  # height of an equilateral triangle of side 1
 OVERSAMPLING = 2  # the triangle is drawn at this multiple of its displayed size, so that its markers are smooth
 MARGIN = 10 * OVERSAMPLING  # pixels around the triangle, for markers on its corners
@@ -23,15 +24,27 @@ def overlay(image: np.ndarray, ground_truth: np.ndarray, prediction: np.ndarray)
 
     The prediction is tinted and outlined in orange, the ground truth, bool (H, W), outlined in green.
     """
-    size = prediction.shape[::-1]
-    pixels = np.asarray(Image.fromarray(np.asarray(image)).resize(size, Image.Resampling.BICUBIC), np.float32) / 255
-    pixels[prediction] += TINT * (to_rgb(PREDICTION) - pixels[prediction])
-    return _outlined(pixels, ground_truth, prediction)
+    pixels = _resized(image, prediction.shape)
+    _paint(pixels, prediction, PREDICTION)
+    return _outline_ground_truth(pixels, ground_truth)
+
+
+def label_overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """An image, uint8 (h, w, 3), resized to a label map, uint8 (H, W): uint8 (H, W, 3), each class tinted and outlined.
+
+    Label 0 is background; the others have the colours of `LABELS`, which repeat.
+    """
+    pixels = _resized(image, labels.shape)
+    for label in np.unique(labels[labels > 0]):
+        _paint(pixels, labels == label, LABELS[(int(label) - 1) % len(LABELS)])
+    return pixels
 
 
 def probability_overlay(probabilities: np.ndarray, ground_truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Probabilities (S, S), in [0, 1], from black to white, uint8 (S, S, 3), with the outlines of `overlay`."""
-    return _outlined(np.repeat(probabilities[..., None], 3, axis=2), ground_truth, prediction)
+    pixels = np.repeat(np.uint8(255 * probabilities.clip(0, 1) + 0.5)[..., None], 3, axis=2)
+    pixels[_edge(prediction)] = _rgb(PREDICTION)
+    return _outline_ground_truth(pixels, ground_truth)
 
 
 def simplex_map(
@@ -71,17 +84,55 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _outlined(pixels: np.ndarray, ground_truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Pixels, float (S, S, 3) in [0, 1], with both outlines, as uint8."""
-    scaled = Image.fromarray(np.asarray(ground_truth, bool)).resize(prediction.shape[::-1], Image.Resampling.NEAREST)
-    pixels[_edge(prediction)] = to_rgb(PREDICTION)
-    pixels[_edge(np.asarray(scaled))] = to_rgb(GROUND_TRUTH)
-    return np.uint8(255 * pixels.clip(0, 1) + 0.5)
+def _resized(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A copy of an image, uint8 (h, w, 3), at another size (height, width)."""
+    return np.array(Image.fromarray(np.asarray(image)).resize(shape[::-1], Image.Resampling.BICUBIC))
 
 
-def _edge(mask: np.ndarray) -> np.ndarray:
-    """The outermost pixels of a mask, bool (S, S): a line 2 pixels wide at 384 pixels, 1 wide in smaller images."""
-    return mask & ~ndimage.binary_erosion(mask, iterations=max(1, len(mask) // 192), border_value=1)
+def _paint(pixels: np.ndarray, mask: np.ndarray, colour: str) -> None:
+    """Tint the mask, bool (H, W), in `pixels`, uint8 (H, W, 3), and draw its outline; what is around it is not touched."""
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    box = np.s_[max(0, top - 1) : top + height + 1, max(0, left - 1) : left + width + 1]
+    inside, edge = mask[box], _edge(mask[box], _line_width(mask))
+    for target, where, values in (
+        (pixels[box], inside, cv2.LUT(pixels[box], _TINTED[colour])),
+        (pixels[box], edge, _rgb(colour)),
+    ):
+        np.copyto(target, values, where=where[..., None])
+
+
+def _outline_ground_truth(pixels: np.ndarray, ground_truth: np.ndarray) -> np.ndarray:
+    """`pixels`, uint8 (H, W, 3), with the outline of a mask of any size."""
+    mask = np.asarray(ground_truth, bool)
+    if mask.any():
+        scaled = Image.fromarray(mask).resize(pixels.shape[1::-1], Image.Resampling.NEAREST)
+        pixels[_edge(np.asarray(scaled))] = _rgb(GROUND_TRUTH)
+    return pixels
+
+
+def _rgb(colour: str) -> np.ndarray:
+    """A colour as uint8 (3,)."""
+    return np.uint8(255 * np.array(to_rgb(colour)) + 0.5)
+
+
+def _tinted(colour: str) -> np.ndarray:
+    """What each level 0 to 255 of the three channels becomes under a tint, uint8 (1, 256, 3)."""
+    levels = np.repeat(np.arange(256, dtype=np.float32)[None, :, None] / 255, 3, axis=2)
+    levels += TINT * (np.array(to_rgb(colour)) - levels)
+    return np.uint8(255 * levels + 0.5)
+
+
+def _edge(mask: np.ndarray, width: int | None = None) -> np.ndarray:
+    """The outermost pixels of a mask, bool (H, W): a line of `width` pixels, which its size decides unless given."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    width = _line_width(mask) if width is None else width
+    inner = cv2.erode(mask.astype(np.uint8), cross, iterations=width, borderType=cv2.BORDER_CONSTANT, borderValue=1)
+    return mask & (inner == 0)
+
+
+def _line_width(mask: np.ndarray) -> int:
+    """2 pixels at 384 pixels, 1 in smaller images."""
+    return max(1, len(mask) // 192)
 
 
 def _position(weights: np.ndarray, side: int) -> np.ndarray:
@@ -102,3 +153,6 @@ def _nearest(points: bytes, side: int) -> np.ndarray:
     inside = np.minimum(np.minimum(top, right), 1 - top - right) >= -0.02
     distances = (x[..., None] - positions[0]) ** 2 + (y[..., None] - positions[1]) ** 2
     return np.where(inside, distances.argmin(axis=-1), positions.shape[1])
+
+
+_TINTED = {colour: _tinted(colour) for colour in LABELS}

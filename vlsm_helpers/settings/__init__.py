@@ -4,10 +4,10 @@ Environment: VLSM_PROFILE, VLSM_DATASET, VLSM_SEED (what a notebook's parameters
 training, in place of the profile's), VLSM_DATA (prepared datasets), VLSM_CACHE (what the package computes once), VLSM_RUNS
 (what training writes), VLSM_WEIGHTS (weights copied from another machine).
 
-Side effects, all of them: importing `vlsm_helpers` sets OMP_WAIT_POLICY, importing `vlsm_helpers.data.transforms` sets
-NO_ALBUMENTATIONS_UPDATE (no request for a newer version), and importing `vlsm_helpers.metrics.overlap` filters a warning of
-MONAI's; a variable that is set already is left alone. `start()` writes VLSM_PROFILE and makes the folders in VLSM_*
-absolute, so that child processes agree with it; `absolute_folders()` does the latter alone. Reading a setting changes nothing.
+Side effects, all of them: importing `vlsm_helpers` sets OMP_WAIT_POLICY, and importing `vlsm_helpers.data.transforms` sets
+NO_ALBUMENTATIONS_UPDATE (no request for a newer version); a variable that is set already is left alone. `start()` writes
+VLSM_PROFILE and makes the folders in VLSM_* absolute, so that child processes agree with it; `absolute_folders()` does the
+latter alone. Reading a setting changes nothing.
 """
 
 import os
@@ -160,7 +160,7 @@ def _within_reach(profile: Profile, reason: str) -> tuple[Profile, str]:
 
 def versions() -> str:
     """The versions that a bug report needs, on one line."""
-    names = ("vlsm-helpers", "torch", "transformers", "open_clip_torch", "monai", "numpy")
+    names = ("vlsm-helpers", "torch", "transformers", "open_clip_torch", "numpy")
     return ", ".join([f"Python {platform.python_version()}"] + [f"{name} {version(name)}" for name in names])
 
 

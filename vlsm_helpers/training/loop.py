@@ -24,22 +24,13 @@ from vlsm_helpers.models.state import encoder_hash, weights_revisions
 from vlsm_helpers.settings.precision import VARIABLE, Precision, training_precision
 from vlsm_helpers.training.acceleration import check_shares, loader_workers, start_accelerator, training_layout
 from vlsm_helpers.training.feature_cache import CachedDataset, PromptEmbeddings, has_frozen_encoders
+from vlsm_helpers.training.loss import segmentation_loss
 from vlsm_helpers.training.recipes import CNN, Recipe
 from vlsm_helpers.training.run_folder import BEST, FACTS, LAST, METRICS, SETTINGS, Progress, RunFolder
 
 __all__ = ["BEST", "FACTS", "LAST", "METRICS", "SETTINGS", "fit", "segmentation_loss"]
 
 Dataset = SegmentationDataset | CachedDataset
-
-
-def segmentation_loss() -> nn.Module:
-    """Dice + binary cross-entropy from logits (B, 1, H, W) and masks of 0 and 1; equal weights, as the paper's code.
-
-    `sigmoid=True` makes both terms take logits: given probabilities, cross-entropy would squash them a second time.
-    """
-    from monai.losses import DiceCELoss  # takes seconds to import, which only training should wait for
-
-    return DiceCELoss(sigmoid=True, lambda_dice=1.0, lambda_ce=1.0)
 
 
 def fit(

@@ -199,6 +199,7 @@ class View {
     context.clearRect(0, 0, width, height);
     if (!this.map) {
       this.range.replaceChildren("computing the Dice of all weights …");
+      this.triangle.setAttribute("aria-label", this.range.textContent);
       return;
     }
     const { points, dice, best } = this.map, low = Math.min(...dice), high = Math.max(...dice), { ramp } = this.data.colours;

@@ -72,3 +72,17 @@ def test_unknown_splits_and_datasets_have_no_seeds():
         seeds("phantom_skin", "dev")
     with pytest.raises(DataError, match="phantom_teeth"):
         seeds("phantom_teeth", "train")
+
+
+def test_a_label_map_has_two_targets_and_the_picture_shows_them():
+    pairs = [rendering.render_label_map(seed, size=64, instruments=1) for seed in range(8)]
+    labels = np.stack([labels for _, labels in pairs])
+    assert set(np.unique(labels)) == {0, 1, 2}
+    assert np.mean([(one == 2).any() for one in labels]) > 0.8  # some lie outside what the endoscope shows
+    for seed, (image, label) in enumerate(pairs):
+        without, polyp = rendering.render_label_map(seed, size=64, instruments=0)
+        hidden = label == 2
+        assert np.array_equal(label == 1, (polyp == 1) & ~hidden)
+        if hidden.any():
+            assert np.abs(image.astype(int) - without)[hidden].mean() > 10
+            assert np.abs(image.astype(int) - without)[~hidden].mean() < 10

@@ -139,3 +139,23 @@ def check_referred(answer: object) -> str | None:
         if got != expected:
             return f"{why}; of {uncertainty} and {fraction} yours gives {sorted(got)}"
     return None
+
+
+@exercise
+def check_class_map(answer: object) -> str | None:
+    """Exercise 7.4: `class_map(probabilities, threshold)` of (K, H, W): each pixel's class from 1, or 0 for background."""
+    first, second = [0.9, 0.2, 0.4, 0.6, 0.5], [0.1, 0.8, 0.3, 0.7, 0.1]
+    cases = [
+        ([first, second], 0.5, [1, 2, 0, 2, 0], "a pixel has its most probable class, if that is above the threshold"),
+        ([first, second], 0.75, [1, 2, 0, 0, 0], "the threshold is an argument: it need not be 0.5"),
+        ([second, first, second], 0.0, [2, 1, 2, 1, 2], "there may be more than two classes"),
+    ]
+    for given, threshold, expected, why in cases:
+        probabilities = np.array(given)[:, None]
+        try:
+            got = np.asarray(answer(probabilities, threshold))
+        except (TypeError, ValueError, IndexError) as error:
+            return f"it fails on probabilities of shape {probabilities.shape} ({error})"
+        if got.shape != (1, len(expected)) or got[0].tolist() != expected:
+            return f"{why}; of {given} and {threshold} yours gives {got.tolist()}"
+    return None

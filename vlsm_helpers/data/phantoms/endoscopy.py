@@ -29,6 +29,7 @@ MUCOSA = [(0.80, 0.28, 0.20), (0.84, 0.33, 0.28), (0.78, 0.29, 0.13), (0.76, 0.3
 BLOOD = np.array([0.75, 0.30, 0.32])  # fraction of the light that a vessel transmits, per channel
 STOOL = [(0.72, 0.42, 0.10), (0.52, 0.32, 0.10), (0.60, 0.30, 0.10)]
 LAMP = 0.35  # distance of the lamp from the lens
+INSTRUMENTS = 0.07  # the fraction of images with an instrument
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Surface:
 
 def draw(stream: Stream, size: int, level: Difficulty) -> Drawing:
     """One colonoscopy image; the mask shows the polyps. Kinds: sessile, flat, pedunculated."""
+    return draw_two(stream, size, level, INSTRUMENTS)[0]
+
+
+def draw_two(stream: Stream, size: int, level: Difficulty, instruments: float) -> tuple[Drawing, np.ndarray]:
+    """The same scene with an instrument at the probability `instruments`; also the instrument's mask, bool (size, size)."""
     black, inside = _frame(stream("frame"), size)
     surface = _wall(stream, size)
     kind = pick(stream("kind"), ("sessile", "sessile", "sessile", "flat", "pedunculated"))
@@ -60,9 +66,10 @@ def draw(stream: Stream, size: int, level: Difficulty) -> Drawing:
     surface = _residue(stream("residue"), surface)
     image = surface.seen() + _glints(stream("glints"), surface)[..., None]
     image = _bubbles(stream("bubbles"), image)
-    image, hidden = _instrument(stream("instrument"), image)
+    image, hidden = _instrument(stream("instrument"), image, instruments)
     image = mix(black, _camera(stream("camera"), image, level), inside)
-    return Drawing(image, mask & (inside > 0.5) & ~hidden, "polyp", kind)
+    shown = inside > 0.5
+    return Drawing(image, mask & shown & ~hidden, "polyp", kind), hidden & shown
 
 
 def _polyps(stream: Stream, surface: Surface, kind: str, inside: np.ndarray, level: Difficulty):
@@ -211,13 +218,13 @@ def _bubbles(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _instrument(rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rarely a catheter that comes in from the border; also the pixels that it hides, bool (size, size)."""
+def _instrument(rng: np.random.Generator, image: np.ndarray, probability: float) -> tuple[np.ndarray, np.ndarray]:
+    """Sometimes a catheter that comes in from the border; also the pixels that it hides, bool (size, size)."""
     size = len(image)
     bearing, bend = rng.uniform(0, 2 * np.pi), rng.uniform(-0.15, 0.15)
     tip, width = rng.uniform(-0.4, 0.4, 2), rng.uniform(0.05, 0.09)
     colour = np.array(pick(rng, [(0.75, 0.78, 0.8), (0.35, 0.5, 0.75), (0.85, 0.85, 0.8)]))
-    if not chance(rng, 0.07):
+    if not chance(rng, probability):
         return image, np.zeros((size, size), bool)
     across = stroke(grid(size), tip, 1.6 * np.array([np.sin(bearing), np.cos(bearing)]), bend) / width
     round_ = np.sqrt(np.clip(1 - across**2, 0, 1))

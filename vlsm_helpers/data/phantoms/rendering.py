@@ -43,11 +43,31 @@ def render(name: str, seed: int, difficulty: str = "medium", size: int = 128) ->
         raise DataError(f"There are no phantoms {name!r}.", hint=f"use one of {', '.join(_MODALITIES)}.")
     if difficulty not in DIFFICULTIES:
         raise DataError(f"There is no difficulty {difficulty!r}.", hint=f"use one of {', '.join(DIFFICULTIES)}.")
+    _refuse_undrawable(seed, size)
+    drawing = _MODALITIES[name](streams(name, seed), size, DIFFICULTIES[difficulty])
+    return Phantom(_rounded(drawing.image), drawing.mask, drawing.noun, drawing.kind, difficulty)
+
+
+def render_label_map(seed: int, size: int = 128, instruments: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
+    """The endoscopy phantom `seed` with two targets: image uint8 (size, size, 3), label map uint8 (size, size).
+
+    Labels: 0 background, 1 polyp, 2 instrument, which hides what is behind it and is there at the probability `instruments`.
+    Raises DataError for a negative seed or a size below 32.
+    """
+    _refuse_undrawable(seed, size)
+    drawing, instrument = endoscopy.draw_two(
+        streams("phantom_endoscopy", seed), size, DIFFICULTIES["medium"], instruments
+    )
+    return _rounded(drawing.image), np.where(instrument, 2, drawing.mask).astype(np.uint8)
+
+
+def _rounded(image: np.ndarray) -> np.ndarray:
+    return np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _refuse_undrawable(seed: int, size: int) -> None:
     if seed < 0 or size < 32:
         raise DataError(f"Seed {seed} at {size} px cannot be drawn.", hint="use a seed from 0 and a size from 32 px.")
-    drawing = _MODALITIES[name](streams(name, seed), size, DIFFICULTIES[difficulty])
-    image = np.floor(np.clip(drawing.image, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return Phantom(image, drawing.mask, drawing.noun, drawing.kind, difficulty)
 
 
 def seeds(name: str, split: str, draw: int = 0) -> range:

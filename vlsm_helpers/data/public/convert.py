@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from vlsm_helpers.data.annotations.classes import slug_of
+from vlsm_helpers.data.annotations.runs import decode_rle
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.errors import DataError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 PLAIN = (("images", "masks"), ("image", "mask"))  # the folders of re-hosted copies
+BKAI = (("train", "train_gt"), *PLAIN)
+BKAI_CLASSES = ("neoplastic polyp", "non-neoplastic polyp")  # red and green in its masks
 
 
 @dataclass(frozen=True)
@@ -42,34 +46,6 @@ def find(name: str, root: Path, where: Path | None = None) -> Published:
     return published
 
 
-def decode_rle(rle: dict, where: str | Path | None = None) -> np.ndarray:
-    """The mask, bool (H, W), of a COCO run-length code: {"size": [H, W], "counts": text}.
-
-    The text holds the lengths of runs of background, foreground, background, ... down the columns. A number takes
-    characters of 5 bits, lowest first, each offset by 48, with a sixth bit that says "goes on", signed in two's
-    complement; from the fourth on, a number is the difference to the one two places before. Source: COCO API,
-    `maskApi.c` (rleToString). Raises DataError, naming `where`, if the runs do not fill the size.
-    """
-    codes = np.frombuffer(rle["counts"].encode("ascii"), np.uint8).astype(np.int64) - 48
-    ends = codes & 32 == 0
-    number = np.cumsum(ends) - ends  # which number each character belongs to
-    starts = np.flatnonzero(np.concatenate([[True], ends[:-1]]))
-    shift = 5 * (np.arange(len(codes)) - starts[number])
-    digits = ((codes & 31) << shift) - np.where(ends & (codes & 16 > 0), 1 << (shift + 5), 0)
-    runs = np.zeros(len(starts), np.int64)
-    np.add.at(runs, number, digits)
-    for first in (1, 2):
-        runs[first::2] = np.cumsum(runs[first::2])
-    height, width = rle["size"]
-    if (runs < 0).any() or runs.sum() != height * width:
-        raise DataError(
-            f"The run-length code gives {runs.sum()} pixels, its size says {height} x {width}.",
-            where=where,
-            hint="fetch the annotations again.",
-        )
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
-
-
 def _bright(path: Path) -> np.ndarray:
     """Grey masks whose edges JPEG or anti-aliasing has blurred: the brighter half is foreground; 1 where nothing is above it."""
     values = read_image(path).max(axis=2)
@@ -88,6 +64,12 @@ def _coloured(path: Path) -> np.ndarray:
     return read_image(path).max(axis=2) > 127
 
 
+def _of_bkai_class(path: Path, noun: str) -> np.ndarray:
+    """The pixels of one class: where red (neoplastic) is above green, or the other way round. Each polyp pixel has one class."""
+    values = read_image(path)
+    return (values.max(axis=2) > 127) & (values[..., :2].argmax(axis=2) == BKAI_CLASSES.index(noun))
+
+
 def _in_folders(read: Callable[[Path], np.ndarray], *names: tuple[str, str]) -> Callable[[Path], Published | None]:
     """Finds images and masks in the first folder that has two sub-folders of such names, whatever their case."""
 
@@ -103,6 +85,38 @@ def _in_folders(read: Callable[[Path], np.ndarray], *names: tuple[str, str]) -> 
         return None
 
     return finder
+
+
+def _bkai_classes(root: Path) -> Published | None:
+    """Two masks for each image, named as CheXlocalize's findings are: a0_neoplastic_polyp, a0_non-neoplastic_polyp."""
+    published = _in_folders(lambda path: path, *BKAI)(root)
+    if published is None:
+        return None
+    masks = {
+        f"{name}_{slug_of(noun)}": partial(_of_bkai_class, path(), noun)
+        for name, path in published.masks.items()
+        for noun in BKAI_CLASSES
+    }
+    return Published(published.images, masks)
+
+
+def by_class(name: str, entries: list[dict]) -> list[dict]:
+    """The entries of a dataset whose images have a sample for each class: two for each of BKAI's; others as they are.
+
+    Only p0 and p1 remain: the benchmark's other prompts, and its boxes, describe both classes together.
+    """
+    if name != "bkai_polyp_classes":
+        return entries
+    return [
+        {
+            "img_name": one["img_name"],
+            "mask_name": f"{Path(one['mask_name']).stem}_{slug_of(noun)}.png",
+            "prompts": {"p0": "", "p1": noun},
+            "class": noun,
+        }
+        for one in entries
+        for noun in BKAI_CLASSES
+    ]
 
 
 def _busi(root: Path) -> Published:
@@ -141,7 +155,8 @@ def _isic(root: Path) -> Published:
 _FINDERS = {
     "kvasir_polyp": _in_folders(_kvasir_mask, *PLAIN),
     "clinicdb_polyp": _in_folders(_bright, ("Original", "Ground Truth"), *PLAIN),
-    "bkai_polyp": _in_folders(_coloured, ("train", "train_gt"), *PLAIN),
+    "bkai_polyp": _in_folders(_coloured, *BKAI),
+    "bkai_polyp_classes": _bkai_classes,
     "busi": _busi,
     "chexlocalize": _chexlocalize,
     "isic": _isic,
@@ -151,6 +166,7 @@ LAYOUTS = {
     "kvasir_polyp": "images/ and masks/",
     "clinicdb_polyp": "'Original'/ and 'Ground Truth'/",
     "bkai_polyp": "train/ and train_gt/",
+    "bkai_polyp_classes": "train/ and train_gt/",
     "busi": "'benign (1).png', 'benign (1)_mask.png' and so on",
     "chexlocalize": "patient*/study*/*.jpg and gt_segmentations_{val,test}.json",
     "isic": "ISIC_*.jpg and ISIC_*_Segmentation.png",

@@ -81,25 +81,33 @@ def _refuse_source(card: registry.Dataset, source: Path | None) -> None:
         raise DataError(
             f"{card.title} is only handed out to those who sign up.",
             where=card.home,
-            hint=f"{ERRANDS[card.name]}; then run {command} with the path of what you got.",
+            hint=f"{ERRANDS[card.variant_of or card.name]}; then run {command} with the path of what you got.",
         )
     if source is not None and not source.exists():
         raise DataError("There is no such file or folder.", where=source, hint=f"give the right path: {command}.")
 
 
 def _copy_annotations(name: str, splits: Path | None, folder: Path) -> list[dict]:
-    """Put the three annotation files into `folder`, unchanged, and return the entries of all."""
+    """Put the three annotation files into `folder`, of several classes one entry for each, else unchanged; the entries of all."""
     folder.mkdir(parents=True)
-    entries, other = [], []
+    entries, other, benchmark = [], [], registry.find(name).variant_of or name
     for split in SPLITS:
-        path = _fetched_split(name, split) if splits is None else _local_split(split, splits / name / "anns", splits)
+        path = (
+            _fetched_split(benchmark, split)
+            if splits is None
+            else _local_split(split, splits / benchmark / "anns", splits)
+        )
         found = read_entries(path)
         if not found:
             raise DataError(f"The split {split} has no entries.", where=path, hint="give splits that name images.")
-        if splits is not None and pooch.file_hash(str(path)) != BENCHMARK["sha256"][name][split]:
+        if splits is not None and pooch.file_hash(str(path)) != BENCHMARK["sha256"][benchmark][split]:
             other.append(split)
-        entries += found
-        shutil.copyfile(path, folder / f"{split}.json")
+        made = convert.by_class(name, found)
+        if made is found:
+            shutil.copyfile(path, folder / f"{split}.json")
+        else:
+            (folder / f"{split}.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
+        entries += made
     if other:
         which = f"The splits {', '.join(other)} in {splits} are not the benchmark's own"
         print(f"Note: {which} (their sha256 differs): results on them do not compare with published ones.")

@@ -1,0 +1,94 @@
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from vlsm_helpers.data.formats import Reading
+from vlsm_helpers.data.frames import frames
+from vlsm_helpers.errors import DataError
+
+
+def pixels(count, *shape):
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+
+
+@pytest.mark.parametrize("write", ["pages", "stack", "compressed", "deep"])
+def test_each_page_is_a_frame(tmp_path, write):
+    path, values = tmp_path / "stack.tif", pixels(5, 12, 9)
+    if write == "pages":
+        Image.fromarray(values[0]).save(path, save_all=True, append_images=list(map(Image.fromarray, values[1:])))
+    elif write == "stack":  # ImageJ writes one directory for all pages
+        tifffile.imwrite(path, values, imagej=True, metadata={"axes": "ZYX"})
+    else:
+        values = values.astype(np.uint16) * 257 if write == "deep" else values
+        compression = "zlib" if write == "compressed" else None
+        tifffile.imwrite(path, values, photometric="minisblack", compression=compression)
+    found = frames(tmp_path, Reading(every=2))
+    assert [(frame.id, frame.index, frame.group) for frame in found] == [
+        (f"stack_{number:04d}", number, "stack") for number in (0, 2, 4)
+    ]
+    for frame in found:
+        np.testing.assert_array_equal(frame.decode().values[..., 0], values[frame.index])
+
+
+def test_pages_in_colour_and_a_thumbnail(tmp_path):
+    values = pixels(3, 10, 8, 3)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for number, page in enumerate(values):
+            file.write(page, photometric="rgb")
+            if number == 0:
+                file.write(page[::2, ::2], photometric="rgb", subfiletype=1)
+    found = frames(tmp_path)
+    assert len(found) == 3
+    for frame in found:
+        np.testing.assert_array_equal(frame.decode().values, values[frame.index])
+
+
+def test_a_page_of_its_own_is_a_picture(tmp_path):
+    Image.fromarray(pixels(1, 8, 8)[0]).save(tmp_path / "a.tif")
+    (only,) = frames(tmp_path)
+    assert (only.id, only.group, only.plain) == ("a", None, True)
+
+
+def test_channels_are_no_pages(tmp_path):
+    tifffile.imwrite(tmp_path / "cells.tif", pixels(4, 8, 8), imagej=True, metadata={"axes": "CYX"})
+    with pytest.raises(DataError, match="cells.tif.*channels"):
+        frames(tmp_path)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Twelve grey frames, each brighter by 20 than the one before."""
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(12):
+        writer.write(np.full((48, 64, 3), 20 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def test_each_nth_frame_of_a_video(clip):
+    found = frames([clip], Reading(every=5))
+    assert [(frame.id, frame.group) for frame in found] == [(f"clip_{number:04d}", "clip") for number in (0, 5, 10)]
+    for frame in (found[2], found[0], found[1]):  # in any order
+        raster = frame.decode()
+        assert raster.values.shape == (48, 64, 3)
+        assert abs(raster.values.mean() - 20 * frame.index) < 3
+
+
+def test_colours_of_a_video_are_red_green_blue(tmp_path):
+    path = tmp_path / "red.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    writer.write(np.full((48, 64, 3), (0, 0, 255), np.uint8))  # OpenCV's order
+    writer.release()
+    assert np.argmax(frames([path])[0].decode().values.mean(axis=(0, 1))) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all", None])
+def test_wrong_videos_are_named(clip, content, capfd):
+    clip.write_bytes(clip.read_bytes()[:500] if content is None else content)
+    with pytest.raises(DataError) as caught:
+        frames([clip])
+    assert "clip.avi" in str(caught.value)
+    assert caught.value.hint
