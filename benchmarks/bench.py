@@ -4,10 +4,10 @@ Alternatives take turns in one run; medians are reported. Writes bench.json and 
 not given keep their rows. With --tiny a dry run of the program, whose figures mean nothing.
 
 Sections: start (importing, answering), pixels (decoding, augmenting), waiting (time that the light CNN waits for data), models
-(a training step and an inference of each at full size, and their share of what this machine computes at most), layouts (of
-memory, for a training step of UNet-D), memory (of ensemble A at batch 8), numbers (bfloat16 and torch.compile: time saved,
-change in Dice), caches (an epoch, whole trainings), fusion (the exhaustive search), explorer (a slider), notebooks (the course,
-each in a separate process).
+(a training step and an inference of each at full size, and their share of what this machine computes at most; models/NAME for
+one of them), layouts (of memory, for a training step of UNet-D), memory (of ensemble A at batch 8), numbers (bfloat16 and
+torch.compile: time saved, change in Dice), caches (an epoch, whole trainings), fusion (the exhaustive search), explorer (a
+slider), notebooks (the course, each in a separate process).
 """
 
 import argparse
@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from benchmarks import features, limits, precision, weight_search, wirings
 from benchmarks.rows import HERE
 from benchmarks.sections import keep
 from benchmarks.timing import in_a_process, interleaved, rows
+from tools import rehearse
 from tools.random_checkpoints import write_biomedclip, write_clip_rn50, write_clipseg
 from vlsm_helpers import settings
 from vlsm_helpers.course.runner import find_notebooks
@@ -45,6 +47,7 @@ from vlsm_helpers.training.loop import segmentation_loss
 from vlsm_helpers.training.recipes import DECODER_ONLY
 
 THREADS = 2
+MODELS = "models"  # stands for the sections of all models
 FILLED = "from the cache, filling included"
 Given = argparse.Namespace
 
@@ -115,23 +118,21 @@ def waiting(given: Given) -> list[dict]:
     return found
 
 
-def models(given: Given) -> list[dict]:
-    """A training step and an inference of every model, ours against the published implementation, and the limit.
+def model(name: str, given: Given) -> list[dict]:
+    """A training step and an inference of a model, ours against the published implementation, and the limit.
 
     Where ours stays under 40 % of the limit, the operators that take the time are named.
     """
     found = []
-    with tempfile.TemporaryDirectory() as folder:
-        write_weights(Path(folder), given.tiny)
-        for name in given.models or wirings.MODELS:
-            for kind, ways in wirings.measured(name, Path(folder), given.tiny, given.rounds).items():
-                label = f"{kind} of {name}, {wirings.MODELS[name]} px, batch {wirings.BATCH}"
-                made = rows(label, {way: one.seconds for way, one in ways.items()}, WANTED.get((kind, name)))
-                for row, one in zip(made, ways.values(), strict=True):
-                    row |= {"gigaflop": one.work.total / 1e9, "share": one.share}
-                    if one.share < limits.ENOUGH and row["way"] != wirings.PUBLISHED:
-                        row["wanted"] = f"{row['wanted']} most time in {limits.slowest_operators(one.call)}".strip()
-                found += made + _rates(label, next(iter(ways.values())).rates)
+    with random_weights(given.tiny) as folder:
+        for kind, ways in wirings.measured(name, folder, given.tiny, given.rounds, given.batch).items():
+            label = f"{kind} of {name}, {wirings.MODELS[name]} px, batch {given.batch}"
+            made = rows(label, {way: one.seconds for way, one in ways.items()}, WANTED.get((kind, name)))
+            for row, one in zip(made, ways.values(), strict=True):
+                row |= {"gigaflop": one.work.total / 1e9, "share": one.share}
+                if one.share < limits.ENOUGH and row["way"] != wirings.PUBLISHED:
+                    row["wanted"] = f"{row['wanted']} most time in {limits.slowest_operators(one.call)}".strip()
+            found += made + _rates(label, next(iter(ways.values())).rates)
     return found
 
 
@@ -170,10 +171,9 @@ LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_
 def memory(given: Given) -> list[dict]:
     """Peak resident memory, in GB, of two training steps of ensemble A at batch 8, each way in a separate process."""
     found = []
-    with tempfile.TemporaryDirectory() as folder:
-        write_weights(Path(folder), given.tiny)
+    with random_weights(given.tiny) as folder:
         for way in wirings.ways_of("ensemble_a"):
-            measured = wirings.peak_in_a_process("ensemble_a", way, Path(folder), given.tiny, batch=8)
+            measured = wirings.peak_in_a_process("ensemble_a", way, folder, given.tiny, batch=8)
             found.append({"what": "peak memory of ensemble A, batch 8", "way": way, "gigabytes": measured["gigabytes"]})
     for row in found:
         row["times"] = found[0]["gigabytes"] / row["gigabytes"]
@@ -189,11 +189,18 @@ def numbers(given: Given) -> list[dict]:
     return found + list(precision.dice(given.dataset, images, epochs, given.rounds))
 
 
-def write_weights(folder: Path, tiny: bool) -> None:
-    """Random weights of all encoders in the published formats."""
-    write_biomedclip(folder / "biomedclip", tiny=tiny)
-    write_clipseg(folder / "clipseg", tiny=tiny)
-    write_clip_rn50(folder / "clip_rn50", tiny=tiny)
+@contextmanager
+def random_weights(tiny: bool) -> Iterator[Path]:
+    """A folder with random weights of all encoders in the published formats; those of full size stay in the cache folder."""
+    if not tiny:
+        folder = settings.cache_folder() / "random_weights"
+        rehearse.random_weights(folder)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for write in (write_biomedclip, write_clipseg, write_clip_rn50):
+            write(Path(folder) / write.__name__.removeprefix("write_"), tiny=True)
+        yield Path(folder)
 
 
 def caches(given: Given) -> list[dict]:
@@ -275,7 +282,7 @@ SECTIONS: dict[str, Callable[[Given], list[dict]]] = {
     "start": start,
     "pixels": pixels,
     "waiting": waiting,
-    "models": models,
+    **{f"{MODELS}/{name}": partial(model, name) for name in wirings.MODELS},
     "layouts": layouts,
     "memory": memory,
     "numbers": numbers,
@@ -289,17 +296,21 @@ SECTIONS: dict[str, Callable[[Given], list[dict]]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the given sections; both files are written after each of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; by default all")
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}, {MODELS}; default all"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--dataset", default=settings.DEFAULT_DATASET, help="dataset of the sections pixels, waiting and caches"
     )
-    parser.add_argument("--models", nargs="*", choices=wirings.MODELS, help="of the section models; by default all")
+    parser.add_argument("--batch", type=int, default=wirings.BATCH, help="images of a batch in the section models")
     parser.add_argument("--tiny", action="store_true", help="a quick dry run")
     parser.add_argument(
         "--out", type=Path, help="by default bench.json next to this file; with --tiny a temporary file"
     )
     given = parser.parse_args(arguments)
+    if MODELS in given.sections:
+        given.sections = [name for name in SECTIONS if name in given.sections or name.startswith(MODELS)]
     if unknown := set(given.sections) - set(SECTIONS):
         parser.error(f"unknown section {', '.join(sorted(unknown))}")
     out = given.out or (Path(tempfile.mkdtemp()) if given.tiny else HERE) / "bench.json"

@@ -247,7 +247,7 @@ def two_processes(given: Given) -> list[dict]:
         seconds = time.perf_counter() - begin
         together = _start(launch, Path(folder) / "both")
         said = together.communicate()[0]
-    failed = [text[-300:] for child, text in zip(apart, outputs, strict=True) if child.returncode]
+    failed = [f"FAILED: {text[-300:]}" for child, text in zip(apart, outputs, strict=True) if child.returncode]
     refused = together.returncode != 0 and "hint:" in said
     launched = "works" if together.returncode == 0 else ("refused with a hint" if refused else f"FAILED: {said[-300:]}")
     return [

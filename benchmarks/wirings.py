@@ -161,9 +161,9 @@ class Measured(NamedTuple):
         return self.work.share(statistics.median(self.seconds), self.rates)
 
 
-def measured(name: str, weights: Path, tiny: bool, rounds: int) -> dict[str, dict[str, Measured]]:
+def measured(name: str, weights: Path, tiny: bool, rounds: int, batch: int = BATCH) -> dict[str, dict[str, Measured]]:
     """The results by kind, STEP and INFERENCE, and way; ways and limits take turns after a warm-up round."""
-    networks = {way: network(name, way, weights, tiny) for way in ways_of(name)}
+    networks = {way: network(name, way, weights, tiny, batch) for way in ways_of(name)}
     if native_bf16():
         model, logits = networks[IMAGES]
         networks[BF16] = model, in_bf16(logits)

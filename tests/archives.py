@@ -140,14 +140,16 @@ def bkai(root: Path) -> tuple[dict, dict]:
 
 
 def bkai_classes(root: Path) -> tuple[dict, dict]:
-    """The same files, with a mask of each class for each image; the third image has no green polyp."""
+    """The same images, with a mask of each class for each; the first green polyp is no rectangle, the third image has none."""
     entries, _ = bkai(root)
     red, green = rectangle(8, 8, 16, 16), rectangle(16, 8, 24, 16)
-    truth = {f"{name}_neoplastic_polyp": red for name in ("a0", "b1", "c2")}
-    truth |= {f"{name}_non-neoplastic_polyp": green for name in ("a0", "b1")}
-    one = np.stack([red, *[np.zeros_like(red)] * 2], axis=2).astype(np.uint8) * 255
-    save(one, root / "train_gt/train_gt/c2.jpeg", quality=95, subsampling=0)
-    return entries, truth | {"c2_non-neoplastic_polyp": np.zeros_like(green)}
+    greens = {"a0": green | rectangle(24, 8, 32, 12), "b1": green, "c2": np.zeros_like(green)}
+    truth = {}
+    for name, drawn in greens.items():
+        colours = np.stack([red, drawn, np.zeros_like(red)], axis=2).astype(np.uint8) * 255
+        save(colours, root / f"train_gt/train_gt/{name}.jpeg", quality=95, subsampling=0)
+        truth |= {f"{name}_neoplastic_polyp": red, f"{name}_non-neoplastic_polyp": drawn}
+    return entries, truth
 
 
 def busi(root: Path) -> tuple[dict, dict]:

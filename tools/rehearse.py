@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from tools.random_checkpoints import write_biomedclip, write_clip_rn50, write_clipseg, write_resnet
 from vlsm_helpers import settings
 from vlsm_helpers.course.executed import Executed
-from vlsm_helpers.course.runner import run_course
+from vlsm_helpers.course.runner import find_notebooks, run_course
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, load_split, read_entries
 from vlsm_helpers.errors import CourseError, DataError, WeightsError
 from vlsm_helpers.models import pretrained
@@ -63,6 +63,7 @@ def write_handful(folder: Path, images: int = IMAGES) -> str:
 
 def rehearse(patterns: tuple[str, ...], output: Path) -> list[Executed]:
     """Run the notebooks and write their report to `output`; what they cache and train is thrown away."""
+    find_notebooks(patterns)  # a glob that matches nothing fails before weights and images are written
     brought = settings.cache_folder() / "random_weights"
     random_weights(brought)
     with TemporaryDirectory() as work:

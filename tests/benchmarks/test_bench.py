@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -48,11 +49,13 @@ def test_models_name_what_takes_the_time_where_they_stay_far_from_the_limit(tmp_
         way: wirings.Measured([seconds], limits.Work(10**9, 0), rates, lambda: matrix @ matrix)
         for way, seconds in ((wirings.PUBLISHED, 10.0), (wirings.IMAGES, 2.0), (wirings.DECODER_ONLY, 5.0))
     }
-    monkeypatch.setattr(bench, "write_weights", lambda *_: None)
+    monkeypatch.setattr(bench, "random_weights", lambda tiny: nullcontext(tmp_path))
     monkeypatch.setattr(bench.wirings, "measured", lambda *_: {wirings.STEP: ways})
     monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
-    bench.main(["models", "--models", "unet_d", "--out", str(tmp_path / "bench.json")])
-    found = json.loads((tmp_path / "bench.json").read_text())["models"]["rows"]
+    bench.main(["models", "--out", str(tmp_path / "bench.json")])
+    sections = json.loads((tmp_path / "bench.json").read_text())
+    assert list(sections) == [f"models/{name}" for name in wirings.MODELS]
+    found = sections["models/unet_d"]["rows"]
     assert [row["share"] for row in found] == [0.1, 0.5, 0.2, 1.0, 1.0]
     assert [("mm" in row["wanted"]) for row in found[:3]] == [False, False, True]
     assert "| 5.00 | 1 | 50% |" in (tmp_path / "bench.md").read_text()

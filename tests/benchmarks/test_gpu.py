@@ -1,5 +1,8 @@
 import json
+import subprocess
+import sys
 import time
+from argparse import Namespace
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ from benchmarks import gpu, gpu_sections
 from benchmarks.gpu_sections import BF16, COMPILED, FLOAT32, INFERENCE, STEP, WITHOUT_TF32
 from vlsm_helpers.errors import SettingsError
 
-FEW = ("unet_d", "clipseg")
+FEW = ("unet_d",)
 
 
 @pytest.fixture
@@ -20,7 +23,9 @@ def dry(out, *arguments):
     return gpu.main(["--dry", "--dataset", "toy", "--minutes", "20", "--out", str(out), *arguments])
 
 
-def test_every_section_runs_at_tiny_size_and_is_kept(few, tmp_path, capsys):
+def test_every_section_runs_at_tiny_size_and_is_kept(few, tmp_path, monkeypatch, capsys):
+    starts = []
+    monkeypatch.setattr(gpu_sections, "_start", lambda arguments, runs: starts.append(arguments) or child("dice"))
     out = tmp_path / "gpu.json"
     assert dry(out) == 0
     found = json.loads(out.read_text())
@@ -35,12 +40,40 @@ def test_every_section_runs_at_tiny_size_and_is_kept(few, tmp_path, capsys):
     assert found["training"]["rows"][0]["seconds"] > 0
     exact = [row for row in found["parity"]["rows"] if row["way"] == WITHOUT_TF32]
     assert [row["deviation"] <= gpu_sections.TOLERANCE for row in exact] == [True] * len(FEW)
-    assert "both work" in found["processes"]["rows"][0]["wanted"]
-    assert found["processes"]["rows"][1]["wanted"] in ("works", "refused with a hint")
+    assert [row["wanted"] for row in found["processes"]["rows"]] == ["both work", "works"]
+    assert [("torch.distributed.run" in command) for command in starts] == [False, False, True]
     assert all(section in out.with_suffix(".md").read_text() for section in found)
     first = out.read_text()
     assert dry(out) == 0  # all is there: nothing is measured again
     assert out.read_text() == first
+
+
+def child(said, status=0):
+    """A process that ends like a training: trainings on two processes themselves are tested in tests/training."""
+    code = f"print({said!r}); raise SystemExit({status})"
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "verdict"),
+    [
+        ("dice 0.5", 0, "works"),
+        ("2 processes\nhint: start 1", 1, "refused with a hint"),
+        ("NCCL | Duplicate", 1, "FAILED"),
+    ],
+)
+def test_two_processes_work_or_are_refused_with_a_hint(monkeypatch, said, status, verdict):
+    monkeypatch.setattr(
+        gpu_sections, "_start", lambda arguments, runs: child(said, status) if runs.name == "both" else child("done")
+    )
+    apart, together = gpu_sections.two_processes(Namespace(dataset="toy"))
+    assert (apart["wanted"], together["wanted"].split(":")[0]) == ("both work", verdict)
+    assert "|" not in together["wanted"]
+
+
+def test_two_trainings_of_which_one_fails_are_reported(monkeypatch):
+    monkeypatch.setattr(gpu_sections, "_start", lambda arguments, runs: child("out of memory", int(runs.name == "two")))
+    assert gpu_sections.two_processes(Namespace(dataset="toy"))[0]["wanted"] == "FAILED: out of memory"
 
 
 @pytest.fixture

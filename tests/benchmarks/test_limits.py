@@ -18,11 +18,23 @@ def test_work_is_counted_by_hand():
     assert work(call) == Work(matmul=2 * 4 * 6 * 4, convolution=2 * 5 * 3 * 9 * 64)
 
 
-def test_a_backward_pass_of_a_convolution_counts_twice_its_forward_pass():
-    images, layer = torch.rand(1, 3, 8, 8, requires_grad=True), nn.Conv2d(3, 5, 3, padding=1)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.Conv2d(4, 4, 3, stride=2, groups=4),
+        nn.Conv2d(4, 6, 1, groups=2),
+        nn.ConvTranspose2d(4, 6, 2, stride=2),
+    ],
+    ids=["dense", "depthwise", "grouped", "transposed"],
+)
+def test_a_backward_pass_of_a_convolution_counts_twice_its_forward_pass(layer):
+    images = torch.rand(2, 4, 8, 8)
     with torch.no_grad():
         forward = work(lambda: layer(images)).convolution
-    assert work(lambda: layer(images).sum().backward()).convolution == 3 * forward
+    assert forward > 0
+    assert work(lambda: layer(images.clone().requires_grad_()).sum().backward()).convolution == 3 * forward
+    assert work(lambda: layer(images).sum().backward()).convolution == 2 * forward  # images need no gradient
 
 
 def test_a_transformer_layer_counts_in_inference_as_in_training():

@@ -57,8 +57,26 @@ def scans(tmp_path):
     return images, masks
 
 
-def test_dicom_files_become_a_dataset_without_a_trace_of_the_patients(scans, tmp_path, own_data, capfd):
-    adopted = adopt("mine", tmp_path / "images", tmp_path / "masks", "square", group=None)
+def as_coco(folder, masks):
+    """A COCO file of square targets in images that are called as the DICOM files."""
+    names = sorted(path.name for path in folder.iterdir())
+    images = [{"id": n, "file_name": name, "height": 32, "width": 32} for n, name in enumerate(names)]
+    shapes = []
+    for number, name in enumerate(names):
+        rows, columns = np.nonzero(masks[int(name.rsplit("_", 1)[1].removesuffix(".dcm"))])
+        x, y, x2, y2 = (int(edge) for edge in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+        outline = {"segmentation": [[x, y, x2, y, x2, y2, x, y2]], "area": (x2 - x) * (y2 - y), "iscrowd": 0}
+        shapes.append({"id": number, "image_id": number, "category_id": 1, "bbox": [x, y, x2 - x, y2 - y]} | outline)
+    path = folder.parent / "coco.json"
+    categories = [{"id": 1, "name": "square"}]
+    path.write_text(json.dumps({"images": images, "annotations": shapes, "categories": categories}))
+    return path
+
+
+@pytest.mark.parametrize("labels", ["masks", "coco"])
+def test_dicom_files_become_a_dataset_without_a_trace_of_the_patients(scans, tmp_path, own_data, capfd, labels):
+    given = tmp_path / "masks" if labels == "masks" else as_coco(tmp_path / "images", scans[1])
+    adopted = adopt("mine", tmp_path / "images", given, "square")
     assert adopted.report.ok
     assert adopted.sizes == [2, 2, 2, 2]
     print(adopted, adopted.joined)

@@ -127,6 +127,19 @@ def test_a_refusal_leaves_nothing_unless_reading_took_long(folders, own_data, de
     assert names == ["i05"]
 
 
+def test_a_file_that_vanishes_meanwhile_is_named(folders, own_data, decoded, monkeypatch):
+    read = intake._read
+
+    def vanishing(root, frame, *rest):
+        (folders[1] / "i09.png").unlink(missing_ok=True)
+        return read(root, frame, *rest)
+
+    monkeypatch.setattr(intake, "_read", vanishing)
+    with pytest.raises(DataError, match=r"i09\.png"):
+        adopt("mine", *folders, "square")
+    assert list(own_data.iterdir()) == []
+
+
 def test_two_at_once_do_not_mix(folders, own_data, decoded):
     _, stops = decoded
     stops |= {"stop": 3, "error": KeyboardInterrupt()}

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests.helpers import write_toy
 from vlsm_helpers.cli import app
+from vlsm_helpers.data.formats import Reading
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import SettingsError, TrainingError
@@ -241,3 +242,16 @@ def test_a_prompt_that_it_was_not_trained_with_is_told(trained, folders):
         outcome = CliRunner().invoke(app, command)
         assert outcome.exit_code == 0, outcome.output
         assert ("'square'" in outcome.output) is told
+
+
+def test_what_is_saved_remembers_its_prompts_and_how_its_images_were_made(trained, folders):
+    facts = folders / "data" / "toy" / "dataset.json"
+    facts.write_text('{"bit_depth": 12, "window": [40, 400], "axis": "coronal", "foreground": null}')
+    try:
+        found = Predictor.load(trained.save(folders / "remembers"))
+        ready = trained.predictor()
+    finally:
+        facts.unlink()
+    assert found.trained_on == ("square",)
+    for one in (found, ready):
+        assert (one.bit_depth, one.reading) == (12, Reading((40, 400), "coronal"))

@@ -100,3 +100,4 @@ def test_a_glob_that_matches_nothing_is_said(small, tmp_path, monkeypatch, capsy
         monkeypatch.setenv(variable, "")
     assert rehearse.main(["99*"]) == 1
     assert "No notebook matches '99*'" in capsys.readouterr().err
+    assert small == []  # at once, before any weights are written

@@ -32,6 +32,8 @@ def ensemble(
 ) -> None:
     """Train members separately, fuse them by weights from val, score test, save with a model card.
 
+    Beside the scores stand those of an empty prompt, which show whether the prompt is used, and of the mean training mask.
+
     The members: CLIPSeg, BiomedCLIPSeg, UNet-D, and unet_imagenet, a light CNN that starts from ImageNet, where its weights
     are on this machine. Stopped, it resumes when the same command is given again: what is trained is kept in ensembles/ in
     the runs folder.
@@ -46,6 +48,7 @@ def ensemble(
     from vlsm_helpers.io.atomic import require_writable
 
     require_writable(save, hint="name a folder elsewhere with --save.")  # before hours of training, not after
+    from vlsm_helpers.experiments import prompt_effect
     from vlsm_helpers.experiments.late_ensemble import train_ensemble
     from vlsm_helpers.experiments.members import left_out, members_for
     from vlsm_helpers.experiments.table import readable
@@ -62,9 +65,9 @@ def ensemble(
     typer.echo(f"\nWeights: {weights}.")
     if trained.warning:
         typer.echo(f"\n{trained.warning}", err=True)
-    if rounds:
-        typer.echo(f"\n{rounds}")
-    typer.echo(f"\n{trained.save(save, rounds)}: use it by `vlsm segment IMAGE --with {save} --to FOLDER`")
+    remarks = "\n\n".join(filter(None, [prompt_effect.in_words(trained), rounds]))
+    typer.echo(f"\n{remarks}")
+    typer.echo(f"\n{trained.save(save, remarks)}: use it by `vlsm segment IMAGE --with {save} --to FOLDER`")
 
 
 def _cross_validated(dataset: str, folds: int, options: dict) -> str:

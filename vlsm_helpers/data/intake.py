@@ -55,7 +55,11 @@ def _refuse_absent(classes: Sequence[str], records: Sequence[Record]) -> None:
 
 def _signature(frame: Frame, labels: Labels) -> str:
     """What changes if one of the frame's files does: their sizes and times."""
-    facts = [path.stat() for path in (frame.source, *labels.files(frame))]
+    try:
+        facts = [path.stat() for path in (frame.source, *labels.files(frame))]
+    except OSError as error:
+        what = f"The file cannot be read ({error.strerror})."
+        raise DataError(what, where=error.filename, hint="restore it, and give the command again.") from error
     return " ".join(f"{one.st_size}-{one.st_mtime_ns}" for one in facts)
 
 

@@ -4,7 +4,6 @@
 encoder of the shipped miniature CLIPSeg in their place.
 """
 
-import timm
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -54,6 +53,8 @@ class MiniatureEncoders(nn.Module):
     """EfficientNet-Lite0 (2.96 million parameters in its stages) and a CLIPSeg's text encoder."""
 
     def __init__(self, clip: nn.Module):
+        import timm  # with torchvision 2 seconds, which the other members need not wait for
+
         super().__init__()
         self.visual = timm.create_model(imagenet.ARCHITECTURE, features_only=True, out_indices=(2, 3, 4))
         self.text_model, self.text_projection = clip.text_model, clip.text_projection

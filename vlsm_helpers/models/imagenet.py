@@ -12,7 +12,6 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -129,6 +128,8 @@ def _checked(tensors: dict[str, Tensor], where: Path) -> dict[str, Tensor]:
 @cache
 def _shapes() -> dict[str, torch.Size]:
     """The names and shapes of timm's classifier, in its order, counters left out."""
+    import timm  # with torchvision 2 seconds, which members without ImageNet's weights need not wait for
+
     with torch.device("meta"):
         network = timm.create_model(ARCHITECTURE)
     return {name: value.shape for name, value in network.state_dict().items() if not name.endswith(COUNTERS)}

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -68,6 +67,8 @@ class SMPUNet(SMPSegmenter):
     """
 
     def __init__(self, encoder: str = "resnet50", weights: str | Path | None = None):
+        import segmentation_models_pytorch as smp  # with timm and torchvision 2 seconds: only for those who build one
+
         super().__init__(smp.Unet(encoder, encoder_weights=None), IMAGENET_MEAN, IMAGENET_STD)
         self.config = {"name": "smp_unet", "encoder": encoder}
         if weights:
@@ -89,6 +90,8 @@ class ImageNetUNet(SMPSegmenter):
     smallest = 2 * STRIDE  # the decoder's group norms need more than one value of a channel at the coarsest stage
 
     def __init__(self, weights: str | Path = imagenet.HUB_ID, pyramid: int = 128, head: int = 64):
+        import segmentation_models_pytorch as smp  # see SMPUNet
+
         network = smp.FPN(
             f"tu-{imagenet.ARCHITECTURE}",
             encoder_weights=None,

@@ -15,17 +15,14 @@ class DiceCrossEntropy(nn.Module):
     """
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """The loss, a scalar, of logits (B, 1, H, W) and masks of 0 and 1 of the same shape."""
-        if logits.shape != masks.shape:
-            raise ValueError(f"logits {tuple(logits.shape)} and masks {tuple(masks.shape)} must have one shape")
-        probabilities, masks = torch.sigmoid(logits), masks if masks.is_floating_point() else masks.to(logits.dtype)
+        """The loss, a scalar, of logits and masks of 0 and 1, both (B, 1, H, W). Raises ValueError for two shapes."""
+        masks = masks if masks.is_floating_point() else masks.to(logits.dtype)
+        cross_entropy = functional.binary_cross_entropy_with_logits(logits, masks)
+        probabilities = torch.sigmoid(logits)
         shared = (probabilities * masks).sum(dim=(2, 3))
-        only_predicted, only_true = (one.sum(dim=(2, 3)) - shared for one in (probabilities, masks))
-        size = 2 * (shared + 0.5 * only_predicted + 0.5 * only_true)  # in MONAI's order of addition
-        dice = (2 * shared + SMOOTH) / (size + SMOOTH)
-        return (1 - dice).mean() + functional.binary_cross_entropy_with_logits(logits, masks)
+        false_positive, false_negative = (one.sum(dim=(2, 3)) - shared for one in (probabilities, masks))
+        size = 2 * (shared + 0.5 * false_positive + 0.5 * false_negative)  # in MONAI's order of addition
+        return (1 - (2 * shared + SMOOTH) / (size + SMOOTH)).mean() + cross_entropy
 
 
-def segmentation_loss() -> nn.Module:
-    """The loss from logits (B, 1, H, W) and masks of 0 and 1."""
-    return DiceCrossEntropy()
+segmentation_loss = DiceCrossEntropy

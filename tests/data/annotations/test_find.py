@@ -39,8 +39,15 @@ def test_names_with_points():
 
 def test_frames_of_a_file_of_several():
     video = [(Path("images/clip.mp4"), number) for number in (0, 30)]
-    found = matched(entries("clip_30.png", "clip_0.png"), video, Path("coco.json"))
-    assert [one.name for one in found] == ["clip_0.png", "clip_30.png"]
+    found = matched(entries("clip_000030.png", "clip_0.png"), video, Path("coco.json"))
+    assert [one.name for one in found] == ["clip_0.png", "clip_000030.png"]
+    volume = [(Path("images/ct.nii.gz"), number) for number in (1, 0)]
+    found = matched(entries("ct_0000", "ct_0001.jpg"), volume, Path("coco.json"))
+    assert [one.name for one in found] == ["ct_0001.jpg", "ct_0000"]
+
+
+def test_numbers_of_pictures_are_names():
+    assert names(["img_01.png", "img_1.png"], ["img_1.png", "img_01.png"]) == ["img_1.png", "img_01.png"]
 
 
 WRONG = {

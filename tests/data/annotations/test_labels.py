@@ -246,3 +246,55 @@ def test_label_maps_of_different_sizes_are_refused(images, tmp_path):
     Image.open(path).resize((64, 48), Image.Resampling.NEAREST).save(path)
     with pytest.raises(DataError, match="sizes"):
         adopt("mine", images, tmp_path / "masks", labels="1=a,2=b", merge_masks=True, folder=tmp_path / "data", alike=1)
+
+
+def test_label_volumes_of_nifti_slice_by_slice(tmp_path):
+    """Four volumes of three slices with a label volume each: 1 is a polyp, 2 an instrument."""
+    nibabel = pytest.importorskip("nibabel")
+    generator = np.random.default_rng(0)
+    truth = {}
+    for kind in ("images", "maps"):
+        (tmp_path / kind).mkdir()
+    for volume in range(4):
+        stored = generator.normal(100, 40, (20, 20, 3)).astype(np.float32)
+        labels = np.zeros(stored.shape, np.uint8)
+        labels[2 : 8 + volume, 3:9], labels[12:18, 5 : 12 + volume] = 1, 2
+        labels[..., 1][labels[..., 1] == 2] = 0  # the middle slices show a polyp alone
+        for kind, values in (("images", stored), ("maps", labels)):
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / kind / f"scan{volume}.nii.gz")
+        areas = [[(labels[..., index] == one).sum() for one in (1, 2)] for index in range(3)]
+        truth |= {f"scan{volume}_{index:04d}": pair for index, pair in enumerate(areas)}
+    rules = {"labels": "1=polyp,2=instrument", "folder": tmp_path / "data", "alike": 1}
+    adopt("mine", tmp_path / "images", tmp_path / "maps", **rules)
+    found = samples(tmp_path / "data")
+    assert len(found) == 24
+    areas = {}
+    for sample in found:
+        areas.setdefault(sample.image.stem, {})[sample.prompt("p1")] = read_mask(sample.mask).sum()
+    assert {name: [one["polyp"], one["instrument"]] for name, one in areas.items()} == truth
+    assert {sample.attributes["group"] for sample in found} == {f"scan{volume}" for volume in range(4)}
+
+
+def test_dicom_images_and_segmentations(tmp_path):
+    """Three patients with two slices each; what is written names no patient."""
+    dicom_seg = pytest.importorskip("tests.data.annotations.test_dicom_seg", exc_type=ImportError)
+    generator, images = np.random.default_rng(0), []
+    for number in range(6):
+        one = dicom_seg.image(number % 2, study=f"1.2.3.{number // 2 + 1}")
+        one.PatientID = f"MRN-{number // 2}"
+        one.PixelData = generator.integers(0, 256, 48, np.uint8).tobytes()
+        images.append(one)
+    dicom_seg.save(tmp_path / "images", **{f"slice{number}": one for number, one in enumerate(images)})
+    for first in range(0, 6, 2):
+        masks = np.stack([np.stack([dicom_seg.LEFT, dicom_seg.TOP], 2)] * 2)
+        made = dicom_seg.segmentation(images[first : first + 2], masks)
+        dicom_seg.save(tmp_path / "masks", **{f"patient{first}": made})
+    adopt("mine", tmp_path / "images", tmp_path / "masks", folder=tmp_path / "data", alike=1)
+    found = samples(tmp_path / "data")
+    assert len(found) == 12
+    expected = {"polyp": dicom_seg.LEFT, "instrument": dicom_seg.TOP}
+    assert all(np.array_equal(read_mask(one.mask), expected[one.prompt("p1")]) for one in found)
+    written = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
+    names = " ".join(str(path.relative_to(tmp_path)) for path in (tmp_path / "data").rglob("*"))
+    secrets = ["MRN-", "Doe", "Jane", "ACC0815", "19701224", *(str(one.SOPInstanceUID) for one in images)]
+    assert not any(secret.encode() in written or secret in names for secret in secrets)

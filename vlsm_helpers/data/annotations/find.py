@@ -1,6 +1,7 @@
 """Which format a file or folder of annotations has, and which of its images is which file."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path, PureWindowsPath
 from vlsm_helpers.data.annotations import coco, cvat, dicom_seg, labelme, yolo
 from vlsm_helpers.data.annotations.regions import AnnotatedImage
 from vlsm_helpers.data.decode import is_image_name
+from vlsm_helpers.data.files import stem
 from vlsm_helpers.errors import DataError, some_of
 
 Frames = Sequence[tuple[Path, int]]  # the files of images, and the number of the frame in a file that has several
@@ -43,20 +45,22 @@ def find(path: Path) -> Source | None:
 
 def matched(images: Sequence[AnnotatedImage], frames: Frames, where: Path) -> list[AnnotatedImage]:
     """The annotated image of each frame, by the names of files, whose endings and case may differ; of several with one name
-    the one whose folders agree best. A frame of a file of several has the file's name with the frame's number behind it.
+    the one whose folders agree best. A frame of a file of several has the file's name with the frame's number, from 0, behind it.
 
     Raises DataError, naming files, for images without an annotation, for annotations without an image, and for names that
     fit several.
     """
     counts = Counter(path for path, _ in frames)
-    files = [path if counts[path] == 1 else path.with_name(f"{path.stem}_{number}") for path, number in frames]
-    by_stem = defaultdict(list)
+    by_stem, by_number = defaultdict(list), defaultdict(list)
     for place, image in enumerate(images):
-        by_stem[_parts(image.name)[-1]].append(place)
+        name = _parts(image.name)[-1]
+        by_stem[name].append(place)
+        by_number[_without_zeros(name)].append(place)
     found: list[int] = []
     lonely, doubtful = [], []
-    for path in files:
-        places = by_stem.get(_parts(str(path))[-1], [])
+    for file, number in frames:
+        path = file if counts[file] == 1 else file.with_name(f"{stem(file)}_{number}")
+        places = (by_stem if path == file else by_number).get(_parts(str(path))[-1], [])
         common = [_common(_parts(images[place].name), _parts(str(path))) for place in places]
         best = [place for place, length in zip(places, common, strict=True) if length == max(common)]
         (lonely if not best else doubtful if len(best) > 1 else found).append(path.name if len(best) != 1 else best[0])
@@ -77,7 +81,12 @@ def matched(images: Sequence[AnnotatedImage], frames: Frames, where: Path) -> li
 def _parts(name: str) -> list[str]:
     """The folders and the name without its ending, for names written on any system."""
     path = PureWindowsPath(name)
-    return [part.casefold() for part in (*path.parts[:-1], path.stem if is_image_name(Path(path.name)) else path.name)]
+    return [part.casefold() for part in (*path.parts[:-1], stem(Path(path.name)))]
+
+
+def _without_zeros(name: str) -> str:
+    """The name with the number at its end as it is counted: clip_0030 is clip_30."""
+    return re.sub(r"0*(\d+)$", r"\1", name)
 
 
 def _common(one: list[str], other: list[str]) -> int:
