@@ -32,7 +32,7 @@ DISTINCT = 100  # images that are drawn
 
 
 def draw(folder: Path, count: int, width: int, height: int, ending: str) -> tuple[Path, Path]:
-    """Images of blurred noise with a bright disc, ten per patient, and masks of the discs; from the 101st on they repeat."""
+    """Images of blurred noise with a bright disc, two per patient, and masks of the discs; from the 101st on they repeat."""
     generator = np.random.default_rng(0)
     images, masks = folder / "images", folder / "masks"
     images.mkdir()
@@ -44,11 +44,11 @@ def draw(folder: Path, count: int, width: int, height: int, ending: str) -> tupl
         row, column, radius = (generator.uniform(*limits) * height for limits in ((0.3, 0.7), (0.3, 0.7), (0.05, 0.2)))
         disc = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
         pixels[disc] += 80
-        name = f"p{number // 10}_{number:05d}"
+        name = f"p{number // 2}_{number:05d}"
         Image.fromarray(pixels).save(images / f"{name}.{ending}", quality=90)
         Image.fromarray(disc).save(masks / f"{name}.png")
     for number in range(DISTINCT, count):
-        one, other = (f"p{n // 10}_{n:05d}" for n in (number % DISTINCT, number))
+        one, other = (f"p{n // 2}_{n:05d}" for n in (number % DISTINCT, number))
         shutil.copyfile(images / f"{one}.{ending}", images / f"{other}.{ending}")
         shutil.copyfile(masks / f"{one}.png", masks / f"{other}.png")
     return images, masks
