@@ -78,7 +78,7 @@ def in_checkout(checkout: Path, folder: Path, profile: str) -> dict:
     """`measure` with the code of a checkout, in a process of its own."""
     command = [sys.executable, str(Path(__file__).resolve()), "--measure", str(folder), "--profile", profile]
     environment = os.environ | {"PYTHONPATH": str(checkout), "TQDM_DISABLE": "1"}
-    child = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=True)
+    child = subprocess.run(command, cwd=checkout, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(child.stdout.splitlines()[-1])
 
 

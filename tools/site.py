@@ -52,11 +52,12 @@ html_theme_options = {{
     "launch_buttons": {{"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}},
 }}
 """
-# What the themes leave to be wished for: tables whose cells touch, lines that run out of their box, pictures dimmed in the
-# dark (they are data here), and the empty head of a table that has none.
+# What the themes leave to be wished for: tables whose cells touch, lines and names that run out of their box, pictures
+# dimmed in the dark (they are data here), and the empty head of a table that has none.
 CSS = """
 .bd-content table { font-size: .8rem; }
 .bd-content table :is(th, td) { padding: .2rem .4rem; }
+.bd-content table :is(code, code .pre) { white-space: normal; overflow-wrap: anywhere; }
 .cell_output table { font-size: .72rem; }
 .cell_output table :is(th, td) { text-align: right; padding: .2rem .25rem; }
 .cell_output table :is(th.row_heading, tbody th) { text-align: left; }

@@ -12,7 +12,7 @@ PROMPTS = ["polyp", "instrument"]
 @pytest.fixture(scope="module")
 def members():
     torch.manual_seed(0)
-    names = ("clipseg", "ensemble_b", "unet_d")
+    names = ("clipseg", "ensemble_b", "ensemble_c", "unet_d")
     return {name: vlsm.build(name, "tiny").eval() for name in names}
 
 
@@ -30,7 +30,7 @@ def counted(members, monkeypatch):
 
         monkeypatch.setattr(module, method, counting)
 
-    for module in (members["clipseg"], members["ensemble_b"].vlsm):
+    for module in (members["clipseg"], members["ensemble_b"].vlsm, members["ensemble_c"].b.vlsm):
         count(module, "tap", "images")
         count(module, "embed", "texts")
     return counts
@@ -44,7 +44,8 @@ def test_equal_frozen_encoders_run_once_and_texts_once_per_prompt(members, count
     encodings = Encodings(members, PROMPTS)
     first = encodings.logits(IMAGES)
     encodings.logits(IMAGES.flip(0))
-    assert counted == {"images": 2, "texts": 2}  # two batches; two prompts
+    # two batches; two prompts, once for CLIPSeg and B, and once for C, whose texts are those of two encoders
+    assert counted == {"images": 2, "texts": 4}
     for text in PROMPTS:
         for logits, member in zip(first[text], members.values(), strict=True):
             torch.testing.assert_close(logits, member(IMAGES, text), atol=1e-5, rtol=1e-5)
@@ -56,14 +57,15 @@ def test_encoders_that_differ_or_train_are_not_shared(members, counted):
     weight = next(clip.parameters())
     kept = weight.detach().clone()
     weight.add_(1)
-    assert len({*Encodings(members, PROMPTS)._texts}) == 3
+    Encodings(members, PROMPTS).logits(IMAGES)
+    assert counted["images"] == 2  # CLIPSeg and C share theirs; B's is another one
     weight.copy_(kept)
     weight.requires_grad_(True)
     try:
         Encodings(members, PROMPTS).logits(IMAGES)
     finally:
         weight.requires_grad_(False)
-    assert counted["images"] == 2
+    assert counted["images"] == 4  # B's trains now
 
 
 @torch.no_grad()
