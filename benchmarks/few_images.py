@@ -1,4 +1,4 @@
-"""Late fusion with few images: `python -m benchmarks.few_images [DATASET ...]`, on real datasets, in some 40 minutes.
+"""Late fusion with few images: `python -m benchmarks.few_images [DATASET ...]`, on real datasets, in some 20 minutes of CPU time.
 
 Draws 60 of a dataset's training images five times. Each draw is adopted as one's own images would be (36 train, 12 val, 12
 test; near-duplicates together), and its members are trained as `vlsm ensemble` trains them. Rules are then fitted on the 12

@@ -39,3 +39,20 @@ def test_the_table_has_every_draw_and_the_paired_difference():
     assert f"| busi | {OWN} | {BASELINE} | 50.0 | 70.0 | 60.0 |  |" in lines
     for tested in (OWN, OFFICIAL):
         assert f"| busi | {tested} | shrunk mean of logits | 60.0 | 80.0 | 70.0 | +10.0 (+10.0 to +10.0) |" in lines
+
+
+def test_what_docs_say_of_few_images_is_what_was_measured():
+    rows = pd.read_csv(few_images.HERE / "few_images.csv.gz", dtype={"id": str})
+    assert (few_images.HERE / "few_images.md").read_text(encoding="utf-8") == table(rows) + "\n"
+    said = (few_images.HERE.parent / "docs" / "results.md").read_text(encoding="utf-8")
+    by_draw = 100 * rows.groupby(["dataset", "tested", "rule", "seed"])["dice"].mean()
+    names = ["best single member", "mean of logits", "weighted mean of logits", "shrunk mean of logits"]
+    for title, dataset in (("Kvasir-SEG", "kvasir_polyp"), ("BUSI", "busi")):
+        for tested, words in ((OWN, "the draws' 60"), (OFFICIAL, "official")):
+            line = next(line for line in said.splitlines() if line.startswith(f"| {title}, ") and words in line)
+            means = [f"{by_draw[dataset, tested, name].mean():.1f}" for name in names]
+            assert [cell.split()[0] for cell in line.strip("| ").split(" | ")[1:]] == means
+            assert float(means[3]) > float(means[0]) - 1  # what late fusion with few images has to reach
+    behind = by_draw.unstack("rule").xs(OFFICIAL, level="tested")
+    worst = {name: (behind[name] - behind[BASELINE]).min() for name in names[2:]}
+    assert [f"{-one:.1f}" for one in worst.values()] == ["8.7", "3.5"]
