@@ -51,6 +51,11 @@ def some_of(names: Sequence[str], shown: int = 5) -> str:
     return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
+def to_install(extra: str) -> str:
+    """The hint for a missing optional package: the extra of this course that brings it, at the tested version."""
+    return f"install the extra in the course's folder: `pip install -c constraints.txt -e '.[{extra}]'`."
+
+
 def unknown(
     kind: str,
     name: str,

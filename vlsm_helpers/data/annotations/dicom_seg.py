@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vlsm_helpers.data.annotations.regions import EXPORT, AnnotatedImage, Region, Size
-from vlsm_helpers.errors import DataError, SettingsError, some_of
+from vlsm_helpers.errors import DataError, SettingsError, some_of, to_install
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"  # Segmentation Storage
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"  # Label Map Segmentation Storage
@@ -66,9 +66,8 @@ class _Reader:
         try:
             import highdicom
         except ImportError:
-            hint = "install it: pip install 'vlsm-helpers[dicom]'"
             what = "DICOM segmentations are decoded by the package highdicom, which is not installed."
-            raise SettingsError(what, hint=hint) from None
+            raise SettingsError(what, hint=to_install("dicom")) from None
         self.path = path
         try:
             self._content = highdicom.seg.segread(path)
@@ -107,8 +106,8 @@ def _facts(path: Path, keyword: str) -> object:
     try:
         import pydicom
     except ImportError:
-        hint = "install it: pip install 'vlsm-helpers[dicom]'"
-        raise SettingsError("DICOM files are read by the package pydicom, which is not installed.", hint=hint) from None
+        what = "DICOM files are read by the package pydicom, which is not installed."
+        raise SettingsError(what, hint=to_install("dicom")) from None
     try:
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[keyword]).get(keyword, "")
     except (OSError, pydicom.errors.InvalidDicomError, ValueError, EOFError):

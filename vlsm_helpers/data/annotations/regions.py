@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vlsm_helpers.data.annotations.runs import decode_rle
-from vlsm_helpers.errors import DataError, SettingsError
+from vlsm_helpers.errors import DataError, SettingsError, to_install
 
 Size = tuple[int, int]  # height, width
 OUTSIDE = 0.1  # of a side: points may lie so far beyond the image's border; what they enclose there is cut off
@@ -126,8 +126,6 @@ def _mask_api():
     try:
         from pycocotools import mask
     except ImportError:
-        hint = "install it: pip install 'vlsm-helpers[annotations]'"
-        raise SettingsError(
-            "Polygons are drawn by the package pycocotools, which is not installed.", hint=hint
-        ) from None
+        what = "Polygons are drawn by the package pycocotools, which is not installed."
+        raise SettingsError(what, hint=to_install("annotations")) from None
     return mask

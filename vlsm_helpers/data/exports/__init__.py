@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.errors import SettingsError, to_install
 
 PACKAGES = {"coco": ("pycocotools", "annotations"), "dicom-seg": ("highdicom", "dicom"), "nifti": ("nibabel", "nifti")}
 
@@ -14,5 +14,5 @@ def package(form: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        hint = f"install the extra: pip install 'vlsm-helpers[{extra}]' (in a checkout: pip install -e '.[{extra}]')."
-        raise SettingsError(f"Writing {form} needs the package {name}, which is not installed.", hint=hint) from None
+        what = f"Writing {form} needs the package {name}, which is not installed."
+        raise SettingsError(what, hint=to_install(extra)) from None

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 
 from vlsm_helpers.data.raster import Raster
-from vlsm_helpers.errors import DataError, SettingsError
+from vlsm_helpers.errors import DataError, SettingsError, to_install
 
 AXES = ("sagittal", "coronal", "axial")
 PERCENTILES = (0.5, 99.5)  # of the intensities of a volume or a file without a window: they become black and white
@@ -98,10 +98,8 @@ def package(name: str, path: Path) -> ModuleType:
         return importlib.import_module(name)
     except ImportError:
         kind, extra = _EXTRAS[name]
-        hint = f"install the extra in the course's folder: pip install -c constraints.txt -e '.[{extra}]'."
-        raise DataError(
-            f"{kind} files need the package {name}, which is not installed.", where=path, hint=hint
-        ) from None
+        what = f"{kind} files need the package {name}, which is not installed."
+        raise DataError(what, where=path, hint=to_install(extra)) from None
 
 
 def black_and_white(values: np.ndarray, window: tuple[float, float] | None = None) -> tuple[float, float]:
