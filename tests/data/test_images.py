@@ -412,3 +412,33 @@ def test_too_many_pixels_are_told_apart_from_damage(ending, tmp_path, monkeypatc
     with pytest.raises(DataError, match="1960000") as caught:
         read_image(tmp_path / f"slide.{ending}")
     assert "tiles" in caught.value.hint
+
+
+def palette_bmp(indices, palette, bits):
+    """A BMP file, byte by byte (BITMAPINFOHEADER, rows from the bottom up, each filled up to four bytes)."""
+    height, width = indices.shape
+    rows = []
+    for row in indices[::-1].astype(np.uint8):
+        if bits < 8:
+            row = np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:].ravel())
+        rows.append(row.tobytes() + bytes(-len(row) % 4))
+    data, colours = b"".join(rows), b"".join(bytes((*colour[::-1], 0)) for colour in palette)
+    start = 54 + len(colours)
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 0, len(data), 2835, 2835, len(palette), 0)
+    return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + head + colours + data
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+@pytest.mark.parametrize(
+    "palette",
+    [
+        [(0, 0, 0), (255, 255, 255)],  # Pillow takes it for one bit per pixel, whatever the file says
+        [(255, 255, 255), (0, 0, 0)],
+        [(0, 0, 0), (255, 0, 0)],
+        [(level, level, level) for level in range(16)],  # and these for eight
+    ],
+)
+def test_palettes_of_bmp_files_give_their_colours(palette, bits, tmp_path):
+    indices = np.random.default_rng(bits).integers(0, min(len(palette), 2**bits), (7, 13))
+    (tmp_path / "a.bmp").write_bytes(palette_bmp(indices, palette[: 2**bits], bits))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.bmp"), np.array(palette, np.uint8)[indices])

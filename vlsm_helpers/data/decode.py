@@ -42,6 +42,8 @@ def decode(path: Path, kind: str = "image", page: int | None = None) -> Raster:
             raise DataError("The JPEG 2000 file has colours of more than 8 bits.", where=path, hint=AS_PNG)
         if head[:2] == b"BM" and head[28:30] == b"\x20\0":
             return _from_deep_bmp(path)
+        if head[:2] == b"BM" and head[28:30] in (b"\4\0", b"\x08\0"):
+            return _from_palette_bmp(path, bits=head[28])
         return from_file(path, bits=head[24] if head[:8] == _PNG and len(head) > 26 else 8)
     except FileNotFoundError:
         hint = "restore the file, or `vlsm data check` the dataset."
@@ -84,6 +86,19 @@ def _from_deep_bmp(path: Path) -> Raster:
         return raster
     alpha = pixels[: 4 * width * abs(height)].reshape(abs(height), width, 4)[:: -1 if height > 0 else 1, :, 3]
     return replace(raster, alpha=alpha if alpha.any() else None)
+
+
+def _from_palette_bmp(path: Path, bits: int) -> Raster:
+    """BMP of 4 or 8 bits per pixel: where the palette is black and white Pillow takes its samples for single bits."""
+    import cv2
+
+    with Image.open(path) as image:
+        if image.mode == "P" or (image.mode == "L" and bits == 8):
+            return from_file(path)
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)  # with the palette's colours
+    if pixels is None:
+        raise DataError("The BMP file cannot be decoded.", where=path, hint=AS_PNG)
+    return Raster(np.ascontiguousarray(pixels[..., None] if pixels.ndim == 2 else pixels[..., 2::-1]), 8)
 
 
 def _has_deep_jpeg2000_colour(head: bytes) -> bool:
