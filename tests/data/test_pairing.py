@@ -187,3 +187,12 @@ def test_names_that_look_like_patients(names, expression, count):
 )
 def test_names_that_do_not(names):
     assert patients(names) is None
+
+
+def test_a_video_beside_pictures_is_passed_over_and_told(tmp_path):
+    (tmp_path / "clip.mpg").write_bytes(b"x")
+    assert [path.name for path in image_paths(tmp_path)] == ["clip.mpg"]
+    assert passed_over(tmp_path) == ""
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    assert [path.name for path in image_paths(tmp_path)] == ["a.png"]
+    assert passed_over(tmp_path).endswith("1 .mpg")

@@ -1,6 +1,7 @@
 """Which files of a folder are images or masks that can be read, by their names and first bytes."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from vlsm_helpers.data.decode import is_image_name
@@ -45,7 +46,8 @@ def may_have_frames(path: Path) -> bool:
 def image_paths(folder: Path) -> list[Path]:
     """The image files of a folder by name, or, where it has only folders, of those; hidden and other files are passed over.
 
-    Raises DataError where there are none.
+    So are videos beside images of other kinds: they are taken where a folder holds nothing else. Raises DataError where there
+    are none.
     """
     if not folder.is_dir():
         raise DataError("The folder does not exist.", where=folder, hint="name the folder that holds the files.")
@@ -55,7 +57,11 @@ def image_paths(folder: Path) -> list[Path]:
         told = f" ({others})" if (others := passed_over(folder)) else ""
         hint = "it must hold pictures, DICOM, NIfTI or video files, or one folder per patient (export arrays first)."
         raise DataError(f"There is no image in the folder{told}.", where=folder, hint=hint)
-    return files
+    return _without_videos(files) or files
+
+
+def _without_videos(files: Sequence[Path]) -> list[Path]:
+    return [path for path in files if kind(path) != "video"]
 
 
 def passed_over(folder: Path) -> str:
@@ -63,10 +69,12 @@ def passed_over(folder: Path) -> str:
     files = [path for path in folder.iterdir() if path.name[0] != "."]
     nested = not any(map(_is_read, files))
     files = [path for path in folder.rglob("*") if not _is_hidden(path, folder)] if nested else files
+    read = [path for path in files if _is_read(path)]
+    read = set(_without_videos(read) or read)
     others = Counter(
         "folders" if path.is_dir() else path.suffix.lower() or "files without an ending"
         for path in files
-        if not _is_read(path) and not (nested and path.is_dir() and any(map(_is_read, path.rglob("*"))))
+        if path not in read and not (nested and path.is_dir() and any(map(_is_read, path.rglob("*"))))
     )
     shown = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
     return f"passed over in {folder.name}: {shown}" if others else ""

@@ -160,6 +160,9 @@ def _refuse(name: str, target: Path, alike: float, foreground: str | None, key: 
 
 def _notes(found: Sequence[Frame], records: Sequence[Record], depth: int, grouped: bool) -> list[str]:
     notes = []
+    several = {frame.source for frame in found if not frame.plain}
+    if (frames := sum(frame.source in several for frame in found)) > len(several):
+        notes.append(f"{frames} images are frames of {len(several)} files (pages, slices or moments of a clip)")
     if deep := sum(one.deep for one in records):
         notes.append(f"{deep} images have 16 bits per channel: scaled from {depth} bits to 8, and stored as PNG")
     files = Counter(note for note, _ in {(one.note, one.source) for one in found} if note)

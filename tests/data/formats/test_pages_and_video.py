@@ -6,6 +6,7 @@ from PIL import Image
 
 from vlsm_helpers.data.formats import Reading
 from vlsm_helpers.data.frames import frames
+from vlsm_helpers.data.own import adopt
 from vlsm_helpers.errors import DataError
 
 
@@ -92,3 +93,17 @@ def test_wrong_videos_are_named(clip, content, capfd):
         frames([clip])
     assert "clip.avi" in str(caught.value)
     assert caught.value.hint
+
+
+def test_adopt_tells_how_many_images_are_frames(tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for number in range(4):
+        tifffile.imwrite(tmp_path / "images" / f"{number}.tif", rng.integers(0, 255, (3, 32, 32), np.uint8))
+        masks = np.zeros((3, 32, 32), np.uint8)
+        masks[:, 8:20, 8:20] = 255
+        tifffile.imwrite(tmp_path / "masks" / f"{number}.tif", masks)
+    adopted = adopt("stacks", tmp_path / "images", tmp_path / "masks", "tumor", folder=tmp_path / "data")
+    assert "12 images are frames of 4 files" in str(adopted)
+    assert adopted.sizes == [3, 3, 3, 3]
