@@ -4,7 +4,8 @@ from benchmarks import features
 from vlsm_helpers.settings import cache_folder
 
 
-def test_the_benchmark_measures_both_ways_and_leaves_nothing_behind(toy, capsys, monkeypatch):
+def test_the_benchmark_measures_both_ways_and_leaves_nothing_behind(toy, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("VLSM_CACHE", str(tmp_path / "cache"))  # other tests fill the session's at the same time
     monkeypatch.setattr(features, "SIZE", 64)
     threads = []
     monkeypatch.setattr(features.torch, "set_num_threads", threads.append)
