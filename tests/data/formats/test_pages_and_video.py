@@ -100,10 +100,10 @@ def test_adopt_tells_how_many_images_are_frames(tmp_path):
     for kind in ("images", "masks"):
         (tmp_path / kind).mkdir()
     for number in range(4):
-        tifffile.imwrite(tmp_path / "images" / f"{number}.tif", rng.integers(0, 255, (3, 32, 32), np.uint8))
-        masks = np.zeros((3, 32, 32), np.uint8)
+        tifffile.imwrite(tmp_path / "images" / f"{number}.tif", rng.integers(0, 255, (5, 32, 32), np.uint8))
+        masks = np.zeros((5, 32, 32), np.uint8)
         masks[:, 8:20, 8:20] = 255
         tifffile.imwrite(tmp_path / "masks" / f"{number}.tif", masks)
     adopted = adopt("stacks", tmp_path / "images", tmp_path / "masks", "tumor", folder=tmp_path / "data")
-    assert "12 images are frames of 4 files" in str(adopted)
-    assert adopted.sizes == [3, 3, 3, 3]
+    assert "20 images are frames of 4 files" in str(adopted)
+    assert adopted.sizes == [5, 5, 5, 5]
