@@ -112,7 +112,11 @@ def save(path, frames=None, **elements):
     return one
 
 
-@pytest.mark.parametrize("elements", [PLACED, {}], ids=["placed in the patient", "not placed, as in ultrasound"])
+FLAT = PLACED | {"SOPClassUID": COMPLETE["SOPClassUID"], "Modality": "US", "SliceThickness": None}
+NAMES = ["placed in the patient", "placed, without a slice thickness", "not placed, as in ultrasound"]
+
+
+@pytest.mark.parametrize("elements", [PLACED, FLAT, {}], ids=NAMES)
 def test_a_dicom_segmentation_gives_the_masks_back_and_names_its_source(tmp_path, elements):
     highdicom = pytest.importorskip("highdicom")
     source, expected = save(tmp_path / "scan.dcm", **elements), masks()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAKER, SOFTWARE = "VLSM-Ensemble, step by step", "vlsm_helpers"
 SCHEME = "99VLSM"  # a private coding scheme (PS3.16 section 8): what a prompt names has no standard code
+SECTIONS = {"CT", "MR", "PT"}  # of these a slice thickness is demanded
 LONGEST = 64  # characters of a label (value representation LO)
 
 
@@ -36,7 +37,7 @@ def write_segmentation(
     package("dicom-seg")
     import pydicom
 
-    image = pydicom.dcmread(source)
+    image = _placed_or_not(pydicom.dcmread(source))
     frames = int(image.get("NumberOfFrames") or 1)
     if frames > 1 and "FrameOfReferenceUID" not in image:  # highdicom, issue 284
         what = f"A DICOM segmentation of {frames} frames needs a frame of reference, and a clip has none."
@@ -59,6 +60,17 @@ def write_segmentation(
         raise DataError(what, where=source, hint="leave out dicom-seg; masks are also written as PNG.") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _placed_or_not(image: "Dataset") -> "Dataset":
+    """The image without its place in the patient where it is no section and has no slice thickness: highdicom neither writes nor
+    reads masks of such images, so that they refer to the image alone, pixel by pixel."""
+    single = int(image.get("NumberOfFrames") or 1) == 1
+    if single and not image.get("SliceThickness") and image.get("Modality") not in SECTIONS:
+        for keyword in ("FrameOfReferenceUID", "PixelSpacing"):
+            if keyword in image:
+                delattr(image, keyword)
+    return image
 
 
 def _segmentation(image: "Dataset", pixels: np.ndarray, classes: Sequence[str]):
