@@ -14,10 +14,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks import features, limits
 from benchmarks.timing import Way, interleaved, rows
+from benchmarks.wirings import inference, training_step
 from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
@@ -27,7 +28,7 @@ from vlsm_helpers.models.smp_unet import NO_WEIGHTS
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training.feature_cache import has_frozen_encoders
-from vlsm_helpers.training.loop import fit, segmentation_loss
+from vlsm_helpers.training.loop import fit
 from vlsm_helpers.training.recipes import CNN
 
 MEMBERS = (
@@ -77,7 +78,7 @@ def _measured(name: str, ways: Mapping[str, tuple[bool, Callable | None]], given
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=device() == "cuda")
     limit, found = limits.Limit(torch.bfloat16, device(), side=64 if given.dry else 8192), []
     for kind in (STEP, INFERENCE):
-        step = partial(training_step, model, optimizer) if kind == STEP else partial(inference, model)
+        step = partial(training_step, model, optimizer=optimizer) if kind == STEP else partial(inference, model)
         calls = {way: partial(step, one) for way, one in logits.items()}
         first = {way: _seconds(one) for way, one in calls.items()}  # compiles
         taken = interleaved({way: synced(one) for way, one in (calls | limit.ways).items()}, given.rounds)
@@ -109,22 +110,6 @@ def call(model: Segmenter, given: Given, compile_: Callable | None) -> Callable[
             return network(images, prompts, **known).float()
 
     return logits
-
-
-def training_step(model: nn.Module, optimizer: torch.optim.Optimizer, logits: Callable[[], Tensor]) -> None:
-    """Forward, backward, update."""
-    model.train()
-    found = logits()
-    segmentation_loss()(found, torch.zeros_like(found)).backward()
-    optimizer.step()
-    optimizer.zero_grad()
-
-
-def inference(model: nn.Module, logits: Callable[[], Tensor]) -> None:
-    """One batch."""
-    model.eval()
-    with torch.no_grad():
-        logits()
 
 
 def synced(way: Way) -> Way:

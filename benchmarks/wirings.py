@@ -107,8 +107,8 @@ def _published(name: str, weights: Path, images: Tensor, ids: Tensor) -> tuple[n
 def training_step(model: nn.Module, logits: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> None:
     """One training step of `fit`."""
     model.train()
-    images = logits.args[0]
-    segmentation_loss()(logits(), torch.zeros_like(images[:, :1])).backward()
+    found = logits()
+    segmentation_loss()(found, torch.zeros_like(found, dtype=torch.float32)).backward()
     optimizer.step()
     optimizer.zero_grad()
 

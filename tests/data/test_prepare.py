@@ -368,8 +368,12 @@ def test_a_kill_between_the_two_renames_loses_nothing(kvasir, monkeypatch):
 
 def test_what_a_killed_attempt_moved_aside_goes_once_the_dataset_stands(kvasir):
     root = kvasir.prepare()
-    shutil.copytree(root, atomic.sibling(root, atomic.REPLACED))
-    _only(kvasir, _contents(kvasir.prepare()))
+    before, aside = _contents(root), atomic.sibling(root, atomic.REPLACED)
+    shutil.copytree(root, aside)
+    (aside / "masks/cju1.png").write_bytes(b"older")
+    kvasir.prepare()
+    assert not aside.exists()
+    _only(kvasir, before)
 
 
 def test_one_process_at_a_time_prepares_a_dataset(kvasir):

@@ -92,10 +92,12 @@ def from_file(path: Path, bits: int = 8, counted: bool = False, page: int = 0) -
 
 
 def upright(pixels: np.ndarray, turn: int) -> np.ndarray:
+    """Pixels (H, W, ...) turned as the EXIF orientation `turn`, 1 to 8, says; any other number changes nothing."""
     return TURNS.get(turn, lambda same: same)(pixels)
 
 
 def too_large(pixels: int | str, path: Path) -> DataError:
+    """The error for a picture of more `pixels` than Pillow decodes."""
     limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
     what = f"The picture is too large: {pixels} pixels, more than {limit} million."
     return DataError(what, where=path, hint="cut it into tiles, or save it smaller.")

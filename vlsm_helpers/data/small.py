@@ -9,7 +9,7 @@ from scipy.stats import t as student
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.data.seen import SeenMask
 
-SMALL = 100  # images: a dataset of fewer is told what a score of it is worth
+SMALL = 100  # images: reports on a dataset of fewer state the expected interval
 SPREAD = 0.25  # standard deviation of Dice between images; 0.24 to 0.35 in the course's runs on Kvasir-SEG, ClinicDB and BUSI
 NETWORK_SIZE = 352  # pixels per side that CLIPSeg takes: the largest of the course's networks
 DOMINATING = 0.5  # a share of the images that no patient should exceed
