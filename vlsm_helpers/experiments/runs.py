@@ -59,7 +59,7 @@ def train_member(
     dataset: str,
     *,
     run: str | None = None,
-    recipe: str | None = None,
+    recipe: Recipe | str | None = None,
     size: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -72,15 +72,16 @@ def train_member(
     """Train a member on a dataset's train split and choose its best epoch on val; the run's folder.
 
     `dataset` may be several, joined by "+", whose images are then pooled.
-    `recipe`: by default what fits the member (see `fitting_recipe`); features of frozen encoders are cached. `epochs` and
-    `batch_size` replace the recipe's. `size`: pixels per side of the training images, by default the profile's; `limit`:
-    maximum images per dataset. `options`: the member's own (`train`, `weights`, `width` ...), over the profile's.
+    `recipe`: one of `RECIPES` or its name, by default what fits the member (see `fitting_recipe`); features of frozen
+    encoders are cached. `epochs` and `batch_size` replace the recipe's. `size`: pixels per side of the training images, by
+    default the profile's; `limit`: maximum images per dataset. `options`: the member's own (`train`, `weights`, `width` ...),
+    over the profile's.
     `warm_start`: whether the decoder of BiomedCLIPSeg, an ensemble's too, starts from the profile's CLIPSeg; by default it
     does. An unfinished run of the same name and settings resumes. Raises SettingsError for an unknown recipe, member or
     option, and for a number out of range; and what `fit` raises.
     """
     _check_ranges(size=size, epochs=epochs, batch_size=batch_size, limit=limit, seed=seed, width=options.get("width"))
-    named = find_recipe(recipe) if recipe else None
+    named = find_recipe(recipe) if isinstance(recipe, str) else recipe
     profile, _ = settings.choose_profile()
     size = profile.image_size if size is None else size
     settings.seed_everything(seed)

@@ -1,0 +1,197 @@
+"""Members on real images under one protocol: `python -m benchmarks.real_images [DATASET ...]`, hours of CPU time in all.
+
+One protocol for every member: the same images, size, augmentation and prompt (the class name); a constant learning rate, chosen
+on validation from the same three (RATES) with seed 0 and the dataset of CHOOSE; at most EPOCHS epochs, ended when Dice on
+validation has not risen for PATIENCE epochs. A training whose best epoch lies in the last fifth of EPOCHS was cut off: the
+table marks it. Published recipes and those of `vlsm train` have other budgets; they are not compared here.
+
+Writes real_images.csv.gz (Dice of each test image, and of each training its rate, epochs, steps, CPU minutes) and .md. Runs stay
+in the runs folder: a second call resumes. One job takes one thread: start several with different datasets or seeds.
+"""
+
+import argparse
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.rows import HERE, SEEDS, keep, mean_in_words, of_test
+from vlsm_helpers import settings
+from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.experiments.runs import evaluate_run, train_member
+from vlsm_helpers.io import atomic
+from vlsm_helpers.metrics.statistics import scores_by_seed
+from vlsm_helpers.models import factory
+from vlsm_helpers.models.segmenter import trainable_parameters
+from vlsm_helpers.training.loop import BEST, METRICS
+from vlsm_helpers.training.recipes import CNN, CNN_IMAGENET, DECODER_ONLY, FULL, FULL_LIGHT, Recipe
+
+DATASETS = ("kvasir_polyp", "clinicdb_polyp", "busi")
+IMAGES = {"first 200": 200, "all": None}  # of training
+RATES = (3e-4, 1e-3, 3e-3)
+CHOOSE = ("kvasir_polyp", "first 200")  # the dataset on which each member's rate is chosen
+EPOCHS, PATIENCE, LATE = 120, 15, 0.8
+MINUTES = "cpu_minutes.txt"  # in a run's folder
+KEYS = ["dataset", "images", "model", "seed", "rate"]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A member with the recipe that says how it is batched, and its options."""
+
+    member: str
+    recipe: Recipe
+    options: tuple[tuple[str, str], ...] = ()
+
+
+ENTRANTS = {
+    "CLIPSeg": Entrant("clipseg", DECODER_ONLY),
+    "BiomedCLIPSeg": Entrant("biomedclipseg", DECODER_ONLY),
+    "CLIPSeg, encoders": Entrant("clipseg", FULL, (("train", "encoders"),)),
+    "UNet-D": Entrant("unet_d", CNN),
+    "light CNN from ImageNet": Entrant("unet_imagenet", CNN_IMAGENET),
+    "CRIS": Entrant("cris", FULL_LIGHT, (("train", "encoders"),)),
+    "A": Entrant("ensemble_a", CNN),
+    "B": Entrant("ensemble_b", CNN),
+    "C": Entrant("ensemble_c", CNN),
+}
+DEFAULT = ("CLIPSeg", "BiomedCLIPSeg", "UNet-D", "light CNN from ImageNet", "CRIS")
+
+
+def protocol(entrant: Entrant, rate: float, epochs: int = EPOCHS) -> Recipe:
+    """The entrant's recipe with the budget and the schedule that all share."""
+    return replace(
+        entrant.recipe,
+        name=f"protocol_{rate:g}",
+        learning_rate=rate,
+        schedule="constant",
+        epochs=epochs,
+        patience=PATIENCE,
+        weight_decay=CNN.weight_decay,
+    )
+
+
+def train(dataset: str, images: str, label: str, seed: int, rate: float, epochs: int = EPOCHS) -> Path:
+    """The folder of the run, trained unless it is finished."""
+    entrant = ENTRANTS[label]
+    name = re.sub("[ ,]+", "-", f"real-{dataset}-{images}-{label.lower()}-{rate:g}-seed{seed}")
+    folder = settings.runs_folder() / name
+    with _cpu_minutes(folder):
+        return train_member(
+            entrant.member,
+            dataset,
+            run=name,
+            recipe=protocol(entrant, rate, epochs),
+            limit=IMAGES[images],
+            seed=seed,
+            **dict(entrant.options),
+        )
+
+
+@contextmanager
+def _cpu_minutes(folder: Path) -> Iterator[None]:
+    """Add the CPU time of epochs that are trained inside to the run's own record, also when they are stopped."""
+    trained, minutes, begin = _epochs(folder), read_minutes(folder), time.process_time()
+    try:
+        yield
+    finally:
+        if _epochs(folder) > trained:
+            minutes += (time.process_time() - begin) / 60
+            atomic.write_text(folder / MINUTES, f"{minutes:.3f}\n")
+
+
+def _epochs(folder: Path) -> int:
+    return len(pd.read_csv(folder / METRICS)) if (folder / METRICS).exists() else 0
+
+
+def read_minutes(folder: Path) -> float:
+    """CPU minutes of a run's training and validation so far."""
+    return float((folder / MINUTES).read_text()) if (folder / MINUTES).exists() else 0.0
+
+
+def measure(dataset: str, images: str, label: str, seed: int, rate: float, epochs: int = EPOCHS) -> pd.DataFrame:
+    """One row per test image: KEYS, id, dice, and of the training val_dice, epochs, best_epoch, steps, minutes, parameters."""
+    run = train(dataset, images, label, seed, rate, epochs)
+    evaluate_run(run)
+    history = pd.read_csv(run / METRICS)
+    best = history["val_dice"].idxmax()
+    batches = -(-len(load_split(dataset, "train")[: IMAGES[images]]) // ENTRANTS[label].recipe.batch_size)
+    return (
+        of_test(run, dataset)[["id", "dice"]]
+        .assign(dataset=dataset, images=images, model=label, seed=seed, rate=rate)
+        .assign(val_dice=history["val_dice"][best], epochs=len(history), best_epoch=history["epoch"][best])
+        .assign(steps=batches * len(history), minutes=read_minutes(run))
+        .assign(parameters=trainable_parameters(factory.load(run / BEST)[0]))
+        .round({"dice": 5, "val_dice": 5, "minutes": 2})
+    )
+
+
+def best_rate(rows: pd.DataFrame, label: str) -> float | None:
+    """The rate with the highest Dice on validation among the trainings of CHOOSE with seed 0; None until all three are done."""
+    dataset, images = CHOOSE
+    tried = rows[
+        (rows["dataset"] == dataset) & (rows["images"] == images) & (rows["model"] == label) & (rows["seed"] == 0)
+    ]
+    by_rate = tried.groupby("rate")["val_dice"].first()
+    return by_rate.idxmax() if set(by_rate.index) >= set(RATES) else None
+
+
+def table(rows: pd.DataFrame) -> str:
+    """Markdown: one line per dataset, number of images and model, at the model's chosen rate, over the seeds that are done."""
+    lines = [
+        "| dataset | training images | model | Dice on test, % (95 % CI) | seeds | rate | best epoch of | steps | CPU minutes "
+        "| million parameters |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (dataset, images, model), group in rows.groupby(["dataset", "images", "model"], sort=False):
+        rate = best_rate(rows, model)
+        chosen = group[group["rate"] == rate]
+        if chosen.empty:
+            continue
+        runs = chosen.groupby(["seed", "rate"])[["epochs", "best_epoch", "steps", "minutes", "parameters"]].first()
+        epochs = ", ".join(
+            f"{int(one.best_epoch)} of {int(one.epochs)}{' (cut off)' if one.best_epoch > LATE * EPOCHS else ''}"
+            for one in runs.itertuples()
+        )
+        dice = mean_in_words(scores_by_seed(chosen))
+        lines.append(
+            f"| {dataset} | {images} | {model} | {dice} | {chosen['seed'].nunique()} | {rate:g} | {epochs} "
+            f"| {runs['steps'].mean():.0f} | {runs['minutes'].mean():.1f} | {runs['parameters'].iloc[0] / 1e6:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def plan(
+    datasets: Sequence[str], images: Sequence[str], models: Sequence[str], seeds: Sequence[int]
+) -> Iterator[tuple[str, str, str, int]]:
+    """Seed by seed, so that what is done at any moment compares all members."""
+    for seed in seeds:
+        for dataset in datasets:
+            for number in images:
+                for model in models:
+                    yield dataset, number, model, seed
+
+
+def main() -> None:
+    """Choose each member's rate, then train and score what is missing; both files are written after every training."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("datasets", nargs="*", default=DATASETS)
+    parser.add_argument("--images", nargs="*", default=list(IMAGES), choices=list(IMAGES))
+    parser.add_argument("--models", nargs="*", default=list(DEFAULT), choices=list(ENTRANTS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
+    parser.add_argument("--out", type=Path, default=HERE / "real_images.csv.gz")
+    given = parser.parse_args()
+    for model in given.models:
+        for rate in RATES:
+            keep(measure(*CHOOSE, model, 0, rate), given.out, KEYS, table)
+    for dataset, images, model, seed in plan(given.datasets, given.images, given.models, given.seeds):
+        rate = best_rate(pd.read_csv(given.out, dtype={"id": str}), model)
+        keep(measure(dataset, images, model, seed, rate), given.out, KEYS, table)
+
+
+if __name__ == "__main__":
+    main()
