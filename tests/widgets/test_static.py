@@ -11,8 +11,8 @@ import pytest
 from tests.helpers import toy_store
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.evaluation.shipped import tiny_store
-from vlsm_helpers.fusion.interactive import FusionModel
 from vlsm_helpers.widgets import FusionExplorer, static
+from vlsm_helpers.widgets.fusion_model import FusionModel
 
 
 def inflated(text):

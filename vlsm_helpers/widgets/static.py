@@ -18,8 +18,8 @@ from PIL import Image
 
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.evaluation.shipped import COARSEST, LEVELS
-from vlsm_helpers.fusion.interactive import FusionModel
 from vlsm_helpers.plots.base import GROUND_TRUTH, PREDICTION
+from vlsm_helpers.widgets.fusion_model import FusionModel
 
 RAMP = 32  # colours of the map, dark to bright
 PAGE = """<!DOCTYPE html>
