@@ -3,7 +3,8 @@ import pytest
 
 from benchmarks import prompts_and_pools
 from tests.helpers import write_toy
-from vlsm_helpers.experiments.grid import LATE_FUSION, Plan
+from vlsm_helpers.experiments.members import LATE_FUSION
+from vlsm_helpers.experiments.plan import Plan
 
 
 @pytest.fixture

@@ -10,9 +10,11 @@ from PIL import Image
 
 from tests.helpers import draw_toy
 from vlsm_helpers.data import alike, own
-from vlsm_helpers.data.images import read_image
-from vlsm_helpers.data.own import adopt, pairs, split_groups
-from vlsm_helpers.data.samples import load_split, source_depth
+from vlsm_helpers.data.images import read_image, read_mask
+from vlsm_helpers.data.own import adopt
+from vlsm_helpers.data.pairing import pairs
+from vlsm_helpers.data.samples import dataset_facts, load_split
+from vlsm_helpers.data.splits import split_groups
 from vlsm_helpers.errors import DataError, SettingsError
 
 
@@ -105,7 +107,7 @@ def test_masks_keep_their_meaning_and_images_their_bytes(folders):
     for sample in load_split("mine", "train"):
         assert sample.image.read_bytes() == (images / sample.image.name).read_bytes()
         before = np.asarray(Image.open(masks / f"{sample.id}_mask.png")) > 127
-        np.testing.assert_array_equal(own.read_mask(sample.mask), before)
+        np.testing.assert_array_equal(read_mask(sample.mask), before)
 
 
 def test_an_image_of_another_size_than_its_mask_is_accepted_if_its_shape_is_the_same(folders):
@@ -315,12 +317,12 @@ def test_deep_images_get_one_scale_which_the_dataset_keeps(folders, own_data):
         path.unlink()
     adopted = adopt("mine", images, masks, "square")
     assert any("bits" in note for note in adopted.notes)
-    assert source_depth("mine") == 12
+    assert dataset_facts("mine")["bit_depth"] == 12
     for split in ("train", "val", "test"):
         for sample in load_split("mine", split):
             stored = np.asarray(Image.open(images / sample.image.name)).astype(float)
             assert np.abs(read_image(sample.image)[..., 0] - stored * 255 / 4095).max() <= 1
-    assert source_depth("kvasir_polyp") == 8
+    assert dataset_facts("kvasir_polyp") == {}
 
 
 def test_files_of_several_pages_without_as_many_masks_are_named(folders, own_data):
@@ -363,7 +365,7 @@ def test_turns_that_masks_share_are_no_matter(folders):
     assert not any("EXIF" in note for note in adopted.notes)
     sample = load_split("mine", "train")[0]
     upright = np.rot90(np.asarray(Image.open(masks / f"{sample.id}_mask.png")), -1) > 127
-    np.testing.assert_array_equal(own.read_mask(sample.mask), upright)
+    np.testing.assert_array_equal(read_mask(sample.mask), upright)
 
 
 def test_masks_of_one_colour_but_not_the_same_are_refused(folders):
@@ -407,7 +409,7 @@ def test_classes_are_refused_with_counts_and_chosen_on_wish(folders):
     adopt("mine", *folders, "square", foreground="1")
     for sample in load_split("mine", "train"):
         before = np.asarray(Image.open(folders[1] / f"{sample.id}_mask.png")) == 1
-        np.testing.assert_array_equal(own.read_mask(sample.mask), before)
+        np.testing.assert_array_equal(read_mask(sample.mask), before)
 
 
 def test_several_masks_of_an_image_become_one(folders):
@@ -419,7 +421,7 @@ def test_several_masks_of_an_image_become_one(folders):
     adopt("mine", images, masks, "square", merge_masks=True)
     for sample in load_split("mine", "train"):
         both = (np.asarray(Image.open(masks / f"{sample.id}_mask.png")) > 0) | (extra > 0)
-        np.testing.assert_array_equal(own.read_mask(sample.mask), both)
+        np.testing.assert_array_equal(read_mask(sample.mask), both)
     save(masks / "patient0_0_mask_1.png", extra[:24])
     with pytest.raises(DataError, match="different sizes"):
         adopt("other", images, masks, "square", merge_masks=True)

@@ -11,8 +11,9 @@ from PIL import Image
 from tests.helpers import draw_toy
 from vlsm_helpers.data.formats import Reading
 from vlsm_helpers.data.images import read_image, read_mask
-from vlsm_helpers.data.own import SHARES, adopt
+from vlsm_helpers.data.own import adopt
 from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.data.splits import SHARES
 from vlsm_helpers.errors import DataError
 
 PATIENTS = ("Mustermann-4711", "Musterfrau-4712", "Beispiel-4713", "Exempel-4714")

@@ -12,9 +12,10 @@ from PIL import Image
 
 from tests.helpers import draw_toy
 from vlsm_helpers.data import intake, staging
-from vlsm_helpers.data.own import SHARES, adopt
+from vlsm_helpers.data.own import adopt
 from vlsm_helpers.data.registry import own_datasets
 from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.data.splits import SHARES
 from vlsm_helpers.errors import BusyError, DataError
 from vlsm_helpers.io import atomic
 

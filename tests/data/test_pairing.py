@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from vlsm_helpers.data.decode import is_image_name
-from vlsm_helpers.data.pairing import image_paths, pairs, passed_over, patients
+from vlsm_helpers.data.files import image_paths, passed_over
+from vlsm_helpers.data.pairing import pairs, patients
 from vlsm_helpers.errors import DataError, SettingsError
 
 

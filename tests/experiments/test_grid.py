@@ -16,7 +16,9 @@ from tests.helpers import write_toy
 from vlsm_helpers import settings
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.experiments import grid, table
-from vlsm_helpers.experiments.grid import FUSED, LATE_FUSION, LOCK, Cell, Plan, as_shard, paper_plan, run
+from vlsm_helpers.experiments.grid import run
+from vlsm_helpers.experiments.members import FUSED, LATE_FUSION, PAPER
+from vlsm_helpers.experiments.plan import LOCK, Cell, Plan, as_shard, paper_plan
 from vlsm_helpers.settings.profiles import PROFILES
 
 PROJECT = Path(__file__).parents[2]
@@ -127,7 +129,7 @@ def test_the_profile_decides_what_is_not_said(monkeypatch):
     assert paper_plan(seeds=(4,), limit=None).seeds == (4,)
     full = PROFILES["full"]
     monkeypatch.setattr(settings, "choose_profile", lambda: (full, "asked"))
-    assert (paper_plan().datasets, paper_plan().seeds, paper_plan().limit) == (grid.PAPER, (0, 1, 2), None)
+    assert (paper_plan().datasets, paper_plan().seeds, paper_plan().limit) == (PAPER, (0, 1, 2), None)
 
 
 # Filling cells

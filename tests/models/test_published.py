@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from tests.golden import formula
 from tools.random_checkpoints import write_biomedclip_config
@@ -104,18 +103,6 @@ def test_gradients_reach_the_published_networks_decoders_and_no_encoder(network)
 def test_an_unknown_network_is_refused():
     with pytest.raises(SettingsError, match="no published network 'ensemble_d'"):
         published.build("ensemble_d")
-
-
-def test_a_network_is_saved_and_loaded_as_safetensors(tmp_path):
-    model = published.build("unet_d").eval()
-    published.save_published(model, tmp_path / "unet_d.safetensors")
-    again = published.load_published(tmp_path / "unet_d.safetensors")
-    images = torch.rand(1, 3, 32, 32)
-    with torch.no_grad():
-        assert torch.equal(again(images), model(images))
-    save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(SettingsError, match="without a name"):
-        published.load_published(tmp_path / "other.safetensors")
 
 
 def test_old_buffers_are_accepted_and_called_unused():

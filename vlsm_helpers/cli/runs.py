@@ -166,18 +166,19 @@ def reproduce(
     table of the cells done so far goes to reproduce/table.csv and table.md in the runs folder. At the tiny profile --limit is
     200 by default.
     """
-    from vlsm_helpers.experiments import grid as program
     from vlsm_helpers.experiments import table as paper_table
+    from vlsm_helpers.experiments.grid import run
     from vlsm_helpers.experiments.members import left_out
+    from vlsm_helpers.experiments.plan import as_shard, paper_plan
 
     fused = sorted(set(fuse or []))  # an order of their own: it is in the name of the folder
     given = {"datasets": datasets, "members": member, "seeds": seed, "prompts": prompt, "also_test": also_test}
     given |= {"fused": fused}
     chosen = {name: tuple(values) for name, values in given.items() if values}
-    plan = program.paper_plan(**chosen, epochs=epochs, batch_size=batch_size, limit=limit)
+    plan = paper_plan(**chosen, epochs=epochs, batch_size=batch_size, limit=limit)
     if not member and (missing := left_out(plan.members)):
         typer.echo(missing)
-    failed = {} if table_only else program.run(plan, plan.shard(*program.as_shard(shard)), typer.echo)
+    failed = {} if table_only else run(plan, plan.shard(*as_shard(shard)), typer.echo)
     shown = paper_table.readable(paper_table.write(plan))
     typer.echo(f"\n{shown.to_string(index=False)}")
     if failed:

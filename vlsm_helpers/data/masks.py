@@ -15,7 +15,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from vlsm_helpers.data.decode import decode
 from vlsm_helpers.data.raster import Raster
-from vlsm_helpers.errors import DataError, SettingsError
+from vlsm_helpers.errors import DataError, SettingsError, some_of
 
 DARK, BRIGHT = 64, 192  # of 255: values between them are neither background nor foreground
 ARTEFACTS = 0.02  # of the pixels that are not dark may be something else than foreground, in files of many values
@@ -160,12 +160,9 @@ def _by_colour(raster: Raster, path: Path) -> tuple[np.ndarray, str]:
     coloured = spread > (0 if few else tint)
     lit = max(int((grey > DARK * (2**raster.bits - 1) / 255).sum()), 1)
     if coloured.sum() > (0 if few else ARTEFACTS * lit):
-        order = np.argsort(-counts)[:5]
-        found = ", ".join(f"{_colour(colours[one], raster.bits)} ({counts[one]} pixels)" for one in order)
-        more = f" and {len(colours) - 5} more" * (len(colours) > 5)
-        raise DataError(
-            f"The mask is coloured, and which colour counts is not known: {found}{more}.", where=path, hint=HINT
-        )
+        found = [f"{_colour(colours[one], raster.bits)} ({counts[one]} pixels)" for one in np.argsort(-counts)]
+        what = f"The mask is coloured, and which colour counts is not known: {some_of(found)}."
+        raise DataError(what, where=path, hint=HINT)
     return _by_value(raster, grey, path, str)
 
 

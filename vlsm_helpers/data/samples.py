@@ -14,7 +14,7 @@ import numpy as np
 from vlsm_helpers.data import phantoms, registry
 from vlsm_helpers.data.folds import Fold, in_fold
 from vlsm_helpers.data.formats import Reading
-from vlsm_helpers.errors import DataError
+from vlsm_helpers.errors import DataError, some_of, unknown
 from vlsm_helpers.settings import cache_folder, data_folder
 
 SPLITS = ("train", "val", "test")
@@ -38,9 +38,7 @@ class Sample:
         Raises DataError for a key this sample does not have.
         """
         if key not in self.prompts:
-            raise DataError(
-                f"There is no prompt {key!r}.", where=self.image, hint=f"use one of {', '.join(self.prompts)}."
-            )
+            raise unknown("prompt", key, self.prompts, error=DataError, where=self.image)
         choices = self.prompts[key]
         if isinstance(choices, str):
             return choices
@@ -62,7 +60,7 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     """
     root = dataset_folder(name, folder)
     if split not in SPLITS:
-        raise DataError(f"There is no split {split!r}.", where=root, hint=f"use one of {', '.join(SPLITS)}.")
+        raise unknown("split", split, SPLITS, error=DataError, where=root)
     if fold := Fold.parse(name):
         samples = [sample for one in SPLITS for sample in load_split(fold.dataset, one, folder)]
         return [replace(sample, dataset=name) for sample in in_fold(fold, samples, split)]
@@ -73,9 +71,8 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     missing = [f"images/{e['img_name']}" for e in entries if _stem(e["img_name"]) not in images]
     missing += [f"masks/{e['mask_name']}" for e in entries if _stem(e["mask_name"]) not in masks]
     if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise DataError(
-            f"{len(missing)} files that {split}.json names are missing: {shown}.",
+            f"{len(missing)} files that {split}.json names are missing: {some_of(missing)}.",
             where=root,
             hint=f"put them there, or run `vlsm data prepare {name}` again.",
         )
@@ -103,18 +100,6 @@ def dataset_folder(name: str, folder: Path | None = None) -> Path:
             hint=f"run `vlsm data prepare {name}`, or set VLSM_DATA to the folder that holds {name}/.",
         )
     return root
-
-
-def source_depth(name: str, folder: Path | None = None) -> int:
-    """The bits per channel that the images of a dataset had before it was adopted, 8 where nothing else is known.
-
-    `read_image(path, depth)` brings new images of the same source to the brightness that the dataset's images have.
-    """
-    try:
-        facts = json.loads(((folder or data_folder()) / _whole(name) / FACTS).read_text(encoding="utf-8"))
-        return int(facts["bit_depth"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 8
 
 
 def dataset_facts(name: str, folder: Path | None = None) -> dict:
@@ -180,18 +165,13 @@ def _sample(dataset: str, entry: dict, image: Path, mask: Path) -> Sample:
     prompts = {key: text if isinstance(text, str) else tuple(text) for key, text in entry["prompts"].items()}
     known = ("img_name", "mask_name", "prompts", "sentences", "sentences_num")
     return Sample(
-        id=_identity(entry),
+        id=_stem(entry["mask_name"]),  # CheXlocalize has several findings, so several masks, an image
         image=image,
         mask=mask,
         prompts=prompts,
         dataset=dataset,
         attributes={key: value for key, value in entry.items() if key not in known},
     )
-
-
-def _identity(entry: dict) -> str:
-    """The mask's stem: CheXlocalize has several findings, so several masks, an image."""
-    return _stem(entry["mask_name"])
 
 
 def _stem(name: str) -> str:

@@ -15,7 +15,7 @@ from vlsm_helpers.data.images import read_image
 from vlsm_helpers.data.public import convert
 from vlsm_helpers.data.public.download import BAR_AFTER, archives_in, fetch, unpack
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, read_entries
-from vlsm_helpers.errors import DataError
+from vlsm_helpers.errors import DataError, some_of
 from vlsm_helpers.io import atomic
 from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import cache_folder, data_folder, writable
@@ -172,9 +172,8 @@ def _refuse_missing(entries: list[dict], published: convert.Published, source: P
     missing = [f"image {stem}" for stem in images if stem not in published.images]
     missing += [f"mask {stem}" for stem in masks if stem not in published.masks]
     if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise DataError(
-            f"{len(missing)} of the {len(images) + len(masks)} files that the splits name are missing: {shown}.",
+            f"{len(missing)} of the {len(images) + len(masks)} files that the splits name are missing: {some_of(missing)}.",
             where=source,
             hint="fetch the whole archive again, or give splits that name only what is there.",
         )
