@@ -21,9 +21,7 @@ from vlsm_helpers.data.seen import SeenImage, SeenMask
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.io import atomic
 
-WORTH_KEEPING = (
-    60  # seconds of reading that are kept if files are then refused: they can be fixed, and the rest is done
-)
+WORTH_KEEPING = 60  # seconds of reading that are kept if files are then refused: they can be fixed
 KEPT = 7 * 86400  # seconds after which the next `adopt` of that name removes what an interrupted one left
 _LINES, _THUMBNAILS, _LOCK = "read.jsonl", "thumbnails.f16", "lock"
 _ITEM = THUMBNAIL**2  # numbers of a thumbnail

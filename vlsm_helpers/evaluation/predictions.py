@@ -25,6 +25,7 @@ from vlsm_helpers.io import atomic
 from vlsm_helpers.models.segmenter import resize
 
 LOGITS, INDEX = "logits.npy", "index.json"
+NO_HEAD = (SyntaxError, TokenError)  # what NumPy raises for a broken head of a .npy file
 LARGEST = float(np.finfo(np.float16).max)  # larger logits are clipped: their probability is 0 or 1 anyway
 
 
@@ -38,6 +39,11 @@ class PredictionInfo:
     ids: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]  # (height, width) of each image's true mask
     weights: str  # a hash of the member's weights, or any word for a custom member
+
+    @classmethod
+    def of(cls, facts: dict) -> "PredictionInfo":
+        """That of its JSON."""
+        return cls(**facts | {"ids": tuple(facts["ids"]), "sizes": tuple(map(tuple, facts["sizes"]))})
 
 
 class MemberLogits(NamedTuple):
@@ -71,23 +77,15 @@ def read(folder: Path) -> Prediction:
     folder = Path(folder)
     try:
         facts = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        index = PredictionInfo(**facts | {"ids": tuple(facts["ids"]), "sizes": tuple(map(tuple, facts["sizes"]))})
+        index = PredictionInfo.of(facts)
         if not atomic.is_complete(folder, _key(index)):
             raise ValueError("its files are not as long as their stamp says")
         logits = np.load(folder / LOGITS, mmap_mode="r")
         if logits.ndim != 3 or len(logits) != len(index.ids) or logits.dtype != np.float16:
             raise ValueError(f"logits of the kind {logits.dtype} {logits.shape} for {len(index.ids)} images")
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        SyntaxError,
-        TokenError,
-    ) as error:  # the last two from a .npy's head
-        raise DataError(
-            f"There is no whole prediction here ({error}).", where=folder, hint="make it again: `vlsm predict RUN`."
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, *NO_HEAD) as error:
+        what = f"There is no whole prediction here ({error})."
+        raise DataError(what, where=folder, hint="make it again: `vlsm predict RUN`.") from error
     return Prediction(index, logits)
 
 

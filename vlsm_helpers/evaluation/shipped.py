@@ -65,6 +65,4 @@ def _read(name: str, facts: dict) -> Prediction:
     content = (FOLDER / name).read_bytes()
     if hashlib.sha256(content).hexdigest() != facts["sha256"]:
         raise ValueError(f"{name} is not the file that {INDEX} names")
-    index = facts["index"]
-    whole = index | {"ids": tuple(index["ids"]), "sizes": tuple(map(tuple, index["sizes"]))}
-    return Prediction(PredictionInfo(**whole), decode(content, facts["steps"]))
+    return Prediction(PredictionInfo.of(facts["index"]), decode(content, facts["steps"]))

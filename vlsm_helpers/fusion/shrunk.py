@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlsm_helpers.fusion.rule import THRESHOLDS, MemberLogits, check
+from vlsm_helpers.fusion.rule import THRESHOLDS, MemberLogits
 from vlsm_helpers.fusion.search import EXACT, STEPS, Counts, Point, Searched, WeightedMean
 
 LEVELS = 4  # shrinkage in steps of a quarter
@@ -51,9 +51,8 @@ class ShrunkMean(WeightedMean):
         """The name of the rule in tables."""
         return f"shrunk mean of {'logits' if self.of_logits else 'probabilities'}"
 
-    def fit(self, validation: MemberLogits) -> "ShrunkMean":
-        """Choose what to shrink and how far by cross-validation, then weights and threshold on all images."""
-        check(validation)
+    def fitted(self, validation: MemberLogits) -> "ShrunkMean":
+        """Cross-validation chooses what to shrink and how far; then weights and threshold are found on all images."""
         members, images = validation.logits.shape[:2]
         steps = STEPS * LEVELS * members
         search = Searched.of(validation, self.of_logits)

@@ -112,11 +112,8 @@ def locate(source: str | Path, kind: Pretrained) -> Path | None:
     try:
         cached = hub.cached_folder(hub_id, kind.tensors, revision)
     except ValueError:  # the client's own error for an id that none can have is one
-        raise WeightsError(
-            "This is neither a folder that exists nor the id of weights on the hub.",
-            where=hub_id,
-            hint=fetch_by_hand(kind),
-        ) from None
+        what = "This is neither a folder that exists nor the id of weights on the hub."
+        raise WeightsError(what, where=hub_id, hint=fetch_by_hand(kind)) from None
     return cached if cached and not kind.missing_in(cached) else None
 
 
@@ -129,8 +126,7 @@ def resolve_source(source: str | Path) -> str:
 def revision_of(source: str | Path, kind: Pretrained) -> str | None:
     """The hub's commit that the weights `source` on this machine are of; None where their folder does not tell."""
     folder = locate(source, kind)
-    tensors = kind.tensors_among({path.name for path in folder.iterdir()}) if folder and folder.is_dir() else None
-    return hub.commit_of(folder, tensors) if folder and tensors else None
+    return _commit_of(folder, kind) if folder else None
 
 
 def check(folder: Path, kind: Pretrained) -> None:
@@ -141,9 +137,8 @@ def check(folder: Path, kind: Pretrained) -> None:
     try:
         check_tensors(kind.tensors_in(folder))
     except WeightsError as error:
-        raise WeightsError(
-            error.what, where=error.where, hint=f"delete the file; then {_remedy(folder, kind)}"
-        ) from error
+        hint = f"delete the file; then {_remedy(folder, kind)}"
+        raise WeightsError(error.what, where=error.where, hint=hint) from error
 
 
 def fingerprint(folder: Path, kind: Pretrained) -> str:
@@ -177,13 +172,17 @@ def _local_stand_in(hub_id: str, revision: str, kind: Pretrained) -> Path | None
     root = weights_folder()
     if root is None or hub_id != kind.hub_id or not (root / kind.name).is_dir():
         return None
-    if hub.HASH.fullmatch(revision):
-        commit = hub.commit_of(
-            root / kind.name, kind.tensors_among({path.name for path in (root / kind.name).iterdir()}) or ""
-        )
-        if commit not in (None, revision):
-            return None
+    if hub.HASH.fullmatch(revision) and _commit_of(root / kind.name, kind) not in (None, revision):
+        return None
     return root / kind.name
+
+
+def _commit_of(folder: Path, kind: Pretrained) -> str | None:
+    """The hub's commit that the tensors in `folder` are of; None where it does not tell, or holds none."""
+    try:
+        return hub.commit_of(folder, kind.tensors_in(folder).name)
+    except FileNotFoundError:
+        return None
 
 
 def _download(hub_id: str, revision: str, kind: Pretrained) -> Path:
@@ -207,10 +206,8 @@ def _download(hub_id: str, revision: str, kind: Pretrained) -> Path:
 def _explain_download(error: Exception, hub_id: str, revision: str, kind: Pretrained) -> WeightsError:
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    answers = (
-        getattr(one, "response", None) for one in (error, error.__cause__)
-    )  # the client wraps some of its errors
-    status = next((answer.status_code for answer in answers if answer is not None), None)
+    wrapped = (error, error.__cause__)  # the client wraps some of its errors
+    status = next((one.response.status_code for one in wrapped if getattr(one, "response", None) is not None), None)
     full = isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
     by_hand = fetch_by_hand(kind, hub_id)
     if isinstance(error, RevisionNotFoundError):

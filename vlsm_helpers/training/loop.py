@@ -179,9 +179,8 @@ def _train_step(training: _Training, batch: dict, epoch: int) -> float:
             hint=f"lower the learning rate, or look at those images{scaled}; the checkpoints of earlier epochs are kept.",
         )
     accelerator.backward(loss)
-    accelerator.clip_grad_norm_(
-        training.model.parameters(), training.recipe.clip
-    )  # divides by the scale of the loss first
+    # It divides by the scale of the loss first.
+    accelerator.clip_grad_norm_(training.model.parameters(), training.recipe.clip)
     training.optimizer.step()  # where scaled gradients overflow, it skips the update and halves the scale
     training.optimizer.zero_grad()
     return value

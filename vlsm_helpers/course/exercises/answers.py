@@ -1,6 +1,6 @@
 """What every check of an exercise needs: running what a reader wrote, and saying whether it is right."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 
 import torch
@@ -37,6 +37,15 @@ def call(function: Callable, *arguments: object) -> float | None:
         return float(function(*arguments))
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError):
         return None
+
+
+def numbers(function: Callable, cases: Iterable[tuple], tolerance: float = 1e-3) -> str | None:
+    """Why a reader's function is wrong in the first of the cases, (arguments ..., expected number, why), that it fails."""
+    for *arguments, expected, why in cases:
+        got = call(function, *arguments)
+        if got is None or not abs(got - expected) <= tolerance:
+            return f"{why}, yours gives {got}"
+    return None
 
 
 def tensor(function: Callable, *arguments: torch.Tensor) -> torch.Tensor | None:
