@@ -45,9 +45,8 @@ def pairs(images: Path, masks: Path, mask_name: str | None = None, merge: bool =
     without {stem}.
     """
     if mask_name is not None and "{stem}" not in mask_name:
-        raise SettingsError(
-            f"The name {mask_name!r} lacks {{stem}}.", hint="write it as in --mask-name '{stem}_lesion'."
-        )
+        what = f"The name {mask_name!r} lacks {{stem}}."
+        raise SettingsError(what, hint="write it as in --mask-name '{stem}_lesion'.")
     image_files, mask_files = image_paths(images), image_paths(masks)
     if images.resolve() == masks.resolve():
         is_mask = _matches_of(mask_name, images, image_files) if mask_name else _has_mask_word

@@ -71,11 +71,8 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     missing = [f"images/{e['img_name']}" for e in entries if _stem(e["img_name"]) not in images]
     missing += [f"masks/{e['mask_name']}" for e in entries if _stem(e["mask_name"]) not in masks]
     if missing:
-        raise DataError(
-            f"{len(missing)} files that {split}.json names are missing: {some_of(missing)}.",
-            where=root,
-            hint=f"put them there, or run `vlsm data prepare {name}` again.",
-        )
+        what = f"{len(missing)} files that {split}.json names are missing: {some_of(missing)}."
+        raise DataError(what, where=root, hint=f"put them there, or run `vlsm data prepare {name}` again.")
     return [_sample(name, e, images[_stem(e["img_name"])], masks[_stem(e["mask_name"])]) for e in entries]
 
 
@@ -94,11 +91,8 @@ def dataset_folder(name: str, folder: Path | None = None) -> Path:
     if not (root / "anns").is_dir():
         own = [path.parent.name for path in sorted(root.parent.glob("*/anns"))]
         card = registry.find(name, own)  # an unknown name that is not on disk either: say which names there are
-        raise DataError(
-            f"The dataset {card.title} is not prepared.",
-            where=root,
-            hint=f"run `vlsm data prepare {name}`, or set VLSM_DATA to the folder that holds {name}/.",
-        )
+        hint = f"run `vlsm data prepare {name}`, or set VLSM_DATA to the folder that holds {name}/."
+        raise DataError(f"The dataset {card.title} is not prepared.", where=root, hint=hint)
     return root
 
 
@@ -130,18 +124,15 @@ def read_entries(path: Path) -> list[dict]:
     except FileNotFoundError:
         raise DataError("The annotation file is missing.", where=path, hint="prepare the dataset again.") from None
     except ValueError as error:
-        raise DataError(
-            f"The annotation file is not JSON ({error}).", where=path, hint="prepare the dataset again."
-        ) from None
+        what = f"The annotation file is not JSON ({error})."
+        raise DataError(what, where=path, hint="prepare the dataset again.") from None
     for number, entry in enumerate(entries if isinstance(entries, list) else [None]):
         if not isinstance(entry, dict) or not {"img_name", "mask_name", "prompts"} <= entry.keys():
-            raise DataError(
-                f"Entry {number} lacks img_name, mask_name or prompts.", where=path, hint="prepare the dataset again."
-            )
+            what = f"Entry {number} lacks img_name, mask_name or prompts."
+            raise DataError(what, where=path, hint="prepare the dataset again.")
         if not all(isinstance(entry[key], str) and _stem(entry[key]) for key in ("img_name", "mask_name")):
-            raise DataError(
-                f"In entry {number}, img_name or mask_name is no file name.", where=path, hint="write names of files."
-            )
+            what = f"In entry {number}, img_name or mask_name is no file name."
+            raise DataError(what, where=path, hint="write names of files.")
         if not isinstance(entry["prompts"], dict) or not all(map(_is_prompt, entry["prompts"].values())):
             hint = 'write them as {"p0": "", "p1": "polyp", "p2": ["round polyp", "flat polyp"]}.'
             raise DataError(f"In entry {number}, the prompts are no texts by name.", where=path, hint=hint)

@@ -116,9 +116,8 @@ def staging(target: Path, options: str) -> Iterator[Staging]:
         os.replace(folder, target)
     except OSError as error:
         hint = f"free some space, or name another folder; {_GO_ON}."
-        raise SettingsError(
-            f"The dataset could not be written ({error.strerror or error}).", where=target, hint=hint
-        ) from error
+        what = f"The dataset could not be written ({error.strerror or error})."
+        raise SettingsError(what, where=target, hint=hint) from error
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)

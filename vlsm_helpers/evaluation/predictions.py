@@ -104,10 +104,8 @@ class PredictionStore:
             _check_same_images(first, other.index)
         self.names = [prediction.index.member for prediction in predictions]
         if len(set(self.names)) < len(self.names):
-            raise DataError(
-                f"Duplicate member name: {', '.join(self.names)}.",
-                hint="`vlsm predict RUN --name NAME` renames one.",
-            )
+            what = f"Duplicate member name: {', '.join(self.names)}."
+            raise DataError(what, hint="`vlsm predict RUN --name NAME` renames one.")
         self.dataset, self.split, self.ids, self.sizes = first.dataset, first.split, first.ids, first.sizes
         self._predictions, self._samples = list(predictions), samples
 
@@ -169,11 +167,9 @@ class PredictionStore:
         """
         logits = np.asarray(logits)
         if logits.ndim != 3 or len(logits) != len(self):
-            raise DataError(
-                f"The logits are {logits.shape}, but the store has {len(self)} images.",
-                where=name,
-                hint="give an array (N, S, S), one map per image, in the order of `store.ids`.",
-            )
+            what = f"The logits are {logits.shape}, but the store has {len(self)} images."
+            hint = "give an array (N, S, S), one map per image, in the order of `store.ids`."
+            raise DataError(what, where=name, hint=hint)
         index = PredictionInfo(name, self.dataset, self.split, self.ids, self.sizes, "in memory")
         checked = np.stack([_checked(one, image) for one, image in zip(logits, self.ids, strict=True)])
         return PredictionStore([*self._predictions, Prediction(index, checked)], self._samples)
@@ -183,11 +179,9 @@ class PredictionStore:
         samples = load_split(self.dataset, self.split) if self._samples is None else self._samples
         by_id = {sample.id: sample for sample in samples}
         if missing := [name for name in self.ids if name not in by_id]:
-            raise DataError(
-                f"The dataset has no image {missing[0]!r} any more ({len(missing)} in all).",
-                where=f"{self.dataset}, {self.split}",
-                hint="predict again with the dataset as it is now.",
-            )
+            what = f"The dataset has no image {missing[0]!r} any more ({len(missing)} in all)."
+            hint = "predict again with the dataset as it is now."
+            raise DataError(what, where=f"{self.dataset}, {self.split}", hint=hint)
         return [by_id[name] for name in self.ids]
 
     def true_masks(self) -> list[np.ndarray]:
@@ -218,9 +212,8 @@ def _fill(index: PredictionInfo, logits: Iterator[np.ndarray], folder: Path) -> 
 
 def _checked(logits: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(logits).all():
-        raise DataError(
-            "A logit is NaN or infinite.", where=name, hint="look at the member's weights and its training."
-        )
+        what = "A logit is NaN or infinite."
+        raise DataError(what, where=name, hint="look at the member's weights and its training.")
     return logits.clip(-LARGEST, LARGEST).astype(np.float16)
 
 
@@ -236,7 +229,5 @@ def _check_same_images(first: PredictionInfo, other: PredictionInfo) -> None:
         return
     extra = [(index.member, sorted(set(index.ids) - set(rest.ids))) for index, rest in ((first, other), (other, first))]
     found = "; ".join(f"only {name} has {', '.join(ids[:3])}{' ...' * (len(ids) > 3)}" for name, ids in extra if ids)
-    raise DataError(
-        f"The members predicted different images ({found or 'the same ones in another order'}).",
-        hint="predict again with one of them as it is now.",
-    )
+    what = f"The members predicted different images ({found or 'the same ones in another order'})."
+    raise DataError(what, hint="predict again with one of them as it is now.")

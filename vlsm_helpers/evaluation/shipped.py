@@ -41,11 +41,9 @@ def tiny_predictions(split: str) -> list[Prediction]:
         files = json.loads((FOLDER / INDEX).read_text(encoding="utf-8"))["files"]
         found = [_read(name, facts) for name, facts in files.items() if facts["index"]["split"] == split]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"The predictions that come with the package are damaged ({error}).",
-            where=FOLDER,
-            hint="install the package again, or, in a checkout, `git checkout -- vlsm_helpers/tiny_predictions`.",
-        ) from error
+        what = f"The predictions that come with the package are damaged ({error})."
+        hint = "install the package again, or, in a checkout, `git checkout -- vlsm_helpers/tiny_predictions`."
+        raise DataError(what, where=FOLDER, hint=hint) from error
     if not found:
         raise DataError(f"No predictions of the split {split!r} come with the package.", hint="use val or test.")
     return found

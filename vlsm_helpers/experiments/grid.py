@@ -72,9 +72,8 @@ def _do(plan: Plan, cell: Cell) -> None:
         full = str(error).partition("\n")[0]  # the error itself would keep the network, and so the memory
     if full is not None:
         torch.cuda.empty_cache()
-        raise TrainingError(
-            f"The device has too little memory ({full}).", where=cell.folder, hint="give a smaller --batch-size."
-        )
+        what = f"The device has too little memory ({full})."
+        raise TrainingError(what, where=cell.folder, hint="give a smaller --batch-size.")
     mark = {
         "facts": plan.facts(cell),
         "tests": before["tests"] + tests,

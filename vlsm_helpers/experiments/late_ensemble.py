@@ -250,11 +250,8 @@ def train_ensemble(
             raise next(iter(failed.values()))
         ensemble = Ensemble(plan, folder)
         if not plan.is_done(ensemble.cell):
-            raise BusyError(
-                "A member is being trained by another process.",
-                where=ensemble.cell.folder,
-                hint="wait, then run the command again.",
-            )
+            what = "A member is being trained by another process."
+            raise BusyError(what, where=ensemble.cell.folder, hint="wait, then run the command again.")
     return ensemble
 
 

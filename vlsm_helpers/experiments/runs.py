@@ -206,10 +206,8 @@ def _start(segmenter: Segmenter, warm: bool | None, profile: Profile) -> None:
     """Give each BiomedCLIPSeg in it the decoder of the profile's CLIPSeg, unless `warm` is False. Raises SettingsError."""
     parts = [module for module in segmenter.modules() if isinstance(module, BiomedCLIPSeg)]
     if warm and not parts:
-        raise SettingsError(
-            "Only a decoder of biomedclipseg, or of an ensemble with it, can start from another one.",
-            hint="leave warm_start out.",
-        )
+        what = "Only a decoder of biomedclipseg, or of an ensemble with it, can start from another one."
+        raise SettingsError(what, hint="leave warm_start out.")
     for part in parts if warm is not False else []:
         warm_start(part, CLIPSeg(profile.clipseg_weights))
         segmenter.started_from = part.started_from

@@ -230,11 +230,8 @@ def _refuse_files_of_others(folder: Path, endings: tuple[str, ...]) -> None:
     except OSError as error:
         raise _unwritable("folder", error, folder, "name another folder.") from error
     if others := [name for name in names if not name.endswith(endings)]:
-        raise SettingsError(
-            f"The folder holds something else, such as {min(others)}: it is not replaced.",
-            where=folder,
-            hint="name a new folder.",
-        )
+        what = f"The folder holds something else, such as {min(others)}: it is not replaced."
+        raise SettingsError(what, where=folder, hint="name a new folder.")
 
 
 def _unwritable(kind: str, error: OSError, where: Path, hint: str) -> SettingsError:

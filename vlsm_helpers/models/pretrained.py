@@ -190,11 +190,8 @@ def _download(hub_id: str, revision: str, kind: Pretrained) -> Path:
     try:
         listing = hub.list_files(hub_id, revision)
         if missing := kind.missing_among(listing.names):
-            raise WeightsError(
-                f"The hub's files are not those of {kind.name} weights: {', '.join(missing)} is not among them.",
-                where=f"{hub_id}@{listing.commit}",
-                hint=f"try {kind.hub_id!r}.",
-            )
+            what = f"The hub's files are not those of {kind.name} weights: {', '.join(missing)} is not among them."
+            raise WeightsError(what, where=f"{hub_id}@{listing.commit}", hint=f"try {kind.hub_id!r}.")
         others = kind.others_among(listing.names)
         return hub.download(hub_id, listing.commit, kind.tensors_among(listing.names), others, revision)
     except WeightsError:
@@ -211,17 +208,13 @@ def _explain_download(error: Exception, hub_id: str, revision: str, kind: Pretra
     full = isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
     by_hand = fetch_by_hand(kind, hub_id)
     if isinstance(error, RevisionNotFoundError):
-        return WeightsError(
-            "The hub has these weights, but not this revision.",
-            where=f"{hub_id}@{revision}",
-            hint=f"give a commit, tag or branch that the page of {hub_id} names, or the id alone.",
-        )
+        what = "The hub has these weights, but not this revision."
+        hint = f"give a commit, tag or branch that the page of {hub_id} names, or the id alone."
+        return WeightsError(what, where=f"{hub_id}@{revision}", hint=hint)
     if isinstance(error, RepositoryNotFoundError) or status in (401, 403):  # the hub answers 401 for what it hides
-        return WeightsError(
-            f"The hub has no such weights, or they are not public{f' ({status})' if status else ''}.",
-            where=hub_id,
-            hint=f"check the id (the published one is {kind.hub_id!r}), or log in with `hf auth login`.",
-        )
+        what = f"The hub has no such weights, or they are not public{f' ({status})' if status else ''}."
+        hint = f"check the id (the published one is {kind.hub_id!r}), or log in with `hf auth login`."
+        return WeightsError(what, where=hub_id, hint=hint)
     if full:
         return WeightsError(
             f"The disk is full ({error.strerror}); what came already is kept.",
@@ -229,14 +222,11 @@ def _explain_download(error: Exception, hub_id: str, revision: str, kind: Pretra
             hint="free some space, or name a folder on another disk in HF_HUB_CACHE, and start again: the download goes on.",
         )
     if status:
-        return WeightsError(
-            f"The hub failed ({_first_line(error)}).", where=hub_id, hint=f"try again later, or {by_hand}"
-        )
-    return WeightsError(
-        f"The weights are not on this machine, and could not be downloaded ({_first_line(error)}).",
-        where=hub_id,
-        hint=f"start again where the hub can be reached: the download goes on where it stopped. Or {by_hand}",
-    )
+        what = f"The hub failed ({_first_line(error)})."
+        return WeightsError(what, where=hub_id, hint=f"try again later, or {by_hand}")
+    what = f"The weights are not on this machine, and could not be downloaded ({_first_line(error)})."
+    hint = f"start again where the hub can be reached: the download goes on where it stopped. Or {by_hand}"
+    return WeightsError(what, where=hub_id, hint=hint)
 
 
 def _remedy(folder: Path, kind: Pretrained) -> str:
@@ -253,11 +243,9 @@ def _explained(folder: Path) -> Iterator[None]:
     except WeightsError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-        raise WeightsError(
-            f"The weights do not fit their configuration, or a file is broken ({_first_line(error)}).",
-            where=folder,
-            hint="restore the folder as it was published, or take another one.",
-        ) from error
+        what = f"The weights do not fit their configuration, or a file is broken ({_first_line(error)})."
+        hint = "restore the folder as it was published, or take another one."
+        raise WeightsError(what, where=folder, hint=hint) from error
 
 
 @contextmanager

@@ -56,8 +56,7 @@ class TextPrompted(nn.Module):
             maps = maps[:, None]
         if maps.ndim != 4 or maps.shape[:2] != (batch, 1):
             found = ", ".join(f"{name} {tuple(one.shape)}" for name, one in output.items() if isinstance(one, Tensor))
-            raise SettingsError(
-                f"{type(self.model).__name__} gives no map of logits per image; it gives {found}.",
-                hint=f"use a model whose output has one of {', '.join(MAPS)}, of shape (B, h, w) or (B, 1, h, w).",
-            )
+            what = f"{type(self.model).__name__} gives no map of logits per image; it gives {found}."
+            hint = f"use a model whose output has one of {', '.join(MAPS)}, of shape (B, h, w) or (B, 1, h, w)."
+            raise SettingsError(what, hint=hint)
         return maps

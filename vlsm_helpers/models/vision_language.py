@@ -137,8 +137,6 @@ def average_prompts(segmenter: Segmenter, prompts: str | Sequence[str]) -> Tenso
 def check_taps(taps: Sequence[int], depth: int) -> tuple[int, ...]:
     """`taps` as a tuple. Raises SettingsError unless they are ascending numbers of an encoder's `depth` blocks."""
     if not taps or list(taps) != sorted(set(taps)) or taps[0] < 0 or taps[-1] >= depth:
-        raise SettingsError(
-            f"The vision encoder cannot be tapped after blocks {tuple(taps)}.",
-            hint=f"name blocks from 0 to {depth - 1}, in ascending order.",
-        )
+        what = f"The vision encoder cannot be tapped after blocks {tuple(taps)}."
+        raise SettingsError(what, hint=f"name blocks from 0 to {depth - 1}, in ascending order.")
     return tuple(taps)

@@ -173,11 +173,9 @@ def _train_step(training: _Training, batch: dict, epoch: int) -> float:
     value = accelerator.reduce(loss.detach(), "mean").item()  # the same in every process
     if not np.isfinite(value):
         scaled = f", or train in float32 ({VARIABLE}=no)" if accelerator.scaler else ""  # float16 ends at 65504
-        raise TrainingError(
-            f"The loss became {value} in epoch {epoch + 1}, on the images {', '.join(batch['id'])}.",
-            where=training.run,
-            hint=f"lower the learning rate, or look at those images{scaled}; the checkpoints of earlier epochs are kept.",
-        )
+        what = f"The loss became {value} in epoch {epoch + 1}, on the images {', '.join(batch['id'])}."
+        hint = f"lower the learning rate, or look at those images{scaled}; the checkpoints of earlier epochs are kept."
+        raise TrainingError(what, where=training.run, hint=hint)
     accelerator.backward(loss)
     # It divides by the scale of the loss first.
     accelerator.clip_grad_norm_(training.model.parameters(), training.recipe.clip)

@@ -154,11 +154,8 @@ def _refuse_other_settings(run: Path, found: dict, wanted: dict) -> None:
     different = [name for name in now if there.get(name) != now[name]]
     if different:
         detail = "; ".join(f"{name}: there {there.get(name)}, asked for {now[name]}" for name in different)
-        raise TrainingError(
-            f"The folder holds a run with other settings ({detail}).",
-            where=run,
-            hint=f"{ANOTHER_NAME}, or repeat the command with the settings that it began with.",
-        )
+        hint = f"{ANOTHER_NAME}, or repeat the command with the settings that it began with."
+        raise TrainingError(f"The folder holds a run with other settings ({detail}).", where=run, hint=hint)
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -40,9 +40,8 @@ def _key(key: str, classes: Classes) -> int | tuple[int, int, int]:
         (found,) = parse(key)
     except (SettingsError, ValueError):
         hint = "give a value such as 1 or a colour such as red or '#00ff00' before each =."
-        raise SettingsError(
-            f"The label {key!r} is neither a value nor a colour.", where=classes.where, hint=hint
-        ) from None
+        what = f"The label {key!r} is neither a value nor a colour."
+        raise SettingsError(what, where=classes.where, hint=hint) from None
     return found
 
 

@@ -46,11 +46,8 @@ def fetch(url: str, folder: Path, sha256: str | None, otherwise: str) -> Path:
     except requests.RequestException as error:
         raise DataError(f"The download failed: {_reason(error)}.", where=url, hint=otherwise) from error
     except ValueError as error:  # pooch's word for a wrong checksum
-        raise DataError(
-            "The downloaded file is not the expected one: its sha256 differs, so it was thrown away.",
-            where=url,
-            hint=f"try again later; if that does not help, {otherwise}",
-        ) from error
+        what = "The downloaded file is not the expected one: its sha256 differs, so it was thrown away."
+        raise DataError(what, where=url, hint=f"try again later; if that does not help, {otherwise}") from error
     if _is_web_page(path):
         path.unlink()
         raise _web_page(url, hint=otherwise)
@@ -82,11 +79,8 @@ def _unpack(archive: Path, folder: Path, where: Path, depth: int = 0) -> None:
         else:
             raise _no_archive(archive, where)
     except UNPACKING_ERRORS as error:
-        raise DataError(
-            f"The archive cannot be unpacked ({error}).",
-            where=where,
-            hint="fetch it again, or unpack it yourself and give the folder.",
-        ) from error
+        what = f"The archive cannot be unpacked ({error})."
+        raise DataError(what, where=where, hint="fetch it again, or unpack it yourself and give the folder.") from error
     for inner in archives_in(folder) if depth < NESTED else ():
         _unpack(inner, inner.parent / inner.name.partition(".")[0], where, depth + 1)
         inner.unlink()
@@ -132,16 +126,12 @@ def _no_archive(path: Path, where: Path) -> DataError:
         return _web_page(where, hint="fetch the archive with a browser, signed in where the home page asks for it.")
     if start.startswith((b"Rar!", b"7z\xbc\xaf")):
         kind = "rar" if start.startswith(b"Rar!") else "7z"
-        return DataError(
-            f"{kind} archives cannot be unpacked here.",
-            where=where,
-            hint="unpack it yourself (7-Zip, unar or The Unarchiver do) and give the folder instead.",
-        )
+        hint = "unpack it yourself (7-Zip, unar or The Unarchiver do) and give the folder instead."
+        return DataError(f"{kind} archives cannot be unpacked here.", where=where, hint=hint)
     if start.startswith(b"PK"):
         return DataError("The zip archive is truncated.", where=where, hint="fetch it again.")
-    return DataError(
-        "The file is no zip or tar archive.", where=where, hint="give the authors' archive, or its unpacked folder."
-    )
+    what = "The file is no zip or tar archive."
+    return DataError(what, where=where, hint="give the authors' archive, or its unpacked folder.")
 
 
 def _first_bytes(path: Path) -> bytes:

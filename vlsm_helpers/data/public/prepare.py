@@ -78,11 +78,8 @@ def prepare(name: str, source: Path | None = None, splits: Path | None = None, f
 def _refuse_source(card: registry.Dataset, source: Path | None) -> None:
     command = f"`vlsm data prepare {card.name} --from PATH`"
     if source is None and card.account:
-        raise DataError(
-            f"{card.title} is only handed out to those who sign up.",
-            where=card.home,
-            hint=f"{ERRANDS[card.variant_of or card.name]}; then run {command} with the path of what you got.",
-        )
+        hint = f"{ERRANDS[card.variant_of or card.name]}; then run {command} with the path of what you got."
+        raise DataError(f"{card.title} is only handed out to those who sign up.", where=card.home, hint=hint)
     if source is not None and not source.exists():
         raise DataError("There is no such file or folder.", where=source, hint=f"give the right path: {command}.")
 
