@@ -1,4 +1,4 @@
-"""Make the predictions that the package ships (see vlsm_helpers/evaluation/shipped.py): `python -m tools.tiny_predictions`.
+"""Make the predictions that the package ships (see vlsm_helpers/course/shipped.py): `python -m tools.tiny_predictions`.
 
 Trains BiomedCLIPSeg, CLIPSeg and UNet-D on the endoscopy phantoms as benchmarks/hybrid_ensembles.py does, the same runs of seed 0
 in VLSM_RUNS, so that what it finds finished there is not trained again. Writes the pictures, their index and a card.

@@ -189,15 +189,7 @@ def test_doctor_reports_what_a_bug_report_needs(vlsm, monkeypatch, tmp_path):
     lines = [" ".join(line.split()) for line in outcome.stdout.splitlines()]
     for expected in ("busi prepared", "hub not asked: HF_HUB_OFFLINE is set", f"runs (VLSM_RUNS) {tmp_path / 'runs'}"):
         assert expected in lines
-    for part in (
-        "torch 2",
-        "transformers 5",
-        "device ",
-        "threads ",
-        "GB free",
-        "hub's cache (603 MB)",
-        "auto picks",
-    ):
+    for part in ("torch 2", "transformers 5", "device ", "threads ", "GB free", "hub's cache (603 MB)", "auto picks"):
         assert part in "\n".join(lines)
     assert not (tmp_path / "runs").exists()  # it looks and makes nothing
 

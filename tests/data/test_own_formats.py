@@ -228,11 +228,7 @@ def add_one(tmp_path):
 
 @pytest.mark.parametrize(
     ("spoil", "what"),
-    [
-        (remove_one, r"s1.tif without a mask \(1\): frame 2"),
-        (number_from_one, "no frame 3"),
-        (add_one, "s1_0_b"),
-    ],
+    [(remove_one, r"s1.tif without a mask \(1\): frame 2"), (number_from_one, "no frame 3"), (add_one, "s1_0_b")],
 )
 def test_pages_and_masks_that_do_not_fit_are_named(tmp_path, own_data, spoil, what):
     stack(tmp_path)

@@ -146,7 +146,7 @@ def test_what_was_saved_predicts_the_same(checkpoints, tmp_path):
     before = Predictor.of_checkpoints(checkpoints, WeightedFusion.equal(["first", "second"]), "p")
     folder = saved(checkpoints, tmp_path / "saved")
     assert {path.name for path in folder.iterdir()} == {
-        *("first.safetensors", "second.safetensors", "fusion.json", "predictor.json", "README.md"),
+        *("first.safetensors", "second.safetensors", "fusion.json", "predictor.json", "README.md")
     }
     assert json.loads((folder / "predictor.json").read_text())["seed"] == 3
     after = Predictor.load(folder)

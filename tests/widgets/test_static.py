@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.helpers import toy_store
+from vlsm_helpers.course.shipped import tiny_store
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.evaluation.shipped import tiny_store
 from vlsm_helpers.widgets import FusionExplorer, static
 from vlsm_helpers.widgets.fusion_model import FusionModel
 

@@ -26,11 +26,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_mean(
-    values: Sequence[float],
-    *,
-    clusters: Sequence[object] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    values: Sequence[float], *, clusters: Sequence[object] | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
     """The mean of `values`, one per image, with its bootstrap interval; NaN values do not count.
 
@@ -49,11 +45,7 @@ def bootstrap_mean(
 
 
 def paired_difference(
-    first: Sequence[float],
-    second: Sequence[float],
-    *,
-    clusters: Sequence[object] | None = None,
-    seed: int = 0,
+    first: Sequence[float], second: Sequence[float], *, clusters: Sequence[object] | None = None, seed: int = 0
 ) -> Interval:
     """The mean of `first` minus `second`, scores of the same images in the same order, with its bootstrap interval.
 

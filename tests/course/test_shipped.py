@@ -9,11 +9,11 @@ import torch
 
 from tests.no_network import run_without_network
 from tools import tiny_predictions
+from vlsm_helpers.course import shipped
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.phantoms.rendering import GENERATOR_VERSION
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import DataError
-from vlsm_helpers.evaluation import shipped
 from vlsm_helpers.experiments.runs import train_member
 from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.models import factory
@@ -26,7 +26,7 @@ TINY = PROFILES["tiny"]
 NAMES = ["biomedclipseg", "clipseg", "unet_d"]
 READ = """
 import sys
-from vlsm_helpers.evaluation.shipped import tiny_store
+from vlsm_helpers.course.shipped import tiny_store
 print(len(tiny_store("val")), len(requests), "requests")
 """
 
