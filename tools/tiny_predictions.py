@@ -29,7 +29,7 @@ from vlsm_helpers.fusion.rule import THRESHOLDS, dice_by_threshold
 from vlsm_helpers.io.checkpoints import load_checkpoint
 from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.settings.profiles import PROFILES
-from vlsm_helpers.training.loop import BEST, METRICS
+from vlsm_helpers.training.run_folder import BEST, METRICS
 from vlsm_helpers.widgets.static import quantised
 
 DATASET, SEED, SPLITS = settings.DEFAULT_DATASET, 0, ("val", "test")

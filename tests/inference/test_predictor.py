@@ -11,7 +11,7 @@ from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference import predictor as predictor_module
 from vlsm_helpers.inference.predictor import BATCH, Predictor, Segmentation, as_pixels, label_map, write_predictor
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.training.loop import FACTS as CHECKPOINT_FACTS
+from vlsm_helpers.training.run_folder import FACTS as CHECKPOINT_FACTS
 
 
 def brightness(images, prompts):

@@ -24,8 +24,9 @@ from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training import feature_cache
 from vlsm_helpers.training.feature_cache import LIMIT, PromptEmbeddings, cache_features
 from vlsm_helpers.training.feature_files import FeatureFiles, one_ahead
-from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit
+from vlsm_helpers.training.loop import fit
 from vlsm_helpers.training.recipes import CNN
+from vlsm_helpers.training.run_folder import BEST, LAST, METRICS
 
 SIZE = 32
 SHORT = replace(CNN, epochs=3, batch_size=4)

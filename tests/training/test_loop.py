@@ -22,8 +22,9 @@ from vlsm_helpers.models import factory
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.training import loop
 from vlsm_helpers.training.acceleration import loader_workers, training_layout
-from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit, segmentation_loss
+from vlsm_helpers.training.loop import fit, segmentation_loss
 from vlsm_helpers.training.recipes import CNN, PUBLISHED
+from vlsm_helpers.training.run_folder import BEST, LAST, METRICS
 
 PROJECT = Path(__file__).parents[2]
 SHORT = replace(CNN, epochs=4, batch_size=4)

@@ -1,9 +1,15 @@
-"""Options of the commands on runs, each declared once."""
+"""Options of several commands, and of commands with many, each declared once."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def given(**options: object) -> dict[str, object]:
+    """The options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
 
 LARGEST_SEED = 2**32 - 1  # what NumPy takes
 

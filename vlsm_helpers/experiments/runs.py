@@ -25,7 +25,7 @@ from vlsm_helpers.models.state import fingerprint, trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import TINY_WEIGHTS, Profile
 from vlsm_helpers.training.feature_cache import VIEWS, CachedDataset, cache_features, has_frozen_encoders
-from vlsm_helpers.training.loop import BEST, fit_owned
+from vlsm_helpers.training.loop import fit_owned
 from vlsm_helpers.training.recipes import (
     CNN,
     CNN_IMAGENET,
@@ -39,7 +39,7 @@ from vlsm_helpers.training.recipes import (
     Recipe,
     find_recipe,
 )
-from vlsm_helpers.training.run_folder import RunFolder
+from vlsm_helpers.training.run_folder import BEST, RunFolder
 
 PER_IMAGE = "per_image.csv"
 LOGITS = "logits"  # the folder of the run's predictions

@@ -14,20 +14,8 @@ from vlsm_helpers.experiments.runs import DEFAULT_PROMPT
 from vlsm_helpers.io import atomic
 from vlsm_helpers.metrics.statistics import bootstrap_seeds, scores_by_seed
 
-COLUMNS = (
-    "trained_on",
-    "dataset",
-    "prompt",
-    "model",
-    "metric",
-    "seeds",
-    "value",
-    "std_images",
-    "low",
-    "high",
-    "n",
-    "missing",
-)
+ROW = ("trained_on", "dataset", "prompt", "model", "metric")
+COLUMNS = (*ROW, "seeds", "value", "std_images", "low", "high", "n", "missing")
 DASH = "–"
 TABLE = "table"  # .csv and .md, in the folder of the cells
 

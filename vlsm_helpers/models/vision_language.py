@@ -80,13 +80,10 @@ class VisionLanguageSegmenter(Segmenter):
             images = functional.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
         return (images - self.mean) / self.std
 
-    def hidden_states(self, images: Tensor, taps: Sequence[int]) -> Features:
+    def encode_images(self, images: Tensor) -> Features:
         """Hidden states (B, 1 + tokens, D), one per tap, of images (B, 3, H, W) in [0, 1]."""
         with self._encoder_gradients():
-            return self.tap(self.preprocess(images), taps)
-
-    def encode_images(self, images: Tensor) -> Features:
-        return self.hidden_states(images, self.taps)
+            return self.tap(self.preprocess(images), self.taps)
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Embeddings (B, D), not L2-normalised; each distinct prompt is embedded once.

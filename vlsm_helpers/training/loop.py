@@ -26,9 +26,7 @@ from vlsm_helpers.training.acceleration import check_shares, loader_workers, sta
 from vlsm_helpers.training.feature_cache import CachedDataset, PromptEmbeddings, has_frozen_encoders
 from vlsm_helpers.training.loss import segmentation_loss
 from vlsm_helpers.training.recipes import CNN, Recipe
-from vlsm_helpers.training.run_folder import BEST, FACTS, LAST, METRICS, SETTINGS, Progress, RunFolder
-
-__all__ = ["BEST", "FACTS", "LAST", "METRICS", "SETTINGS", "fit", "segmentation_loss"]
+from vlsm_helpers.training.run_folder import Progress, RunFolder
 
 Dataset = SegmentationDataset | CachedDataset
 

@@ -16,7 +16,6 @@ from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import writable
 
 TIMEOUT = 20  # seconds that a server may stay silent
-BAR_AFTER = 2  # seconds: quicker work shows no progress bar
 NESTED = 2  # archives within archives are unpacked down to this depth
 UNPACKING_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
@@ -40,7 +39,7 @@ def fetch(url: str, folder: Path, sha256: str | None, otherwise: str) -> Path:
         if answer.ok and "text/html" in answer.headers.get("Content-Type", ""):
             raise _web_page(url, hint=otherwise)
         print(f"Downloading {url} ({_announced_size(answer)})")
-        with tqdm(total=0, unit="B", unit_scale=True, desc=path.name, delay=BAR_AFTER) as bar:
+        with tqdm(total=0, unit="B", unit_scale=True, desc=path.name, delay=2) as bar:
             downloader = pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT)
             pooch.retrieve(url, sha256, fname=path.name, path=path.parent, downloader=downloader)
     except requests.RequestException as error:
@@ -140,4 +139,4 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _progress(entries: list, archive: Path) -> tqdm:
-    return tqdm(entries, desc=f"unpacking {archive.name}", unit="file", delay=BAR_AFTER)
+    return tqdm(entries, desc=f"unpacking {archive.name}", unit="file", delay=2)

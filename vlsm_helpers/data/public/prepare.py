@@ -13,7 +13,7 @@ from PIL import Image
 from vlsm_helpers.data import registry
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.data.public import convert
-from vlsm_helpers.data.public.download import BAR_AFTER, archives_in, fetch, unpack
+from vlsm_helpers.data.public.download import archives_in, fetch, unpack
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, read_entries
 from vlsm_helpers.errors import DataError, some_of
 from vlsm_helpers.io import atomic
@@ -178,7 +178,7 @@ def _refuse_missing(entries: list[dict], published: convert.Published, source: P
 
 def _write_images(entries: list[dict], published: convert.Published, folder: Path) -> None:
     folder.mkdir()
-    for stem in tqdm(_stems(entries, "img_name"), desc="images", unit="file", delay=BAR_AFTER):
+    for stem in tqdm(_stems(entries, "img_name"), desc="images", unit="file", delay=2):
         path = published.images[stem]
         pixels = read_image(path)  # also where only bytes are copied: a broken file must not get in
         if path.suffix.lower() in UNTOUCHED:
@@ -189,7 +189,7 @@ def _write_images(entries: list[dict], published: convert.Published, folder: Pat
 
 def _write_masks(entries: list[dict], published: convert.Published, folder: Path) -> None:
     folder.mkdir()
-    for stem in tqdm(_stems(entries, "mask_name"), desc="masks", unit="file", delay=BAR_AFTER):
+    for stem in tqdm(_stems(entries, "mask_name"), desc="masks", unit="file", delay=2):
         mask = published.masks[stem]()
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{stem}.png")
 
