@@ -8,9 +8,8 @@ from vlsm_helpers.experiments.plan import Plan
 
 
 @pytest.fixture
-def plans(toy, tmp_path, monkeypatch):
+def plans(toy, tmp_path, monkeypatch, own_runs):
     """Two small datasets, alone and pooled, and two prompts, with a network that trains in a moment."""
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("VLSM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VLSM_PROFILE", "tiny")
     write_toy(toy.parent, "other", {"train": 4, "val": 2, "test": 3}, seed=9)

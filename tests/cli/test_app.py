@@ -118,8 +118,7 @@ def test_data_check_of_a_sound_and_of_a_broken_dataset(vlsm, monkeypatch, tmp_pa
     assert "train_3" in outcome.stdout
 
 
-def test_training_and_evaluating_for_real(vlsm, toy, monkeypatch, tmp_path):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+def test_training_and_evaluating_for_real(vlsm, toy, tmp_path, own_runs):
     options = ["--name", "mine", "--size", "32", "--width", "0.03125", "--epochs", "1", "--batch-size", "4"]
     outcome = vlsm("train", "unet_d", "toy", *options)
     assert outcome.stdout.splitlines()[-1] == str(tmp_path / "runs" / "mine")
@@ -129,8 +128,7 @@ def test_training_and_evaluating_for_real(vlsm, toy, monkeypatch, tmp_path):
     assert " val " in row
 
 
-def test_evaluate_scores_members_fused_by_a_file_of_weights(vlsm, toy, monkeypatch, tmp_path):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+def test_evaluate_scores_members_fused_by_a_file_of_weights(vlsm, toy, tmp_path, own_runs):
     sized = ["--size", "32", "--width", "0.03125", "--epochs", "1"]
     vlsm("train", "unet_d", "toy", "--name", "mine", *sized)
     folders = [tmp_path / "runs" / run / "logits" / "toy-test" for run in ("mine", "other")]
@@ -236,8 +234,7 @@ def test_numbers_out_of_range_are_refused_with_the_name_of_the_option(vlsm, toy,
 
 
 @pytest.mark.parametrize("option", ["--name", "--run"])
-def test_a_run_is_named_by_the_new_word_and_by_the_old_one(vlsm, toy, monkeypatch, tmp_path, option):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+def test_a_run_is_named_by_the_new_word_and_by_the_old_one(vlsm, toy, tmp_path, option, own_runs):
     assert (
         vlsm("train", "unet_d", "toy", "--size", "32", "--width", "0.03", "--epochs", "1", option, "mine").exit_code
         == 0
@@ -286,10 +283,9 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(vlsm
     assert "VLSM" not in outcome.stderr
 
 
-def test_reproduce_hands_over_what_was_asked_for(vlsm, monkeypatch, tmp_path, toy):
+def test_reproduce_hands_over_what_was_asked_for(vlsm, monkeypatch, toy, own_runs):
     from vlsm_helpers.experiments import grid
 
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     asked = []
     monkeypatch.setattr(grid, "run", lambda plan, cells, tell: asked.append((plan, cells)) or {})
     options = ["--member", "unet_d", "--member", "clipseg", "--seed", 1, "--seed", 2, "--prompt", "p0"]
@@ -309,10 +305,9 @@ def test_reproduce_hands_over_what_was_asked_for(vlsm, monkeypatch, tmp_path, to
     assert len(asked) == 1  # the table alone runs nothing
 
 
-def test_reproduce_joins_the_members_that_it_is_given(vlsm, monkeypatch, tmp_path, toy):
+def test_reproduce_joins_the_members_that_it_is_given(vlsm, monkeypatch, toy, own_runs):
     from vlsm_helpers.experiments import grid
 
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     asked = []
     monkeypatch.setattr(grid, "run", lambda plan, cells, tell: asked.append(cells) or {})
     assert vlsm("reproduce", "toy", "--fuse", "unet_d", "--fuse", "clipseg").exit_code == 0
@@ -323,10 +318,9 @@ def test_reproduce_joins_the_members_that_it_is_given(vlsm, monkeypatch, tmp_pat
     assert "nosuch" in outcome.stderr
 
 
-def test_reproduce_ends_with_status_1_where_a_cell_failed(vlsm, monkeypatch, tmp_path, toy):
+def test_reproduce_ends_with_status_1_where_a_cell_failed(vlsm, monkeypatch, toy, own_runs):
     from vlsm_helpers.experiments import grid
 
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(grid, "run", lambda plan, cells, tell: {cells[0]: DataError("broken")})
     outcome = vlsm("reproduce", "toy", "--member", "unet_d")
     assert outcome.exit_code == 1

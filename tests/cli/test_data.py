@@ -12,9 +12,8 @@ from vlsm_helpers.data.samples import load_split
 
 
 @pytest.fixture
-def adopt(tmp_path, monkeypatch):
+def adopt(tmp_path, own_data):
     """Sixteen images of four patients with masks of two classes, 1 (a square) and 2 (a stripe); adopts them with options."""
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     for number in range(16):
@@ -73,9 +72,8 @@ def test_several_masks_are_merged_on_wish(adopt, tmp_path):
     assert adopt("--foreground", "any", "--merge-masks", "--alike", 1).exit_code == 0
 
 
-def test_several_classes_from_the_label_maps_to_dice_by_class(adopt, tmp_path, monkeypatch):
+def test_several_classes_from_the_label_maps_to_dice_by_class(adopt, tmp_path, own_runs):
     """A network without a text input gives one mask for both prompts: the two rows of its confusion are equal."""
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     rules = ("--mask-name", "{stem}_lesion", "--alike", 1, "--group", "^(patient[0-9]+)")
     outcome = adopt(*rules, said=("--labels", "1=square,2=stripe"))
     assert outcome.exit_code == 0, outcome.output

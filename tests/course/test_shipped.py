@@ -128,8 +128,7 @@ def test_logits_survive_but_for_half_a_step_and_none_changes_sides(largest, step
     assert np.array_equal(read > 0, logits >= 0)
 
 
-def test_the_tool_writes_what_is_read(toy, tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+def test_the_tool_writes_what_is_read(toy, tmp_path, monkeypatch, own_runs):
     monkeypatch.setattr(shipped, "FOLDER", tmp_path / "shipped")
     run = train_member("unet_d", "toy", size=32, width=1 / 16, epochs=1)
     exact = tiny_predictions.write(shipped.FOLDER, {"UNet-D": run})

@@ -1,27 +1,19 @@
 import json
-import tracemalloc
 from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers import draw_toy
-from vlsm_helpers.data import alike, own
+from vlsm_helpers.data import own
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.own import adopt
 from vlsm_helpers.data.pairing import pairs
 from vlsm_helpers.data.samples import dataset_facts, load_split
-from vlsm_helpers.data.splits import split_groups
 from vlsm_helpers.errors import DataError, SettingsError
 
-
-@pytest.fixture(autouse=True)
-def own_data(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("own_data")
 
 
 def save(path, pixels):
@@ -258,40 +250,6 @@ def test_numbered_masks_of_one_image_are_recognised(tmp_path):
 # Splits
 
 
-def test_sixty_single_images_are_split_as_they_should_be():
-    splits = split_groups(range(60), [number % 4 > 0 for number in range(60)])
-    assert Counter(splits) == {"train": 36, "val": 12, "test": 12}
-    lesions = Counter(split for number, split in enumerate(splits) if number % 4 > 0)
-    assert lesions == {"train": 27, "val": 9, "test": 9}
-
-
-def test_another_seed_gives_other_splits():
-    assert split_groups(range(60), [True] * 60, seed=1) != split_groups(range(60), [True] * 60, seed=2)
-
-
-@given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=3, max_size=80), st.integers(0, 5))
-def test_groups_are_never_split_and_every_split_has_a_lesion(rows, seed):
-    groups, lesions = zip(*rows, strict=True)
-    by_group = {
-        one: any(lesion for lesion, group in zip(lesions, groups, strict=True) if group == one) for one in groups
-    }
-    if sum(by_group.values()) < 3:  # each split needs a group with a lesion
-        with pytest.raises(DataError, match="too few|foreground"):
-            split_groups(groups, lesions, seed)
-        return
-    splits = split_groups(groups, lesions, seed)
-    assert all(len({split for one, split in zip(groups, splits, strict=True) if one == group}) == 1 for group in groups)
-    for split in ("train", "val", "test"):
-        assert any(lesion for lesion, one in zip(lesions, splits, strict=True) if one == split)
-
-
-def test_too_few_groups_and_too_few_lesions_are_told():
-    with pytest.raises(DataError, match="There are 2 groups"):
-        split_groups([0, 0, 1], [True, True, True])
-    with pytest.raises(DataError, match="No mask of val and test would have foreground: 1 of 3"):
-        split_groups([0, 1, 2], [True, False, False])
-
-
 def test_the_class_name_does_not_tell_which_masks_are_empty(folders, own_data):
     adopt("mine", *folders, "square", modality="test")
     rows = [row for split in own.SHARES for row in json.loads((own_data / "mine/anns" / f"{split}.json").read_text())]
@@ -491,30 +449,3 @@ def test_each_file_is_decoded_once(folders, monkeypatch):
     adopt("mine", *folders, "square")
     assert set(seen.values()) == {1}
     assert len(seen) == 32
-
-
-def test_near_duplicates_take_memory_by_the_image_not_by_the_pair():
-    count = 2000
-    looks = [np.full(4, 0.5, np.float32)] * count  # all alike: two million pairs
-    tracemalloc.start()
-    numbers, joined = alike.join(looks, [str(number) for number in range(count)], 0.98)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert set(numbers) == {0}
-    assert len(joined) == count - 1
-    assert peak < 60e6  # a list of the pairs would take 200 MB and more
-
-
-@given(st.lists(st.integers(0, 5), min_size=2, max_size=25), st.integers(0, 9))
-def test_groups_that_share_a_near_duplicate_become_one(motifs, seed):
-    looks = [np.eye(6, dtype=np.float32)[motif] for motif in motifs]
-    named = [str(number) for number in np.random.default_rng(seed).integers(0, 9, len(motifs))]
-    numbers, joined = alike.join(looks, named, 0.9)
-    parent = list(range(len(motifs)))  # by hand: until nothing changes
-    for _ in range(6):
-        for a in range(len(motifs)):
-            for b in range(len(motifs)):
-                if motifs[a] == motifs[b] or named[a] == named[b]:
-                    parent[a] = parent[b] = min(parent[a], parent[b])
-    assert all((numbers[a] == numbers[b]) == (parent[a] == parent[b]) for a in range(len(motifs)) for b in range(a))
-    assert all(motifs[a] == motifs[b] and named[a] != named[b] and a < b for a, b in joined)

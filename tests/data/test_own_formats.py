@@ -20,8 +20,7 @@ PATIENTS = ("Mustermann-4711", "Musterfrau-4712", "Beispiel-4713", "Exempel-4714
 
 
 @pytest.fixture(autouse=True)
-def own_data(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
+def own_data(tmp_path, own_data):
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     return tmp_path / "data"

@@ -19,11 +19,7 @@ from vlsm_helpers.data.splits import SHARES
 from vlsm_helpers.errors import BusyError, DataError
 from vlsm_helpers.io import atomic
 
-
-@pytest.fixture(autouse=True)
-def own_data(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("own_data")
 
 
 @pytest.fixture

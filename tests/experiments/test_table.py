@@ -8,11 +8,7 @@ from vlsm_helpers.experiments import table as paper_table
 from vlsm_helpers.experiments.members import FUSED, LATE_FUSION
 from vlsm_helpers.experiments.plan import Cell, Plan
 
-
-@pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
+pytestmark = pytest.mark.usefixtures("own_runs")
 
 
 def finish(cell, dice, foreground=0.1, dataset=None, plan=None):

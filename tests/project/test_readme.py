@@ -13,7 +13,7 @@ from PIL import Image
 from typer.main import get_command
 
 from benchmarks.hybrid_ensembles import JOINED
-from tests.models.test_published import published_state_dict
+from tests.models.published.test_networks import published_state_dict
 from vlsm_helpers.cli import app
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split

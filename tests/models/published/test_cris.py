@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.models.test_published import golden_inputs, published_state_dict
+from tests.models.published.test_networks import golden_inputs, published_state_dict
 from vlsm_helpers.models.cris_parts import Geometry, Neck
 from vlsm_helpers.models.open_clip_resnet import RN50
 from vlsm_helpers.models.published import checkpoints as published
