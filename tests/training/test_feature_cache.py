@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from tests.training.test_loop import Killed, killed
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.prompts import names_side
 from vlsm_helpers.data.samples import load_split
@@ -375,23 +376,11 @@ def test_scoring_reads_the_cache_too(toy, clipseg, tiny_weights, monkeypatch):
         evaluate(CLIPSeg(tiny_weights / "clipseg", image_size=64), kept)
 
 
-class Killed(Exception):
-    pass
-
-
 def test_a_cached_run_that_died_ends_with_the_same_numbers(toy, tiny_weights, tmp_path):
     whole, dying, resumed = (CLIPSeg(tiny_weights / "clipseg") for _ in range(3))
     expected = fit(whole, *pair(whole), tmp_path / "whole", SHORT)
-    steps = []
-
-    def die(*_):
-        steps.append(1)
-        if len(steps) == 6:  # an epoch has three steps of training and one of validation
-            raise Killed
-
-    dying.register_forward_pre_hook(die)
     with pytest.raises(Killed):
-        fit(dying, *pair(dying), tmp_path / "killed", SHORT)
+        fit(killed(6, dying), *pair(dying), tmp_path / "killed", SHORT)
     pd.testing.assert_frame_equal(fit(resumed, *pair(resumed), tmp_path / "killed", SHORT), expected)
 
 

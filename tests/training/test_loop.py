@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -73,19 +74,22 @@ class Killed(Exception):
     pass
 
 
-def test_a_run_that_died_in_the_middle_of_an_epoch_ends_with_the_same_numbers(toy, tmp_path):
-    whole = fit(network(), *datasets(), tmp_path / "whole", SHORT)
-
-    model, steps = network(), []
+def killed(step, model=None):
+    """A network, a new one by default, that dies at its `step`-th call; an epoch has three of training and one of validation."""
+    model, calls = model or network(), itertools.count(1)
 
     def die(*_):
-        steps.append(1)
-        if len(steps) == 9:  # an epoch has three steps of training and one of validation
+        if next(calls) == step:
             raise Killed
 
     model.register_forward_pre_hook(die)
+    return model
+
+
+def test_a_run_that_died_in_the_middle_of_an_epoch_ends_with_the_same_numbers(toy, tmp_path):
+    whole = fit(network(), *datasets(), tmp_path / "whole", SHORT)
     with pytest.raises(Killed):
-        fit(model, *datasets(), tmp_path / "killed", SHORT)
+        fit(killed(9), *datasets(), tmp_path / "killed", SHORT)
     assert len(pd.read_csv(tmp_path / "killed" / METRICS)) == 2
     resumed = fit(network(), *datasets(), tmp_path / "killed", SHORT)
     pd.testing.assert_frame_equal(resumed, whole)
@@ -312,19 +316,11 @@ def test_encoders_learn_at_their_own_rate(toy, tiny_weights, tmp_path):
 def test_a_run_with_two_rates_that_died_ends_with_the_same_numbers(toy, tiny_weights, tmp_path):
     recipe = replace(SHORT, epochs=3, encoder_rate=0.1)
 
-    def run(folder, before=lambda segmenter: None):
+    def run(folder, dies_at=None):
         torch.manual_seed(0)
         segmenter = factory.build("clipseg", weights=tiny_weights / "clipseg", train="encoders")
-        before(segmenter)
-        return fit(segmenter, *datasets(), tmp_path / folder, recipe)
-
-    steps = []
-
-    def die(*_):
-        steps.append(1)
-        if len(steps) == 6:  # in the second epoch
-            raise Killed
+        return fit(killed(dies_at, segmenter), *datasets(), tmp_path / folder, recipe)
 
     with pytest.raises(Killed):
-        run("killed", lambda segmenter: segmenter.register_forward_pre_hook(die))
+        run("killed", dies_at=6)  # in the second epoch
     pd.testing.assert_frame_equal(run("killed"), run("whole"))

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from tests.training.test_loop import SHORT, Killed, datasets, network
+from tests.training.test_loop import SHORT, Killed, datasets, killed, network
 from vlsm_helpers.errors import BusyError, TrainingError
 from vlsm_helpers.training.loop import fit
 from vlsm_helpers.training.recipes import CNN
@@ -18,14 +18,10 @@ def test_a_finished_run_is_not_trained_again(toy, tmp_path):
     assert (tmp_path / "run" / LAST).stat().st_mtime_ns == written
 
 
-def test_a_folder_of_another_run_is_refused(toy, tmp_path):
+def test_a_folder_of_another_run_is_refused_and_what_differs_is_named(toy, tmp_path):
     fit(network(), *datasets(), tmp_path / "run", SHORT)
     with pytest.raises(TrainingError, match=r"other settings \(seed: there 0, asked for 5\)"):
         fit(network(), *datasets(), tmp_path / "run", SHORT, seed=5)
-
-
-def test_settings_that_differ_are_named_one_by_one(toy, tmp_path):
-    fit(network(), *datasets(), tmp_path / "run", SHORT)
     with pytest.raises(TrainingError) as failure:
         fit(network(), *datasets(), tmp_path / "run", replace(SHORT, batch_size=2, name="other"))
     named = "recipe.name: there cnn, asked for other; recipe.batch_size: there 4, asked for 2"
@@ -36,17 +32,8 @@ def test_settings_that_differ_are_named_one_by_one(toy, tmp_path):
 def test_a_run_of_version_0_1_0_resumes(toy, tmp_path):
     """Its settings hold the words of then: `ours` for the recipe, `epochs_a_view` for a number of it."""
     whole = fit(network(), *datasets(), tmp_path / "whole", SHORT)
-    steps = []
-
-    def die(*_):
-        steps.append(1)
-        if len(steps) == 9:
-            raise Killed
-
-    model = network()
-    model.register_forward_pre_hook(die)
     with pytest.raises(Killed):
-        fit(model, *datasets(), tmp_path / "run", SHORT)
+        fit(killed(9), *datasets(), tmp_path / "run", SHORT)
     path = tmp_path / "run" / "settings.json"
     old = path.read_text().replace('"name": "cnn"', '"name": "ours"').replace("epochs_per_view", "epochs_a_view")
     assert old != path.read_text()
@@ -58,14 +45,8 @@ def test_a_run_of_version_0_1_0_resumes(toy, tmp_path):
 def test_a_start_that_saved_no_epoch_is_begun_anew(toy, tmp_path, leave):
     """Out of memory, a wrong prompt, a kill: the same name with other settings then starts from nothing."""
     run = tmp_path / "run"
-    model = network()
-
-    def die(*_):
-        raise Killed
-
-    model.register_forward_pre_hook(die)
     with pytest.raises(Killed):
-        fit(model, *datasets(), run, SHORT)
+        fit(killed(1), *datasets(), run, SHORT)
     assert (run / "settings.json").exists()
     if "power" in leave:
         (run / "settings.json").write_bytes(b"\0" * 40)
