@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample, load_split
-from vlsm_helpers.errors import DataError, unknown
+from vlsm_helpers.errors import DataError, some_of, unknown
 from vlsm_helpers.io import atomic
 from vlsm_helpers.models.segmenter import resize
 
@@ -228,6 +228,6 @@ def _check_same_images(first: PredictionInfo, other: PredictionInfo) -> None:
     if first.ids == other.ids:
         return
     extra = [(index.member, sorted(set(index.ids) - set(rest.ids))) for index, rest in ((first, other), (other, first))]
-    found = "; ".join(f"only {name} has {', '.join(ids[:3])}{' ...' * (len(ids) > 3)}" for name, ids in extra if ids)
+    found = "; ".join(f"only {name} has {some_of(ids, 3)}" for name, ids in extra if ids)
     what = f"The members predicted different images ({found or 'the same ones in another order'})."
     raise DataError(what, hint="predict again with one of them as it is now.")

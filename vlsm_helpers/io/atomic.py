@@ -160,13 +160,21 @@ def require_writable(path: Path, hint: str) -> None:
 
 
 def write_text(path: Path, text: str, hint: str = ANOTHER_DISK.format("VLSM_RUNS")) -> None:
-    """Write a text file as UTF-8, line ends as they are, in place of an older one, whole or not at all.
+    """Write a text file as UTF-8, line ends as they are, as `new_file` does."""
+    with new_file(path, hint) as partial:
+        _write_bytes(partial, text.encode("utf-8"))
 
-    Raises SettingsError, with `hint`, where it cannot be written; the older one is then kept.
+
+@contextmanager
+def new_file(path: Path, hint: str = "free some space, or name another folder.", ending: str = "") -> Iterator[Path]:
+    """A file to write, which takes the place of `path` when the block ends; its name ends with `ending`.
+
+    Raises SettingsError, with `hint`, where it cannot be written; an older file is then kept.
     """
     partial = sibling(path)
+    partial = partial.with_name(partial.name + ending)
     try:
-        _write_bytes(partial, text.encode("utf-8"))
+        yield partial
         os.replace(partial, path)
     except OSError as error:
         raise _unwritable("file", error, path, hint) from error

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vlsm_helpers.errors import WeightsError
+from vlsm_helpers.errors import WeightsError, some_of
 
 # In the restricted unpickler's messages for what is no tensor; it says otherwise what is broken.
 REFUSED = ("GLOBAL ", "Can only create new object", "Can only build", "unrecognized function")
@@ -89,11 +89,7 @@ def refuse_misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, torch.Siz
         ),
     }
     if any(kinds.values()):
-        found = "; ".join(
-            f"{len(names)} {kind}: {', '.join(names[:3])}{' ...' * (len(names) > 3)}"
-            for kind, names in kinds.items()
-            if names
-        )
+        found = "; ".join(f"{len(names)} {kind}: {some_of(names, 3)}" for kind, names in kinds.items() if names)
         what = f"The tensors do not fit the model of the configuration beside them ({found})."
         raise WeightsError(what, where=where, hint="restore the folder as it was published, or name other weights.")
 

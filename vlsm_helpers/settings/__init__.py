@@ -145,14 +145,10 @@ def _within_reach(profile: Profile, reason: str) -> tuple[Profile, str]:
     """The profile with budgets that a machine without a GPU can afford, and why."""
     if profile.name != "full" or device() != "cpu":
         return profile, reason
-    budget = {
-        name: value for name, value in FULL_WITHOUT_GPU.items() if name != "epochs" or not os.environ.get("VLSM_EPOCHS")
-    }
-    profile = replace(profile, **budget)
-    return (
-        profile,
-        f"{reason}; no GPU, so {profile.max_train_images} training images and {profile.epochs} epochs at most",
-    )
+    epochs = profile.epochs if os.environ.get("VLSM_EPOCHS") else FULL_WITHOUT_GPU["epochs"]
+    profile = replace(profile, **FULL_WITHOUT_GPU | {"epochs": epochs})
+    budget = f"{profile.max_train_images} training images and {profile.epochs} epochs at most"
+    return profile, f"{reason}; no GPU, so {budget}"
 
 
 def versions() -> str:

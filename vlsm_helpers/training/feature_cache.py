@@ -172,11 +172,9 @@ def _fitting_views(views: int, gigabytes: float, images: int, root: Path) -> int
         return views
     fewer = range(views - 1, 0, -1) if settings.device() == "cpu" else ()
     kept = next((count for count in fewer if not _obstacle(count * gigabytes, root)), 0)
-    what = (
-        f"{kept} of {views} views are cached, so that augmentation varies less"
-        if kept
-        else "they are computed on the fly, again in every epoch"
-    )
+    what = "they are computed on the fly, again in every epoch"
+    if kept:
+        what = f"{kept} of {views} views are cached, so that augmentation varies less"
     warnings.warn(
         f"The features of {views * images:,} views of {images:,} images would take {views * gigabytes:.2f} GB, "
         f"{obstacle}: {what}.",

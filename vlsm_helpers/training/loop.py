@@ -49,10 +49,6 @@ def fit(
     Raises BusyError where another process trains the run; TrainingError for a folder of another run, a loss that is not
     finite, or a checkpoint that cannot be written, with what was saved before kept; SettingsError for cached features of
     another segmenter and an unknown precision.
-
-    Example::
-
-        history = fit(UNetD(), SegmentationDataset(train, 128, augment=True), SegmentationDataset(val, 128), Path("run"))
     """
     with RunFolder.lock(Path(run)):
         return fit_owned(segmenter, train, validation, Path(run), recipe, seed=seed)

@@ -56,7 +56,7 @@ def tensor(function: Callable, *arguments: torch.Tensor) -> torch.Tensor | None:
         return None
 
 
-def number(answer: object, expected: float, why: str, tolerance: float = 1e-6) -> str | None:
-    """`why`, unless the answer is the number `expected` within `tolerance`, relative where it is above 1."""
-    right = isinstance(answer, (int, float)) and abs(answer - expected) < tolerance * max(1, abs(expected))
+def number(answer: object, expected: float, why: str) -> str | None:
+    """`why`, unless the answer is the number `expected`, rounding apart."""
+    right = isinstance(answer, (int, float)) and abs(answer - expected) < 1e-6 * max(1, abs(expected))
     return None if right else why
