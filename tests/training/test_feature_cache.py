@@ -6,8 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from tests.training.test_loop import Killed, killed
@@ -24,7 +22,7 @@ from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training import feature_cache
 from vlsm_helpers.training.feature_cache import LIMIT, PromptEmbeddings, cache_features
-from vlsm_helpers.training.feature_files import FeatureFiles, one_ahead
+from vlsm_helpers.training.feature_files import FeatureFiles
 from vlsm_helpers.training.loop import fit
 from vlsm_helpers.training.recipes import CNN
 from vlsm_helpers.training.run_folder import BEST, LAST, METRICS
@@ -176,15 +174,6 @@ def test_ensemble_c_computes_what_the_caches_of_its_parts_lack(toy, monkeypatch,
     shared = cache_features(both, dataset(), views=2)
     assert (shared.folders[1], sum(counts)) == (kept.folders[0], 1)  # one image, for the size
     assert capsys.readouterr().out.count("24 views of 12 images") == 1
-
-
-@given(st.lists(st.integers(), max_size=5))
-def test_batches_are_written_once_the_next_one_has_been_started(batches):
-    started, written = [], []
-    for batch in one_ahead(started.append(batch) or batch for batch in batches):
-        written.append(batch)
-        assert len(started) == min(len(written) + 1, len(batches))
-    assert written == batches
 
 
 @pytest.mark.parametrize("folder", ["images", "masks"])
