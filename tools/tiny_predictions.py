@@ -20,8 +20,9 @@ from PIL import Image
 
 from benchmarks.hybrid_ensembles import MEMBERS, trained
 from vlsm_helpers import settings
+from vlsm_helpers.course import shipped
 from vlsm_helpers.data.phantoms.rendering import GENERATOR_VERSION
-from vlsm_helpers.evaluation import predictions, shipped
+from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.experiments.runs import predict_run
 from vlsm_helpers.fusion import RULES
