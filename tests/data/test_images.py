@@ -11,7 +11,6 @@ from vlsm_helpers.data.images import bit_depth, read_image, read_mask
 from vlsm_helpers.errors import DataError
 
 PICTURE = archives.picture(0)
-MASK = archives.rectangle(8, 8, 24, 16)
 
 
 @pytest.mark.parametrize(
@@ -91,94 +90,6 @@ def test_missing(read, tmp_path):
     assert "none.png" in str(caught.value)
 
 
-@pytest.mark.parametrize("values", [(0, 1), (0, 255), (0, 254), (1, 254), (16, 235), (0, 128)])
-def test_two_levels_are_a_mask(values, tmp_path):
-    archives.save(np.where(MASK, values[1], values[0]).astype(np.uint8), tmp_path / "m.png")
-    assert np.array_equal(read_mask(tmp_path / "m.png"), MASK)
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P"])
-def test_modes_of_a_mask(mode, tmp_path):
-    Image.fromarray(MASK).convert(mode).save(tmp_path / "m.png")
-    read = read_mask(tmp_path / "m.png")
-    assert read.dtype == bool
-    assert np.array_equal(read, MASK)
-
-
-@pytest.mark.parametrize("high", [1, 255, 1023, 4095, 32768, 65535])
-def test_16_bit_masks(high, tmp_path):
-    Image.fromarray(np.where(MASK, high, 0).astype(np.uint16)).save(tmp_path / "m.png")
-    assert np.array_equal(read_mask(tmp_path / "m.png"), MASK)
-
-
-def test_a_palette_of_two_greys(tmp_path):
-    indexed = Image.fromarray(MASK.astype(np.uint8), "P")
-    indexed.putpalette([0, 0, 0, 255, 255, 255])
-    indexed.save(tmp_path / "m.png")
-    assert np.array_equal(read_mask(tmp_path / "m.png"), MASK)
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
-def test_an_empty_mask(mode, tmp_path):
-    Image.new(mode, (32, 24)).save(tmp_path / "m.png")
-    read = read_mask(tmp_path / "m.png")
-    assert read.shape == (24, 32)
-    assert not read.any()
-
-
-def test_a_full_mask(tmp_path):
-    archives.save(np.ones((24, 32), bool), tmp_path / "m.png")
-    assert read_mask(tmp_path / "m.png").all()
-
-
-def test_jpeg_edges_are_forgiven(tmp_path):
-    mask = np.zeros((200, 200), bool)
-    mask[53:140, 61:150] = True
-    read = read_mask(archives.save(mask, tmp_path / "m.jpg", quality=75))
-    assert np.array_equal(read, mask)
-
-
-def test_slightly_coloured_jpeg_grey_is_forgiven(tmp_path):
-    mask = np.zeros((200, 200), bool)
-    mask[50:140, 60:150] = True
-    pixels = np.stack([mask, mask, mask], axis=2).astype(np.uint8) * 240
-    pixels[..., 2] += 15
-    assert np.array_equal(read_mask(archives.save(pixels, tmp_path / "m.jpg", quality=90)), mask)
-
-
-def test_three_grey_levels_are_refused(tmp_path):
-    values = np.zeros((24, 32), np.uint8)
-    values[:, 10:20], values[:, 20:] = 127, 255
-    with pytest.raises(DataError, match=r"127 \(240 pixels\), 255 \(288 pixels\)") as caught:
-        read_mask(archives.save(values, tmp_path / "grey.png"))
-    assert "grey.png" in str(caught.value)
-    assert "--foreground" in caught.value.hint
-
-
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-@pytest.mark.parametrize("largest", [2, 20, 63])
-def test_class_numbers_are_refused_not_read_as_an_empty_mask(largest, kind, tmp_path):
-    values = np.zeros((24, 32), kind)
-    values[4, 4], values[5, 5] = 1, largest
-    Image.fromarray(values).save(tmp_path / "classes.png")
-    with pytest.raises(DataError, match=f"{largest} \\(1 pixels\\)") as caught:
-        read_mask(tmp_path / "classes.png")
-    assert "classes.png" in str(caught.value)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "P"])
-def test_two_colours_are_refused(mode, tmp_path):
-    pixels = np.zeros((24, 32, 3), np.uint8)
-    pixels[8:16, 8:16, 0] = pixels[8:16, 16:24, 1] = 255
-    Image.fromarray(pixels).convert(mode).save(tmp_path / "two.png")
-    with pytest.raises(DataError, match=r"#ff0000 \(64 pixels\)") as caught:
-        read_mask(tmp_path / "two.png")
-    assert "two.png" in str(caught.value)
-
-
-# TIFF files whose tags and samples disagree
-
-
 # Brightness
 
 
@@ -228,6 +139,3 @@ def test_a_folder_of_8_and_12_bits_has_no_common_scale(tmp_path):
     with pytest.raises(DataError, match=r"deep\.png"):
         bit_depth([tmp_path / "deep.png", tmp_path / "a.png"])
     assert bit_depth([tmp_path / "a.png"]) == 8
-
-
-# Files of several pictures, and of too many pixels

@@ -70,6 +70,10 @@ def dice_by_threshold(probabilities: Tensor, masks: Tensor) -> Tensor:
 def best_threshold(probabilities: Tensor, masks: Tensor) -> tuple[float, float]:
     """The threshold with the best mean Dice, and that Dice; of equally good ones the nearest to 0.5."""
     means = dice_by_threshold(probabilities, masks).mean(1)
-    best = means.max().item()
-    equal = [threshold for threshold, mean in zip(THRESHOLDS, means.tolist(), strict=True) if mean >= best - 1e-12]
-    return min(equal, key=lambda threshold: abs(threshold - 0.5)), best
+    return THRESHOLDS[best_number(means)], means.max().item()
+
+
+def best_number(means: Tensor) -> int:
+    """The number of the threshold with the best of these mean Dice (thresholds,); of equally good ones the nearest to 0.5."""
+    equal = torch.nonzero(means >= means.max() - 1e-12).flatten().tolist()
+    return min(equal, key=lambda number: abs(THRESHOLDS[number] - 0.5))
