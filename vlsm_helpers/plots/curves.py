@@ -20,7 +20,7 @@ def draw_curves(axes: plt.Axes, lines: Mapping[str, Line], mark_best: bool = Fal
         axes.plot(x, y, color=colour, label=name)
         if mark_best:
             best = int(np.argmax(y))  # the first dots are the largest, so that dots on top of each other stay visible
-            axes.plot(np.asarray(x)[best], np.asarray(y)[best], "o", color=colour, markersize=4 + 2 * left)
+            axes.plot(np.asarray(x)[best], np.asarray(y)[best], "o", color=colour, markersize=3.5 + 1.5 * left)
 
 
 @styled
