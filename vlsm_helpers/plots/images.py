@@ -39,7 +39,8 @@ def image_grid(
 @styled
 def image_row(images: Mapping[str, np.ndarray]) -> Figure:
     """Images, uint8 (H, W, 3 or 4) and about square, side by side under their names."""
-    figure, grid = plt.subplots(1, len(images), figsize=(1.7 * len(images), 2.15), squeeze=False)
+    height = 2.0 + 0.15 * max(1 + name.count("\n") for name in images)  # a title of two lines needs room for both
+    figure, grid = plt.subplots(1, len(images), figsize=(1.7 * len(images), height), squeeze=False)
     for axes, (name, pixels) in zip(grid.flat, images.items(), strict=True):
         axes.imshow(pixels)
         axes.set_title(name, fontsize=8)
