@@ -8,6 +8,7 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from torch import nn
 
 from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.settings.machine import cores
 from vlsm_helpers.settings.precision import VARIABLE, Precision
 from vlsm_helpers.training.recipes import Recipe
 
@@ -32,8 +33,7 @@ def loader_workers(device: str) -> int:
     """Processes that load images: none on a CPU, which trains meanwhile; else up to 4, and no more than cores in all."""
     if device == "cpu":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(4, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    return max(1, min(4, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 def training_layout(segmenter: nn.Module, size: int, device: str) -> torch.memory_format:

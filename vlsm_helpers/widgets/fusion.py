@@ -201,10 +201,14 @@ class FusionExplorer:
         return simplex_map(self.model.points, self.model.dice_map(), MAP, *points)
 
     def _static_png(self) -> bytes:
-        """The current images as a PNG."""
-        images = dict(zip(["fused", *self.model.names], self._pixels(), strict=True))
+        """The current images as a PNG, each with its Dice."""
+        model, number = self.model, self.model.image
+        dice = [model.dice()[number], *(each[number] for each in model.member_dice())]
+        names = [f"image {model.store.ids[number]}\nfused", *model.names]
+        titles = [f"{name}: Dice {value:.2f}" for name, value in zip(names, dice, strict=True)]
+        images = dict(zip(titles, self._pixels(), strict=True))
         if self._has_map:
-            top, left, right = self.model.names
+            top, left, right = model.names
             images[f"top {top},\nleft {left}, right {right}"] = self._simplex_map()
         figure = image_row(images)
         file = BytesIO()
