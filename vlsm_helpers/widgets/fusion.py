@@ -13,7 +13,6 @@ from ipywidgets import HTML, HBox, Layout, VBox
 
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.evaluation.predictions import PredictionStore
-from vlsm_helpers.fusion.interactive import FusionModel
 from vlsm_helpers.fusion.weighted import MEANS
 from vlsm_helpers.io import atomic
 from vlsm_helpers.plots.base import GROUND_TRUTH, PREDICTION
@@ -22,6 +21,7 @@ from vlsm_helpers.plots.overlays import jpeg, overlay, png, probability_overlay,
 from vlsm_helpers.settings import runs_folder, writable
 from vlsm_helpers.widgets import static
 from vlsm_helpers.widgets.display import show
+from vlsm_helpers.widgets.fusion_model import FusionModel
 
 SIDE, SMALL, MAP = 384, 128, 210  # pixels: side of the image, side of a member's map, width of the simplex
 STEP = 0.01  # of the sliders
