@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.models.published.test_networks import published_state_dict
 from vlsm_helpers.errors import SettingsError
@@ -46,3 +47,15 @@ def test_biomedclipsegs_names_are_told_apart(tiny_weights):
     placement = load_published_state_dict(model, theirs | {old: torch.arange(32), "teacher.weight": torch.zeros(1)})
     assert placement == ([old], ["teacher.weight"])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_network_is_saved_and_loaded_as_safetensors(tmp_path):
+    model = published.build("unet_d").eval()
+    published.save_published(model, tmp_path / "unet_d.safetensors")
+    again = published.load_published(tmp_path / "unet_d.safetensors")
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again(images), model(images))
+    save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(SettingsError, match="without a name"):
+        published.load_published(tmp_path / "other.safetensors")

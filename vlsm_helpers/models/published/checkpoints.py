@@ -1,8 +1,11 @@
 """Checkpoints of the authors' code: their networks by name, their parameter names mapped to ours."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
+from safetensors import safe_open
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from vlsm_helpers.errors import SettingsError, unknown
@@ -163,3 +166,18 @@ def _cris() -> dict[str, str]:
 def _within(names: Mapping[str, str], theirs: str = "", ours: str = "") -> dict[str, str]:
     """The names of a part, prefixed as in the whole network."""
     return {theirs + module: ours + name for module, name in names.items()}
+
+
+def save_published(model: nn.Module, path: Path) -> None:
+    """Write a network that `build` made, with its name, as safetensors for `load_published`."""
+    name = {kind: name for name, kind in PUBLISHED.items()}[type(model)]
+    save_model(model, str(path), metadata={"published": name})
+
+
+def load_published(path: Path) -> nn.Module:
+    """The network of a file that `save_published` wrote, in evaluation mode. Raises SettingsError for another file."""
+    with safe_open(path, framework="pt") as file:
+        name = (file.metadata() or {}).get("published", "without a name")
+    model = build(name)
+    load_model(model, path)
+    return model.eval()
