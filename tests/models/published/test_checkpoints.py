@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.models.published.test_networks import published_state_dict
 from vlsm_helpers.errors import SettingsError
@@ -12,6 +13,18 @@ from vlsm_helpers.models.unet_d import UNetD
 def test_an_unknown_network_is_refused():
     with pytest.raises(SettingsError, match="no published network 'ensemble_d'"):
         published.build("ensemble_d")
+
+
+def test_a_network_is_saved_and_loaded_as_safetensors(tmp_path):
+    model = published.build("unet_d").eval()
+    published.save_published(model, tmp_path / "unet_d.safetensors")
+    again = published.load_published(tmp_path / "unet_d.safetensors")
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again(images), model(images))
+    save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(SettingsError, match="without a name"):
+        published.load_published(tmp_path / "other.safetensors")
 
 
 def test_old_buffers_are_accepted_and_called_unused():
