@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from tests.helpers import write_toy
 from vlsm_helpers.errors import TrainingError
-from vlsm_helpers.training import loop
 from vlsm_helpers.training.acceleration import check_shares
 from vlsm_helpers.training.recipes import CNN
+from vlsm_helpers.training.run_folder import BEST, METRICS
 
 PROJECT = Path(__file__).parents[2]
 ACCELERATE = [
@@ -46,10 +46,10 @@ def test_two_processes_give_the_losses_and_the_checkpoint_of_one(train):
     """A decoder on cached features. Five validation images, so that one process has one more: none may count twice."""
     (one, first), (two, second) = (train(number, "biomedclipseg", *OPTIONS) for number in (1, 2))
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
-    metrics = [pd.read_csv(run / loop.METRICS) for run in (one, two)]
+    metrics = [pd.read_csv(run / METRICS) for run in (one, two)]
     assert len(metrics[0]) == 3
     pd.testing.assert_frame_equal(metrics[0], metrics[1], rtol=0, atol=1e-4)
-    best = [load_file(run / loop.BEST) for run in (one, two)]
+    best = [load_file(run / BEST) for run in (one, two)]
     assert best[0].keys() == best[1].keys()
     for name, tensor in best[0].items():
         torch.testing.assert_close(tensor, best[1][name], rtol=0, atol=1e-4)
@@ -62,7 +62,7 @@ def test_a_cnn_trains_on_two_processes_that_torchrun_starts(train):
     run, child = train(2, "unet_d", *OPTIONS, launcher=TORCHRUN)
     assert child.returncode == 0, child.stderr
     assert child.stdout.count("training ") == 1
-    history = pd.read_csv(run / loop.METRICS)
+    history = pd.read_csv(run / METRICS)
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
 
 

@@ -15,6 +15,18 @@ def test_an_unknown_network_is_refused():
         published.build("ensemble_d")
 
 
+def test_a_network_is_saved_and_loaded_as_safetensors(tmp_path):
+    model = published.build("unet_d").eval()
+    published.save_published(model, tmp_path / "unet_d.safetensors")
+    again = published.load_published(tmp_path / "unet_d.safetensors")
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again(images), model(images))
+    save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(SettingsError, match="without a name"):
+        published.load_published(tmp_path / "other.safetensors")
+
+
 def test_old_buffers_are_accepted_and_called_unused():
     state_dict = published_state_dict("unet_d") | {"clip.embeddings.position_ids": torch.arange(3)}
     assert "clip.embeddings.position_ids" in load_published_state_dict(UNetD(), state_dict).unused
@@ -47,15 +59,3 @@ def test_biomedclipsegs_names_are_told_apart(tiny_weights):
     placement = load_published_state_dict(model, theirs | {old: torch.arange(32), "teacher.weight": torch.zeros(1)})
     assert placement == ([old], ["teacher.weight"])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_a_network_is_saved_and_loaded_as_safetensors(tmp_path):
-    model = published.build("unet_d").eval()
-    published.save_published(model, tmp_path / "unet_d.safetensors")
-    again = published.load_published(tmp_path / "unet_d.safetensors")
-    images = torch.rand(1, 3, 32, 32)
-    with torch.no_grad():
-        assert torch.equal(again(images), model(images))
-    save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(SettingsError, match="without a name"):
-        published.load_published(tmp_path / "other.safetensors")

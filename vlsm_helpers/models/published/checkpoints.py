@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import safe_open
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
@@ -79,6 +78,23 @@ def load_published_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor 
     counters = {name: own[name] for name in own if name.endswith("num_batches_tracked") and name not in placed}
     model.load_state_dict(placed | counters)
     return Placement(unused, unplaced)
+
+
+def save_published(model: nn.Module, path: Path) -> None:
+    """Write a network that `build` made, with its name, as safetensors for `load_published`."""
+    name = {kind: name for name, kind in PUBLISHED.items()}[type(model)]
+    save_model(model, str(path), metadata={"published": name})
+
+
+def load_published(path: Path) -> nn.Module:
+    """The network of a file that `save_published` wrote, in evaluation mode. Raises SettingsError for another file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        name = (file.metadata() or {}).get("published", "without a name")
+    model = build(name)
+    load_model(model, path)
+    return model.eval()
 
 
 def _without_wrapping(state_dict: Mapping[str, Tensor | Mapping]) -> Mapping[str, Tensor]:
@@ -166,18 +182,3 @@ def _cris() -> dict[str, str]:
 def _within(names: Mapping[str, str], theirs: str = "", ours: str = "") -> dict[str, str]:
     """The names of a part, prefixed as in the whole network."""
     return {theirs + module: ours + name for module, name in names.items()}
-
-
-def save_published(model: nn.Module, path: Path) -> None:
-    """Write a network that `build` made, with its name, as safetensors for `load_published`."""
-    name = {kind: name for name, kind in PUBLISHED.items()}[type(model)]
-    save_model(model, str(path), metadata={"published": name})
-
-
-def load_published(path: Path) -> nn.Module:
-    """The network of a file that `save_published` wrote, in evaluation mode. Raises SettingsError for another file."""
-    with safe_open(path, framework="pt") as file:
-        name = (file.metadata() or {}).get("published", "without a name")
-    model = build(name)
-    load_model(model, path)
-    return model.eval()
