@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
+from typer.testing import CliRunner
 
 from tests.helpers import write_toy
 from vlsm_helpers import settings
+from vlsm_helpers.cli import app
 from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.experiments import grid, table
 from vlsm_helpers.experiments.grid import run
@@ -199,27 +201,31 @@ def test_late_fusion_that_waited_is_filled_in_the_same_call_if_its_members_come(
 # Killed and restarted
 
 
-def command(*arguments):
-    code = "from vlsm_helpers.cli import app; app()"
-    return [sys.executable, "-c", code, "reproduce", "toy", "--member", "unet_d", *arguments, "--epochs", "6"]
+def reproduce(count):
+    """The words of a command that trains UNet-D with so many seeds."""
+    seeds = [word for seed in range(count) for word in ("--seed", str(seed))]
+    return ["reproduce", "toy", "--member", "unet_d", *seeds, "--epochs", "6"]
 
 
-def seeds(count):
-    return [word for seed in range(count) for word in ("--seed", str(seed))]
+def start(count, **options):
+    command = [sys.executable, "-c", "from vlsm_helpers.cli import app; app()", *reproduce(count)]
+    return subprocess.Popen(command, cwd=PROJECT, text=True, **options)
 
 
-def test_killed_twice_and_restarted_it_gives_the_table_of_an_uninterrupted_one(toy, tmp_path):
-    def environment(name):
-        return os.environ | {"VLSM_RUNS": str(tmp_path / name), "PYTHONUNBUFFERED": "1"}
+def here(count):
+    """The same command in this process; what it printed."""
+    return CliRunner().invoke(app, reproduce(count), catch_exceptions=False).stdout
 
-    whole = subprocess.run(command(*seeds(3)), cwd=PROJECT, env=environment("whole"), capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
+
+def test_killed_twice_and_restarted_it_gives_the_table_of_an_uninterrupted_one(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "whole"))
+    here(3)
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "killed"))
+    unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}
     folder, outputs = tmp_path / "killed" / "reproduce" / "toy", []
     for number in (0, 1):  # killed in the middle of the first training, then in the middle of the second
         with (tmp_path / f"output{number}").open("w") as output:
-            child = subprocess.Popen(
-                command(*seeds(3)), cwd=PROJECT, env=environment("killed"), stdout=output, stderr=subprocess.STDOUT
-            )
+            child = start(3, env=unbuffered, stdout=output, stderr=subprocess.STDOUT)
             deadline = time.monotonic() + 300
             while not (folder / f"unet_d-p1-seed{number}" / "metrics.csv").exists():
                 assert child.poll() is None
@@ -229,9 +235,7 @@ def test_killed_twice_and_restarted_it_gives_the_table_of_an_uninterrupted_one(t
             child.wait()
         outputs.append((tmp_path / f"output{number}").read_text())
         assert not (folder / f"unet_d-p1-seed{number}" / "done.json").exists()
-    last = subprocess.run(command(*seeds(3)), cwd=PROJECT, env=environment("killed"), capture_output=True, text=True)
-    assert last.returncode == 0, last.stderr
-    outputs.append(last.stdout)
+    outputs.append(here(3))
     tables = [(tmp_path / name / "reproduce" / "table.csv").read_text() for name in ("whole", "killed")]
     assert tables[0] == tables[1]
     finished = re.findall(r"(\S+): done$", "".join(outputs), re.MULTILINE)
@@ -239,11 +243,14 @@ def test_killed_twice_and_restarted_it_gives_the_table_of_an_uninterrupted_one(t
 
 
 def test_two_processes_at_once_fill_every_cell_once(toy, tmp_path):
-    children = [
-        subprocess.Popen(command(*seeds(4)), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    outputs = [child.communicate() for child in children]
-    assert [child.returncode for child in children] == [0, 0], outputs
-    finished = re.findall(r"(\S+): done$", "".join(output for output, _ in outputs), re.MULTILINE)
+    child = start(4, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (tmp_path / "runs" / "reproduce" / "toy" / "unet_d-p1-seed0" / "metrics.csv").exists():
+        assert child.poll() is None
+        time.sleep(0.01)
+    ours = here(4)
+    theirs, told = child.communicate()
+    assert child.returncode == 0, told
+    assert ": done" in ours
+    assert ": done" in theirs
+    finished = re.findall(r"(\S+): done$", ours + theirs, re.MULTILINE)
     assert sorted(finished) == [Cell("toy", "unet_d", "p1", seed).name for seed in range(4)]
