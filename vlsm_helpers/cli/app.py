@@ -21,10 +21,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx):
         """Run the command that `ctx` holds."""
-        for stream in (
-            sys.stdout,
-            sys.stderr,
-        ):  # on Windows, a file or a pipe takes cp1252: a ✗ or a Chinese name is no crash
+        # On Windows, a file or a pipe takes cp1252: a ✗ or a Chinese name is no crash.
+        for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
         try:

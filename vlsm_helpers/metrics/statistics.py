@@ -26,12 +26,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_mean(
-    values: Sequence[float],
-    *,
-    clusters: Sequence[object] | None = None,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    values: Sequence[float], *, clusters: Sequence[object] | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
     """The mean of `values`, one per image, with its bootstrap interval; NaN values do not count.
 
@@ -46,17 +41,11 @@ def bootstrap_mean(
     known = ~np.isnan(values)
     _, members = np.unique(groups[known], return_inverse=True)
     sums, counts = np.bincount(members, values[known]), np.bincount(members)
-    return _interval(sums[None], counts, level, resamples, seed)
+    return _interval(sums[None], counts, resamples, seed)
 
 
 def paired_difference(
-    first: Sequence[float],
-    second: Sequence[float],
-    *,
-    clusters: Sequence[object] | None = None,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    first: Sequence[float], second: Sequence[float], *, clusters: Sequence[object] | None = None, seed: int = 0
 ) -> Interval:
     """The mean of `first` minus `second`, scores of the same images in the same order, with its bootstrap interval.
 
@@ -64,10 +53,10 @@ def paired_difference(
     of different lengths.
     """
     differences = np.asarray(first, float) - np.asarray(second, float)
-    return bootstrap_mean(differences, clusters=clusters, level=level, resamples=resamples, seed=seed)
+    return bootstrap_mean(differences, clusters=clusters, seed=seed)
 
 
-def bootstrap_seeds(scores: np.ndarray, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+def bootstrap_seeds(scores: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """The mean of scores (K seeds, N images) with an interval in which both seeds and images are resampled.
 
     Seeds are a level of their own: of three runs on the same images, the images' interval alone is too narrow. For one seed it
@@ -77,7 +66,7 @@ def bootstrap_seeds(scores: np.ndarray, *, level: float = LEVEL, resamples: int 
     scores = np.asarray(scores, float)
     if scores.ndim != 2 or np.isnan(scores).any():
         raise ValueError(f"scores must be (seeds, images) without NaN, not {scores.shape}")
-    return _interval(scores, np.ones(scores.shape[1]), level, resamples, seed)
+    return _interval(scores, np.ones(scores.shape[1]), resamples, seed)
 
 
 def scores_by_seed(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
@@ -143,12 +132,12 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def _interval(sums: np.ndarray, counts: np.ndarray, level: float, resamples: int, seed: int) -> Interval:
+def _interval(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int) -> Interval:
     """The mean with its interval from the sums of scores (K seeds, C clusters) and the clusters' numbers of images (C,)."""
     seeds, clusters = sums.shape
     mean = float(sums.sum() / (seeds * counts.sum())) if sums.size else float("nan")
     means = _resampled(sums, counts, resamples, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2]) if len(means) else [float("nan")] * 2
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(means) else [float("nan")] * 2
     return Interval(mean, float(low), float(high), clusters)
 
 
