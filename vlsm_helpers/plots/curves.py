@@ -87,23 +87,26 @@ def channel_weights(panels: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
 
 @styled
 def learning_curves(table: pd.DataFrame) -> Figure:
-    """Dice over the number of training images: one panel per `dataset`, one line per `model`, the band from `low` to `high`.
+    """Dice over the number of training images, one panel per `dataset`: per `model` a thin line per seed and a thick mean.
 
-    `table`: one row per dataset, model and number of `images`, with its mean Dice `value`.
+    `table`: one row per dataset, model, `seed` and number of `images`, with its Dice `value`.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
     figure, grid = plt.subplots(1, len(datasets), figsize=(3.9 * len(datasets), 2.9), squeeze=False, sharey=True)
     for axes, dataset in zip(grid.flat, datasets, strict=True):
         part = table[table["dataset"] == dataset]
         for colour, (model, rows) in zip(cycle(COLOURS), part.groupby("model", sort=False), strict=False):
-            axes.fill_between(rows["images"], rows["low"], rows["high"], color=colour, alpha=0.12, linewidth=0)
-            axes.plot(rows["images"], rows["value"], "o-", color=colour, label=model, markersize=4)
+            for _, one in rows.groupby("seed"):
+                axes.plot(one["images"], one["value"], color=colour, linewidth=0.8, alpha=0.5)
+            means = rows.groupby("images")["value"].mean()
+            axes.plot(means.index, means, "o-", color=colour, label=model, linewidth=2, markersize=4)
         counts = sorted(part["images"].unique())
         axes.set(xscale="log", xlabel="training images (log scale)", title=dataset, ylim=(0, 1))
         axes.set_xticks(counts, list(map(str, counts)))
         axes.minorticks_off()
     grid[0, 0].set_ylabel("Dice on test")
-    grid[0, -1].legend(title="mean, band: 95 % CI", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    title = "thick: mean of the seeds,\nthin: one seed"
+    grid[0, -1].legend(title=title, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     return figure
 
@@ -112,7 +115,7 @@ def learning_curves(table: pd.DataFrame) -> Figure:
 def in_and_out_of_domain(table: pd.DataFrame) -> Figure:
     """One panel per dataset `trained_on`, one line per `model`: its Dice `value` in domain, and out of domain on the others.
 
-    `table`: one row per `trained_on`, `model` and test `dataset`.
+    `table`: one row per `trained_on`, `model` and test `dataset`. Models stand side by side, so that no dot hides another.
     """
     sources = list(dict.fromkeys(table["trained_on"]))
     limits = table["value"].min() - 0.05, table["value"].max() + 0.05
@@ -120,9 +123,10 @@ def in_and_out_of_domain(table: pd.DataFrame) -> Figure:
     for axes, source in zip(grid.flat, sources, strict=True):
         part = table[table["trained_on"] == source]
         datasets = [source, *(name for name in dict.fromkeys(part["dataset"]) if name != source)]
+        places = np.linspace(-0.15, 0.15, part["model"].nunique())
         by_model = {
-            model: (range(len(datasets)), rows.set_index("dataset")["value"].reindex(datasets))
-            for model, rows in part.groupby("model", sort=False)
+            model: (place + np.arange(len(datasets)), rows.set_index("dataset")["value"].reindex(datasets))
+            for place, (model, rows) in zip(places, part.groupby("model", sort=False), strict=True)
         }
         draw_curves(axes, by_model)
         for line in axes.lines:

@@ -145,7 +145,7 @@ def ensemble_a_diagram(network: EnsembleA) -> Figure:
             ("mask head", "logits of\nthe adapter"),
         ],
         0: [
-            ("image", "any size"),
+            ("the same image", f"{size} × {size}"),
             ("UNet-D encoder", "as in chapter 3"),
             ("bottleneck", f"{channels} + {bottleneck.in_channels - channels}\nchannels"),
             ("UNet-D decoder", "logits of\nthe CNN"),
@@ -173,7 +173,8 @@ def ensemble_a_diagram(network: EnsembleA) -> Figure:
     )
     _arrow(axes, (3.8, 2.5), (4.4, 2.5), colour=GREEN)
     _arrow(axes, (3.8, 2.8), (4.9, 4), colour=GREEN)
-    axes.text(4.66, 3.5, "FiLM", color=GREEN, fontsize=8)
+    for place in ((4.66, 3.5), (3.93, 2.3)):
+        axes.text(*place, "FiLM", color=GREEN, fontsize=8)
     _arrow(axes, (5.2, 2), (5.2, 1), colour=GREEN)
     axes.text(5.3, 1.45, "concatenated with the CNN's map", color=GREEN, fontsize=8, va="center")
     _arrow(axes, (3.0, 0), (7.4, 0), colour=ORANGE, bend="arc3,rad=0.16")

@@ -24,6 +24,7 @@ from vlsm_helpers.widgets import static
 from vlsm_helpers.widgets.display import show
 
 SIDE, SMALL, MAP = 384, 128, 210  # pixels: side of the image, side of a member's map, width of the simplex
+STATIC = 170  # pixels: side of the image as a static PNG shows it, so that its outlines are not scaled down
 STEP = 0.01  # of the sliders
 KEY = (
     f"<span style='color:{GROUND_TRUTH}'>■</span> ground truth "
@@ -189,20 +190,24 @@ class FusionExplorer:
         heads = f"<th>Dice at {self.model.size} pixels</th><th>fused</th><th>{html.escape(self.model.best_member)}</th>"
         return f"<table style='width:{SIDE}px;line-height:1.5;text-align:left'><tr>{heads}</tr>{cells}</table>"
 
-    def _pixels(self) -> list[np.ndarray]:
-        """The overlay of the image, and the members' maps."""
+    def _pixels(self, side: int = SIDE) -> list[np.ndarray]:
+        """The overlay of the image with `side` pixels, and the members' maps."""
         model, truth = self.model, self.model.ground_truth()
         maps = model.member_probabilities(SMALL)
         members = [probability_overlay(one, truth, one > model.fusion.threshold) for one in maps]
-        return [overlay(model.pixels(), truth, model.prediction(SIDE)), *members]
+        return [overlay(model.pixels(), truth, model.prediction(side)), *members]
 
     def _simplex_map(self) -> np.ndarray:
         points = [list(fusion.weights.values()) for fusion in (self.model.fusion, self.model.best())]
         return simplex_map(self.model.points, self.model.dice_map(), MAP, *points)
 
     def _static_png(self) -> bytes:
-        """The current images as a PNG."""
-        images = dict(zip(["fused", *self.model.names], self._pixels(), strict=True))
+        """The current images as a PNG, each with its Dice."""
+        model = self.model
+        scores = [model.dice()[model.image], *(each[model.image] for each in model.member_dice())]
+        names = [f"{model.ids[model.image]}, fused", *model.names]
+        titles = [f"{name}: Dice {dice:.2f}" for name, dice in zip(names, scores, strict=True)]
+        images = dict(zip(titles, self._pixels(STATIC), strict=True))
         if self._has_map:
             top, left, right = self.model.names
             images[f"top {top},\nleft {left}, right {right}"] = self._simplex_map()
