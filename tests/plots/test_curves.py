@@ -29,7 +29,7 @@ def test_every_seed_has_a_line_and_the_mean_a_thicker_one():
     table = pd.DataFrame(rows, columns=["model", "seed", "images", "value"]).assign(dataset="d")
     axes = plots.learning_curves(table).axes[0]
     *seeds, mean = axes.lines
-    assert [line.get_ydata().tolist() for line in seeds] == [[0.1, 0.2], [0.2, 0.3], [0.3, 0.4]]
+    np.testing.assert_allclose([line.get_ydata() for line in seeds], [[0.1, 0.2], [0.2, 0.3], [0.3, 0.4]])
     np.testing.assert_allclose(mean.get_ydata(), [0.2, 0.3])
     assert mean.get_linewidth() > seeds[0].get_linewidth()
 
