@@ -5,13 +5,10 @@ import pandas as pd
 import pytest
 
 from vlsm_helpers.experiments import table as paper_table
-from vlsm_helpers.experiments.grid import FUSED, LATE_FUSION, Cell, Plan
+from vlsm_helpers.experiments.members import FUSED, LATE_FUSION
+from vlsm_helpers.experiments.plan import Cell, Plan
 
-
-@pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
+pytestmark = pytest.mark.usefixtures("own_runs")
 
 
 def finish(cell, dice, foreground=0.1, dataset=None, plan=None):
@@ -85,7 +82,7 @@ def test_the_command_repeats_what_was_asked_for():
     wanted = Plan(
         ("a+b",), members=(*FUSED, LATE_FUSION), seeds=(3,), prompts=("p0",), also_test=("c",), epochs=2, limit=9
     )
-    assert paper_table.command(wanted, wanted.cells[3:]) == (
+    assert row(paper_table.table(wanted), model=LATE_FUSION, dataset="c")["missing"] == (
         "vlsm reproduce a+b --member biomedclipseg --member clipseg --member unet_d --member late_fusion "
         "--seed 3 --prompt p0 --also-test c --epochs 2 --limit 9"
     )

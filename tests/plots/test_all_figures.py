@@ -17,7 +17,7 @@ HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [1.5, 1.0, 0.8], "val_
 INTERVALS = pd.DataFrame(
     {"model": ["a", "b"], "kind": ["x", "y"], "value": [0.5, 0.7], "low": [0.4, 0.6], "high": [0.6, 0.8]}
 )
-CURVES = pd.concat([INTERVALS.assign(dataset="d", seed=0, images=images) for images in (20, 200)])
+CURVES = pd.concat([INTERVALS.assign(dataset="d", images=images) for images in (20, 200)])
 SHIFT = pd.DataFrame({"trained_on": "a", "dataset": ["b", "a"], "model": "m", "value": [0.4, 0.6]})
 DICE = {"UNet-D": np.array([0.1, 0.9]), "CLIPSeg": np.array([0.4, 0.2])}
 CALIBRATION = reliability(torch.tensor([[[0.1, 0.9]]]), torch.tensor([[[False, True]]]))

@@ -24,21 +24,24 @@ def test_equal_weights_of_channels_stay_visible_and_all_panels_share_an_axis():
     assert [axes.get_ylim() for axes in figure.axes] == [(0, 1), (0, 1)]
 
 
-def test_every_seed_has_a_line_and_the_mean_a_thicker_one():
-    rows = [("one", seed, images, seed / 10 + images / 100) for seed in (0, 1, 2) for images in (10, 20)]
-    table = pd.DataFrame(rows, columns=["model", "seed", "images", "value"]).assign(dataset="d")
+def test_best_dots_on_the_same_point_are_all_visible():
+    same = ([0.25, 0.5], [0.1, 0.2])
+    axes = plots.curves({"one": same, "two": same}, "threshold", "Dice", mark_best=True).axes[0]
+    one, two = (line.get_markersize() for line in axes.lines if len(line.get_xydata()) == 1)
+    assert one > two
+
+
+def test_seeds_are_thin_lines_beside_the_mean():
+    table = pd.DataFrame({"dataset": "d", "model": "m", "images": [20, 200], "value": [0.2, 0.6]})
+    table = table.assign(low=0.1, high=0.7, seeds=[(0.1, 0.3), (0.5, 0.7)])
     axes = plots.learning_curves(table).axes[0]
-    *seeds, mean = axes.lines
-    np.testing.assert_allclose([line.get_ydata() for line in seeds], [[0.1, 0.2], [0.2, 0.3], [0.3, 0.4]])
-    np.testing.assert_allclose(mean.get_ydata(), [0.2, 0.3])
-    assert mean.get_linewidth() > seeds[0].get_linewidth()
+    mean, *seeds = (line.get_ydata().tolist() for line in axes.lines)
+    assert (mean, seeds) == ([0.2, 0.6], [[0.1, 0.5], [0.3, 0.7]])
 
 
-def test_the_in_domain_dataset_comes_first():
+def test_a_panel_holds_one_test_set_and_the_in_domain_training_comes_first():
     shift = [("b", "one", 0.4), ("a", "one", 0.5), ("b", "two", 0.6), ("a", "two", 0.7)]
-    table = pd.DataFrame(shift, columns=["dataset", "model", "value"]).assign(trained_on="a")
+    table = pd.DataFrame(shift, columns=["trained_on", "model", "value"]).assign(dataset="a")
     axes = plots.in_and_out_of_domain(table).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["in-domain\na", "out-of-domain\nb"]
-    one, two = axes.lines
-    assert one.get_ydata().tolist() == [0.5, 0.4]
-    assert one.get_xdata()[0] < two.get_xdata()[0]
+    assert axes.lines[0].get_ydata().tolist() == [0.5, 0.4]

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.main import get_command
 
 from benchmarks.hybrid_ensembles import JOINED
-from tests.models.test_published import published_state_dict
+from tests.models.published.test_networks import published_state_dict
 from vlsm_helpers.cli import app
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
@@ -26,7 +26,7 @@ from vlsm_helpers.io.checkpoints import save_checkpoint
 from vlsm_helpers.metrics.statistics import holm, paired_gain
 from vlsm_helpers.models.state import trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.training.loop import FACTS
+from vlsm_helpers.training.run_folder import FACTS
 
 PROJECT = Path(__file__).parents[2]
 

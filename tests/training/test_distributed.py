@@ -27,9 +27,8 @@ OPTIONS = ("--batch-size", "4", "--epochs", "3")
 
 
 @pytest.fixture
-def train(tmp_path, monkeypatch):
+def train(tmp_path, own_data):
     """`vlsm train MEMBER toy` on so many processes; the folder of its run and what it printed."""
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
     write_toy(tmp_path / "data", entries={"train": 12, "val": 5, "test": 5})
 
     def start(processes, member, *options, launcher=ACCELERATE):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vlsm_helpers.data.frames import together
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.errors import DataError
@@ -64,10 +65,7 @@ def _fill(samples: Sequence[Sample], size: int, folder: Path) -> None:
                 masks.write(square_mask(read_mask(sample.mask), size).tobytes())
             except DataError as error:
                 broken.append(error)
+    if len(broken) == 1:
+        raise broken[0]
     if broken:
-        if len(broken) == 1:
-            raise broken[0]
-        shown = "\n".join(f"  {error.where}: {error.what}" for error in broken[:10])
-        raise DataError(
-            f"{len(broken)} files cannot be used, the first ones:\n{shown}", hint="`vlsm data check` lists all."
-        )
+        raise together(broken, "`vlsm data check` lists all.")

@@ -16,9 +16,10 @@ from vlsm_helpers.data.samples import SPLITS, Sample, dataset_facts, dataset_fol
 from vlsm_helpers.errors import BusyError, SettingsError
 from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments import table as paper_table
-from vlsm_helpers.experiments.grid import FOLDER as OLD_FOLDER
-from vlsm_helpers.experiments.grid import FUSION, Cell, Plan, run
+from vlsm_helpers.experiments.grid import run
 from vlsm_helpers.experiments.members import LATE_FUSION, members_for
+from vlsm_helpers.experiments.plan import FOLDER as OLD_FOLDER
+from vlsm_helpers.experiments.plan import FUSION, Cell, Plan
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import Predictor, write_predictor
@@ -256,11 +257,8 @@ def train_ensemble(
             raise next(iter(failed.values()))
         ensemble = Ensemble(plan, folder)
         if not plan.is_done(ensemble.cell):
-            raise BusyError(
-                "A member is being trained by another process.",
-                where=ensemble.cell.folder,
-                hint="wait, then run the command again.",
-            )
+            what = "A member is being trained by another process."
+            raise BusyError(what, where=ensemble.cell.folder, hint="wait, then run the command again.")
     return ensemble
 
 

@@ -8,26 +8,14 @@ import pandas as pd
 
 from vlsm_helpers import settings
 from vlsm_helpers.evaluation.scoring import LESION_ONLY, read_scores
-from vlsm_helpers.experiments.grid import FOLDER, Cell, Plan
 from vlsm_helpers.experiments.members import FUSED
+from vlsm_helpers.experiments.plan import FOLDER, Cell, Plan
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT
 from vlsm_helpers.io import atomic
 from vlsm_helpers.metrics.statistics import bootstrap_seeds, scores_by_seed
 
-COLUMNS = (
-    "trained_on",
-    "dataset",
-    "prompt",
-    "model",
-    "metric",
-    "seeds",
-    "value",
-    "std_images",
-    "low",
-    "high",
-    "n",
-    "missing",
-)
+ROW = ("trained_on", "dataset", "prompt", "model", "metric")
+COLUMNS = (*ROW, "seeds", "value", "std_images", "low", "high", "n", "missing")
 DASH = "–"
 TABLE = "table"  # .csv and .md, in the folder of the cells
 
@@ -87,10 +75,8 @@ def _rows(plan: Plan, filled: Filled, groups: Mapping[str, object] | None) -> It
             if not done:
                 yield shared | {"dataset": dataset, "metric": "dice"}
                 continue
-            same = (found[["trained_on", "prompt", "model", "dataset"]] == [trained_on, prompt, member, dataset]).all(
-                axis=1
-            )
-            of_row = found[same]
+            names = {"trained_on": trained_on, "prompt": prompt, "model": member, "dataset": dataset}
+            of_row = found[(found[list(names)] == list(names.values())).all(axis=1)]
             yield shared | {"dataset": dataset, "metric": "dice"} | _summary(of_row, groups)
             if (of_row["foreground"] == 0).any():
                 lesions = of_row[of_row["foreground"] > 0]
@@ -104,12 +90,8 @@ def _summary(of_row: pd.DataFrame, groups: Mapping[str, object] | None) -> dict:
     return {"value": mean, "std_images": dice.std(axis=1).mean(), "low": low, "high": high, "n": dice.shape[1]}
 
 
-def command(plan: Plan, cells: Sequence[Cell]) -> str:
-    """The command that fills those of `cells` (one member's, of several seeds) that are not done; empty where all are."""
-    return _command(plan, cells, {cell: tests for cell, (tests, _) in _filled(plan).items()})
-
-
 def _command(plan: Plan, cells: Sequence[Cell], tested: Mapping[Cell, list[str]]) -> str:
+    """The command that fills those of `cells` (one member's, of several seeds) that are not done; empty where all are."""
     open_ = [cell for cell in cells if not set(plan.tests(cell)) <= set(tested.get(cell, []))]
     if not open_:
         return ""

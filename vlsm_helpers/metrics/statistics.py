@@ -26,12 +26,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_mean(
-    values: Sequence[float],
-    *,
-    clusters: Sequence[object] | None = None,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    values: Sequence[float], *, clusters: Sequence[object] | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
     """The mean of `values`, one per image, with its bootstrap interval; NaN values do not count.
 
@@ -43,17 +38,11 @@ def bootstrap_mean(
     known = ~np.isnan(values)
     _, members = np.unique(_cluster_numbers(len(values), clusters)[known], return_inverse=True)
     sums, counts = np.bincount(members, values[known]), np.bincount(members)
-    return _interval(sums[None], counts, level, resamples, seed)
+    return _interval(sums[None], counts, resamples, seed)
 
 
 def paired_difference(
-    first: Sequence[float],
-    second: Sequence[float],
-    *,
-    clusters: Sequence[object] | None = None,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    first: Sequence[float], second: Sequence[float], *, clusters: Sequence[object] | None = None, seed: int = 0
 ) -> Interval:
     """The mean of `first` minus `second`, scores of the same images in the same order, with its bootstrap interval.
 
@@ -61,16 +50,11 @@ def paired_difference(
     of different lengths.
     """
     differences = np.asarray(first, float) - np.asarray(second, float)
-    return bootstrap_mean(differences, clusters=clusters, level=level, resamples=resamples, seed=seed)
+    return bootstrap_mean(differences, clusters=clusters, seed=seed)
 
 
 def bootstrap_seeds(
-    scores: np.ndarray,
-    *,
-    clusters: Sequence[object] | None = None,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    scores: np.ndarray, *, clusters: Sequence[object] | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
     """The mean of scores (K seeds, N images) with an interval in which both seeds and images are resampled.
 
@@ -86,7 +70,7 @@ def bootstrap_seeds(
     counts = np.bincount(members)
     sums = np.zeros((len(scores), len(counts)))
     np.add.at(sums.T, members, scores.T)
-    return _interval(sums, counts, level, resamples, seed)
+    return _interval(sums, counts, resamples, seed)
 
 
 def scores_by_seed(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
@@ -161,12 +145,12 @@ def _cluster_numbers(images: int, clusters: Sequence[object] | None) -> np.ndarr
     return np.unique(np.asarray(clusters), return_inverse=True)[1]
 
 
-def _interval(sums: np.ndarray, counts: np.ndarray, level: float, resamples: int, seed: int) -> Interval:
+def _interval(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int) -> Interval:
     """The mean with its interval from the sums of scores (K seeds, C clusters) and the clusters' numbers of images (C,)."""
     seeds, clusters = sums.shape
     mean = float(sums.sum() / (seeds * counts.sum())) if sums.size else float("nan")
     means = _resampled(sums, counts, resamples, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2]) if len(means) else [float("nan")] * 2
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(means) else [float("nan")] * 2
     return Interval(mean, float(low), float(high), clusters)
 
 

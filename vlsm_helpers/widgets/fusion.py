@@ -13,7 +13,6 @@ from ipywidgets import HTML, HBox, Layout, VBox
 
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.evaluation.predictions import PredictionStore
-from vlsm_helpers.fusion.interactive import FusionModel
 from vlsm_helpers.fusion.weighted import MEANS
 from vlsm_helpers.io import atomic
 from vlsm_helpers.plots.base import GROUND_TRUTH, PREDICTION
@@ -22,9 +21,9 @@ from vlsm_helpers.plots.overlays import jpeg, overlay, png, probability_overlay,
 from vlsm_helpers.settings import runs_folder, writable
 from vlsm_helpers.widgets import static
 from vlsm_helpers.widgets.display import show
+from vlsm_helpers.widgets.fusion_model import FusionModel
 
 SIDE, SMALL, MAP = 384, 128, 210  # pixels: side of the image, side of a member's map, width of the simplex
-STATIC = 170  # pixels: side of the image as a static PNG shows it, so that its outlines are not scaled down
 STEP = 0.01  # of the sliders
 KEY = (
     f"<span style='color:{GROUND_TRUTH}'>■</span> ground truth "
@@ -190,12 +189,12 @@ class FusionExplorer:
         heads = f"<th>Dice at {self.model.size} pixels</th><th>fused</th><th>{html.escape(self.model.best_member)}</th>"
         return f"<table style='width:{SIDE}px;line-height:1.5;text-align:left'><tr>{heads}</tr>{cells}</table>"
 
-    def _pixels(self, side: int = SIDE) -> list[np.ndarray]:
-        """The overlay of the image with `side` pixels, and the members' maps."""
+    def _pixels(self) -> list[np.ndarray]:
+        """The overlay of the image, and the members' maps."""
         model, truth = self.model, self.model.ground_truth()
         maps = model.member_probabilities(SMALL)
         members = [probability_overlay(one, truth, one > model.fusion.threshold) for one in maps]
-        return [overlay(model.pixels(), truth, model.prediction(side)), *members]
+        return [overlay(model.pixels(), truth, model.prediction(SIDE)), *members]
 
     def _simplex_map(self) -> np.ndarray:
         points = [list(fusion.weights.values()) for fusion in (self.model.fusion, self.model.best())]
@@ -203,13 +202,13 @@ class FusionExplorer:
 
     def _static_png(self) -> bytes:
         """The current images as a PNG, each with its Dice."""
-        model = self.model
-        scores = [model.dice()[model.image], *(each[model.image] for each in model.member_dice())]
-        names = [f"{model.ids[model.image]}, fused", *model.names]
-        titles = [f"{name}: Dice {dice:.2f}" for name, dice in zip(names, scores, strict=True)]
-        images = dict(zip(titles, self._pixels(STATIC), strict=True))
+        model, number = self.model, self.model.image
+        dice = [model.dice()[number], *(each[number] for each in model.member_dice())]
+        names = [f"image {model.store.ids[number]}\nfused", *model.names]
+        titles = [f"{name}: Dice {value:.2f}" for name, value in zip(names, dice, strict=True)]
+        images = dict(zip(titles, self._pixels(), strict=True))
         if self._has_map:
-            top, left, right = self.model.names
+            top, left, right = model.names
             images[f"top {top},\nleft {left}, right {right}"] = self._simplex_map()
         figure = image_row(images)
         file = BytesIO()

@@ -1,13 +1,11 @@
 """Checkpoints of the authors' code: their networks by name, their parameter names mapped to ours."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.errors import SettingsError, unknown
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.published.cris import PublishedCRIS
 from vlsm_helpers.models.published.networks import (
@@ -52,7 +50,7 @@ def build(name: str) -> nn.Module:
     Raises SettingsError for an unknown name.
     """
     if name not in PUBLISHED:
-        raise SettingsError(f"There is no published network {name!r}.", hint=f"build one of {', '.join(PUBLISHED)}.")
+        raise unknown("published network", name, PUBLISHED, error=SettingsError)
     return PUBLISHED[name]()
 
 
@@ -78,23 +76,6 @@ def load_published_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor 
     counters = {name: own[name] for name in own if name.endswith("num_batches_tracked") and name not in placed}
     model.load_state_dict(placed | counters)
     return Placement(unused, unplaced)
-
-
-def save_published(model: nn.Module, path: Path) -> None:
-    """Write a network that `build` made, with its name, as safetensors for `load_published`."""
-    name = {kind: name for name, kind in PUBLISHED.items()}[type(model)]
-    save_model(model, str(path), metadata={"published": name})
-
-
-def load_published(path: Path) -> nn.Module:
-    """The network of a file that `save_published` wrote, in evaluation mode. Raises SettingsError for another file."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        name = (file.metadata() or {}).get("published", "without a name")
-    model = build(name)
-    load_model(model, path)
-    return model.eval()
 
 
 def _without_wrapping(state_dict: Mapping[str, Tensor | Mapping]) -> Mapping[str, Tensor]:
