@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vlsm_helpers.data.frames import together
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.errors import DataError
@@ -67,5 +66,7 @@ def _fill(samples: Sequence[Sample], size: int, folder: Path) -> None:
                 broken.append(error)
     if len(broken) == 1:
         raise broken[0]
-    if broken:
-        raise together(broken, "`vlsm data check` lists all.")
+    if broken:  # images and masks have the same names: their whole paths are told
+        shown = "\n".join(f"  {error.where}: {error.what}" for error in broken[:10])
+        what = f"{len(broken)} files cannot be used, the first ones:\n{shown}"
+        raise DataError(what, hint="`vlsm data check` lists all.")
