@@ -43,6 +43,16 @@ def test_means_are_over_seeds_and_images():
     assert (found["seeds"], found["missing"]) == ("2 of 2", "")
 
 
+def test_images_of_one_group_are_resampled_together():
+    finish(Cell("toy", "unet_d", "p1", 0), [0.2, 0.2, 0.6, 0.6])
+    alone = row(paper_table.table(PLAN), model="unet_d")
+    together = row(paper_table.table(PLAN, {f"image{n}": f"patient{n // 2}" for n in range(4)}), model="unet_d")
+    assert (together["value"], together["n"]) == (alone["value"], 4)
+    assert (together["low"], together["high"]) == pytest.approx((0.2, 0.6))  # two patients: both may be the same one
+    own = row(paper_table.table(PLAN, {f"image{n}": n for n in (3, 1, 2, 0)}), model="unet_d")
+    assert (own["low"], own["high"]) == (alone["low"], alone["high"])
+
+
 def test_a_half_finished_table_says_what_is_missing_and_how_to_fill_it():
     finish(Cell("toy", "unet_d", "p1", 1), [0.4, 1.0])
     table = paper_table.table(PLAN)

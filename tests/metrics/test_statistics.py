@@ -98,6 +98,17 @@ def test_seeds_widen_the_interval():
         bootstrap_seeds(np.array([0.5, np.nan]))
 
 
+def test_clusters_of_images_with_several_seeds():
+    images, patients = np.random.default_rng(0).random(12), np.repeat(list("cab"), 4)
+    one, several = bootstrap_mean(images, clusters=patients), bootstrap_seeds([images], clusters=patients)
+    assert several == one
+    assert several.n == 3
+    thrice = bootstrap_seeds([images] * 3, clusters=patients)
+    assert (thrice.mean, thrice.n) == (pytest.approx(one.mean), 3)
+    with pytest.raises(ValueError, match="cluster of each image"):
+        bootstrap_seeds([images], clusters=patients[1:])
+
+
 @pytest.mark.parametrize(("shape", "mean"), [((3, 1), 0.7), ((1, 1), 0.7), ((2, 0), math.nan), ((0, 4), math.nan)])
 @pytest.mark.filterwarnings("error")
 def test_fewer_than_two_images_have_no_interval_however_many_seeds(shape, mean):

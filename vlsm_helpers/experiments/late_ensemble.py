@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from vlsm_helpers import settings
+from vlsm_helpers.data.folds import group_of
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import SPLITS, Sample, dataset_facts, dataset_folder, load_split, source_facts
 from vlsm_helpers.errors import BusyError, SettingsError
@@ -39,7 +40,8 @@ probability {threshold:g}. Weights, threshold and each member's best epoch were 
 scores below come from {test} test images that were used for nothing else.
 
 {table}
-{warning}One seed ({seed}): another training may score differently by more than the interval, which is over images. {empty}{texts}
+{warning}One seed ({seed}): another training may score differently by more than the interval, which is over
+test images, those of one group (a patient, a video) together. {empty}{texts}
 {remark}
 - Split: {split_by}. Empty masks: {empty_val} of {val} in validation, {empty_test} of {test} in test
 - Training: profile {profile}, {epochs}
@@ -103,9 +105,14 @@ class Ensemble:
     def checkpoints(self) -> dict[str, Path]:
         return {one.member: one.folder / BEST for one in self.cell.joined}
 
+    @property
+    def test_groups(self) -> dict[str, object]:
+        """The patient or other group of each test image, by its id: what intervals resample."""
+        return {one.id: group_of(one) for one in self.samples("test")}
+
     def table(self) -> pd.DataFrame:
-        """Dice on test of each member and of the ensemble, see `paper_table.table`."""
-        return paper_table.table(self.plan)
+        """Dice on test of each member and of the ensemble, with intervals over `test_groups`; see `paper_table.table`."""
+        return paper_table.table(self.plan, self.test_groups)
 
     @property
     def warning(self) -> str:
