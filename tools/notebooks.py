@@ -181,7 +181,9 @@ def _smaller(png: str, width: int) -> dict[str, str]:
     image.thumbnail((width, image.height))
     photo, drawing = BytesIO(), BytesIO()
     image.save(photo, "JPEG", quality=70, subsampling="4:2:2", optimize=True)
-    image.quantize(256, dither=Image.Dither.NONE).save(drawing, "PNG", optimize=True)
+    # maximum coverage keeps rare colours, such as those of a legend, where a median cut merges them
+    few_colours = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few_colours.save(drawing, "PNG", optimize=True)
     is_photo = photo.tell() < 0.6 * drawing.tell()
     kind, file = ("image/jpeg", photo) if is_photo else ("image/png", drawing)
     return {kind: base64.b64encode(file.getvalue()).decode()}

@@ -123,6 +123,15 @@ def test_the_headline_stands_under_the_title_and_smaller():
     assert pixels(attached).shape == (320, 640, 3)
 
 
+def test_two_rare_colours_of_a_drawing_with_many_stay_two():
+    drawing = np.full((600, 400, 3), 255, np.uint8)
+    drawing[:, :200] = np.random.default_rng(0).integers(150, 256, (600, 1, 3))  # more colours than are kept
+    drawing[:3, -3:], drawing[-3:, -3:] = (240, 200, 60), (213, 94, 0)
+    clean = stamping.cleaned(with_outputs(new_output("display_data", data={"image/png": encoded(drawing)})), PLACE, {})
+    kept = pixels(clean.cells[0].outputs[0].data["image/png"])
+    np.testing.assert_allclose(kept[[0, -1], -1], [(240, 200, 60), (213, 94, 0)], atol=8)
+
+
 def test_the_address_in_the_install_cell_is_the_repositorys():
     source = 'if "google.colab" in sys.modules:\n    %pip install "vlsm-helpers @ git+REPOSITORY"'
     notebook = new_notebook(cells=[new_code_cell(source, metadata={"tags": ["install"]})])
