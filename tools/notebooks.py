@@ -181,8 +181,9 @@ def _smaller(png: str, width: int) -> dict[str, str]:
     image.thumbnail((width, image.height))
     photo, drawing = BytesIO(), BytesIO()
     image.save(photo, "JPEG", quality=70, subsampling="4:2:2", optimize=True)
-    # maximum coverage keeps rare colours, such as those of a legend, where a median cut merges them
-    few_colours = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    # a median cut is exact for 256 colours; of more it merges rare ones, such as those of a legend
+    method = Image.Quantize.MEDIANCUT if image.getcolors(256) else Image.Quantize.MAXCOVERAGE
+    few_colours = image.quantize(256, method=method, dither=Image.Dither.NONE)
     few_colours.save(drawing, "PNG", optimize=True)
     is_photo = photo.tell() < 0.6 * drawing.tell()
     kind, file = ("image/jpeg", photo) if is_photo else ("image/png", drawing)
