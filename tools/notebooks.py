@@ -24,7 +24,7 @@ from PIL import Image
 from tools.opened import hash_of, recorded
 from vlsm_helpers import __version__
 from vlsm_helpers.course.executed import read
-from vlsm_helpers.course.runner import run_notebook
+from vlsm_helpers.course.execution import CellBar, run_notebook
 from vlsm_helpers.errors import CourseError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -47,8 +47,8 @@ def restamp(path: Path) -> None:
     with TemporaryDirectory() as work:
         executed, runs, cache = Path(work, path.name), Path(work, "runs"), Path(work, "cache")
         os.environ |= {"VLSM_RUNS": str(runs), "VLSM_CACHE": str(cache)}
-        with recorded() as opened:
-            run_notebook(path, executed, {}, label=path.stem)
+        with recorded() as opened, CellBar(path.stem) as bar:
+            run_notebook(path, executed, {}, told=bar.reach)
         failure = read(executed).failure
         notebook = nbformat.read(executed, as_version=4)
     if failure is not None:
@@ -181,7 +181,10 @@ def _smaller(png: str, width: int) -> dict[str, str]:
     image.thumbnail((width, image.height))
     photo, drawing = BytesIO(), BytesIO()
     image.save(photo, "JPEG", quality=70, subsampling="4:2:2", optimize=True)
-    image.quantize(256, dither=Image.Dither.NONE).save(drawing, "PNG", optimize=True)
+    # a median cut is exact for 256 colours; of more it merges rare ones, such as those of a legend
+    method = Image.Quantize.MEDIANCUT if image.getcolors(256) else Image.Quantize.MAXCOVERAGE
+    few_colours = image.quantize(256, method=method, dither=Image.Dither.NONE)
+    few_colours.save(drawing, "PNG", optimize=True)
     is_photo = photo.tell() < 0.6 * drawing.tell()
     kind, file = ("image/jpeg", photo) if is_photo else ("image/png", drawing)
     return {kind: base64.b64encode(file.getvalue()).decode()}

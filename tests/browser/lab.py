@@ -63,7 +63,11 @@ def server(module: str, options: list[str], folder: Path, port: int, environment
             yield
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:  # Jupyter sometimes waits longer for its kernels, which is not what is tested
+                process.kill()  # its kernels end when they find their parent gone
+                process.wait()
 
 
 def free_port() -> int:

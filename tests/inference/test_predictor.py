@@ -11,7 +11,7 @@ from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference import predictor as predictor_module
 from vlsm_helpers.inference.predictor import BATCH, Predictor, Segmentation, as_pixels, label_map, write_predictor
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.training.loop import FACTS as CHECKPOINT_FACTS
+from vlsm_helpers.training.run_folder import FACTS as CHECKPOINT_FACTS
 
 
 def brightness(images, prompts):
@@ -146,7 +146,7 @@ def test_what_was_saved_predicts_the_same(checkpoints, tmp_path):
     before = Predictor.of_checkpoints(checkpoints, WeightedFusion.equal(["first", "second"]), "p")
     folder = saved(checkpoints, tmp_path / "saved")
     assert {path.name for path in folder.iterdir()} == {
-        *("first.safetensors", "second.safetensors", "fusion.json", "predictor.json", "README.md"),
+        *("first.safetensors", "second.safetensors", "fusion.json", "predictor.json", "README.md")
     }
     assert json.loads((folder / "predictor.json").read_text())["seed"] == 3
     after = Predictor.load(folder)

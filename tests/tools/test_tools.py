@@ -47,11 +47,7 @@ def test_cleaning_keeps_what_the_notebook_says_and_drops_how_it_was_run():
     assert [output.text for output in clean.cells[0].outputs] == ["done"]
     assert set(clean.metadata) == {"accelerator", "kernelspec", "language_info", "vlsm"}
     assert clean.metadata["language_info"] == {"name": "python"}
-    assert clean.metadata["vlsm"] == {
-        "code": stamping.code_hash(notebook),
-        "version": __version__,
-        "shipped": {},
-    }
+    assert clean.metadata["vlsm"] == {"code": stamping.code_hash(notebook), "version": __version__, "shipped": {}}
     assert notebook.metadata["widgets"] == {"state": {}}  # the original is left as it was
     nbformat.validate(clean)
 
@@ -125,6 +121,15 @@ def test_the_headline_stands_under_the_title_and_smaller():
     title, _ = stamping.cleaned(notebook, PLACE, {}).cells
     (attached,) = title.attachments["headline.png"].values()
     assert pixels(attached).shape == (320, 640, 3)
+
+
+def test_two_rare_colours_of_a_drawing_with_many_stay_two():
+    drawing = np.full((600, 400, 3), 255, np.uint8)
+    drawing[:, :200] = np.random.default_rng(0).integers(150, 256, (600, 1, 3))  # more colours than are kept
+    drawing[:3, -3:], drawing[-3:, -3:] = (240, 200, 60), (213, 94, 0)
+    clean = stamping.cleaned(with_outputs(new_output("display_data", data={"image/png": encoded(drawing)})), PLACE, {})
+    kept = pixels(clean.cells[0].outputs[0].data["image/png"])
+    np.testing.assert_allclose(kept[[0, -1], -1], [(240, 200, 60), (213, 94, 0)], atol=8)
 
 
 def test_the_address_in_the_install_cell_is_the_repositorys():

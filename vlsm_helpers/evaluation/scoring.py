@@ -154,11 +154,8 @@ def check_scores(path: Path, columns: Iterable[str] = COLUMNS) -> None:
     except (OSError, ValueError) as error:
         found = [f"no table that can be read: {error}"]
     if set(found) != set(columns):
-        raise DataError(
-            f"The file holds something else ({', '.join(found[:5])}): no scores are added to it.",
-            where=path,
-            hint="move or rename it, and give the same command again.",
-        )
+        what = f"The file holds something else ({', '.join(found[:5])}): no scores are added to it."
+        raise DataError(what, where=path, hint="move or rename it, and give the same command again.")
 
 
 def worst_and_best(per_image: pd.DataFrame, count: int = 3) -> pd.DataFrame:
