@@ -27,8 +27,8 @@ from vlsm_helpers.io import atomic
 from vlsm_helpers.metrics.statistics import scores_by_seed
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.segmenter import trainable_parameters
-from vlsm_helpers.training.loop import BEST, METRICS
 from vlsm_helpers.training.recipes import CNN, CNN_IMAGENET, DECODER_ONLY, FULL, FULL_LIGHT, Recipe
+from vlsm_helpers.training.run_folder import BEST, METRICS
 
 DATASETS = ("kvasir_polyp", "clinicdb_polyp", "busi")
 IMAGES = {"first 200": 200, "all": None}  # of training
@@ -78,18 +78,23 @@ def protocol(entrant: Entrant, rate: float, epochs: int = EPOCHS) -> Recipe:
 def train(dataset: str, images: str, label: str, seed: int, rate: float, epochs: int = EPOCHS) -> Path:
     """The folder of the run, trained unless it is finished."""
     entrant = ENTRANTS[label]
-    name = re.sub("[ ,]+", "-", f"real-{dataset}-{images}-{label.lower()}-{rate:g}-seed{seed}")
-    folder = settings.runs_folder() / name
+    folder = run_folder(dataset, images, label, seed, rate)
     with _cpu_minutes(folder):
         return train_member(
             entrant.member,
             dataset,
-            run=name,
+            run=folder.name,
             recipe=protocol(entrant, rate, epochs),
             limit=IMAGES[images],
             seed=seed,
             **dict(entrant.options),
         )
+
+
+def run_folder(dataset: str, images: str, label: str, seed: int, rate: float) -> Path:
+    """The folder of one training in the runs folder."""
+    name = re.sub("[ ,]+", "-", f"real-{dataset}-{images}-{label.lower()}-{rate:g}-seed{seed}")
+    return settings.runs_folder() / name
 
 
 @contextmanager
@@ -140,6 +145,12 @@ def best_rate(rows: pd.DataFrame, label: str) -> float | None:
     return by_rate.idxmax() if set(by_rate.index) >= set(RATES) else None
 
 
+def at_chosen_rate(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the trainings at their model's chosen rate; none of a model whose rate is not chosen yet."""
+    chosen = {model: best_rate(rows, model) for model in rows["model"].unique()}
+    return rows[rows["rate"] == rows["model"].map(chosen)]
+
+
 def table(rows: pd.DataFrame) -> str:
     """Markdown: one line per dataset, number of images and model, at the model's chosen rate, over the seeds that are done."""
     lines = [
@@ -147,11 +158,8 @@ def table(rows: pd.DataFrame) -> str:
         "| million parameters |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (dataset, images, model), group in rows.groupby(["dataset", "images", "model"], sort=False):
-        rate = best_rate(rows, model)
-        chosen = group[group["rate"] == rate]
-        if chosen.empty:
-            continue
+    for (dataset, images, model), chosen in at_chosen_rate(rows).groupby(["dataset", "images", "model"], sort=False):
+        rate = chosen["rate"].iloc[0]
         runs = chosen.groupby(["seed", "rate"])[["epochs", "best_epoch", "steps", "minutes", "parameters"]].first()
         epochs = ", ".join(
             f"{int(one.best_epoch)} of {int(one.epochs)}{' (cut off)' if one.best_epoch > LATE * EPOCHS else ''}"

@@ -1,0 +1,63 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import real_fusion
+from benchmarks.real_fusion import GROUPS, PAPERS, RIVAL, curve, curves_table, finished, fuse, table
+from benchmarks.real_images import MINUTES, RATES
+from tests.benchmarks.test_real_images import trainings
+from tests.helpers import write_toy
+from vlsm_helpers.data.images import read_mask
+from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.evaluation.predictions import Prediction, PredictionInfo
+from vlsm_helpers.fusion import BestSingle, MeanLogit
+from vlsm_helpers.training.run_folder import METRICS
+
+
+def test_only_members_at_their_chosen_rate_are_fused(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path))
+    low, middle, high = RATES
+    rows = trainings("CRIS", {low: 0.5, middle: 0.9, high: 0.7}) + trainings("CLIPSeg", {low: 0.5, high: 0.7})
+    ((dataset, images, seed, runs),) = finished(pd.DataFrame(rows))
+    assert (dataset, images, seed, list(runs)) == ("kvasir_polyp", "first 200", 0, ["CRIS"])
+    assert runs["CRIS"].name == "real-kvasir_polyp-first-200-cris-0.001-seed0"
+
+
+@pytest.fixture
+def members(tmp_path, monkeypatch):
+    """Runs named "right" and "wrong", whose logits are those of the true masks and of their complements."""
+    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
+    write_toy(tmp_path / "data", entries={"train": 1, "val": 2, "test": 2})
+
+    def predicted(run, dataset, split, name):
+        samples = load_split(dataset, split)
+        masks = [read_mask(one.mask) for one in samples]
+        right = np.stack([np.where(mask, 4.0, -4.0) for mask in masks]).astype("float32")
+        logits = right if run == "right" else -right
+        info = PredictionInfo(name, dataset, split, tuple(s.id for s in samples), tuple(m.shape for m in masks), name)
+        return Prediction(info, logits)
+
+    monkeypatch.setattr(real_fusion, "predicted", predicted)
+
+
+def test_groups_without_a_member_are_left_out_and_cris_stands_alone_beside_them(members):
+    runs = dict.fromkeys(PAPERS, "wrong") | {"UNet-D": "right", RIVAL: "right"}
+    rows = fuse("toy", runs)
+    assert set(rows["group"]) == {group for group, names in GROUPS.items() if set(names) <= set(runs)} | {RIVAL}
+    dice = rows.groupby(["group", "rule"])["dice"].mean()
+    assert dice["the paper's three", BestSingle.name] == pytest.approx(1)
+    assert dice["the paper's three", MeanLogit.name] < 0.9  # two of three are wrong
+    assert dice[RIVAL, RIVAL] == pytest.approx(1)
+    lines = table(rows.assign(dataset="toy", images="all", seed=0)).splitlines()
+    best = next(line for line in lines if "the paper's three" in line and BestSingle.name in line)
+    assert best.endswith("|  | +0.0 (+0.0 to +0.0) |")
+
+
+def test_the_curve_is_the_best_so_far_over_the_minutes_of_the_run(tmp_path):
+    pd.DataFrame({"epoch": [1, 2, 3, 4], "val_dice": [0.2, 0.6, 0.5, 0.7]}).to_csv(tmp_path / METRICS, index=False)
+    (tmp_path / MINUTES).write_text("6\n")
+    found = curve(tmp_path)
+    assert found["minutes"].tolist() == [1.5, 3, 4.5, 6]
+    assert found["best_dice"].tolist() == [0.2, 0.6, 0.6, 0.7]
+    line = curves_table(found.assign(dataset="d", images="all", model="m", seed=0)).splitlines()[-1]
+    assert line == "| d | all | m |  | 20.0 | 60.0 | 70.0 | 70.0 | 70.0 |"
