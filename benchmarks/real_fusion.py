@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.late_fusion import PIXEL_ORACLE, fit, judge, predicted
-from benchmarks.real_images import at_chosen_rate, read_minutes, run_folder
+from benchmarks.real_images import read_minutes, run_folder
 from benchmarks.rows import HERE, gain_in_words, keep, mean_in_words
 from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.fusion import BestSingle, MeanLogit, ShrunkMean, WeightedMean
@@ -37,7 +37,7 @@ BUDGETS = (1, 2, 5, 10, 20)  # CPU minutes
 
 def finished(trainings: pd.DataFrame) -> Iterator[tuple[str, str, int, Mapping[str, Path]]]:
     """Dataset, number of images, seed, and the folders of the members that were trained on them, by label."""
-    for (dataset, images, seed), part in at_chosen_rate(trainings).groupby(["dataset", "images", "seed"], sort=False):
+    for (dataset, images, seed), part in trainings.groupby(["dataset", "images", "seed"], sort=False):
         rates = part.groupby("model", sort=False)["rate"].first()
         yield (
             dataset,

@@ -1,9 +1,9 @@
 """Members on real images under one protocol: `python -m benchmarks.real_images [DATASET ...]`, hours of CPU time in all.
 
-One protocol for every member: the same images, size, augmentation and prompt (the class name); a constant learning rate, chosen
-on validation from the same three (RATES) with seed 0 and the dataset of CHOOSE; at most EPOCHS epochs, ended when Dice on
-validation has not risen for PATIENCE epochs. A training whose best epoch lies in the last fifth of EPOCHS was cut off: the
-table marks it. Published recipes and those of `vlsm train` have other budgets; they are not compared here.
+One protocol for every member: the same images, size, augmentation and prompt (the class name); a constant learning rate, that of
+three (RATES) whose Dice on validation is highest after SCREEN epochs with seed 0 and the dataset of CHOOSE; then at most EPOCHS
+epochs, ended when Dice on validation has not risen for PATIENCE epochs. A training whose best epoch lies in the last fifth of
+EPOCHS was cut off: the table marks it. Published recipes, and those of `vlsm train`, have other budgets and are not compared.
 
 Writes real_images.csv.gz (Dice of each test image, and of each training its rate, epochs, steps, CPU minutes) and .md. Runs stay
 in the runs folder: a second call resumes. One job takes one thread: start several with different datasets or seeds.
@@ -12,7 +12,7 @@ in the runs folder: a second call resumes. One job takes one thread: start sever
 import argparse
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,9 +34,10 @@ DATASETS = ("kvasir_polyp", "clinicdb_polyp", "busi")
 IMAGES = {"first 200": 200, "all": None}  # of training
 RATES = (3e-4, 1e-3, 3e-3)
 CHOOSE = ("kvasir_polyp", "first 200")  # the dataset on which each member's rate is chosen
-EPOCHS, PATIENCE, LATE = 120, 15, 0.8
+SCREEN = 10  # epochs of each of the three trainings by which a rate is chosen
+EPOCHS, PATIENCE, LATE = 120, 10, 0.8
 MINUTES = "cpu_minutes.txt"  # in a run's folder
-KEYS = ["dataset", "images", "model", "seed", "rate"]
+KEYS = ["dataset", "images", "model", "seed"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ ENTRANTS = {
 DEFAULT = ("CLIPSeg", "BiomedCLIPSeg", "UNet-D", "light CNN from ImageNet", "CRIS")
 
 
-def protocol(entrant: Entrant, rate: float, epochs: int = EPOCHS) -> Recipe:
+def protocol(entrant: Entrant, rate: float, epochs: int) -> Recipe:
     """The entrant's recipe with the budget and the schedule that all share."""
     return replace(
         entrant.recipe,
@@ -75,10 +76,10 @@ def protocol(entrant: Entrant, rate: float, epochs: int = EPOCHS) -> Recipe:
     )
 
 
-def train(dataset: str, images: str, label: str, seed: int, rate: float, epochs: int = EPOCHS) -> Path:
+def train(dataset: str, images: str, label: str, seed: int, rate: float, epochs: int) -> Path:
     """The folder of the run, trained unless it is finished."""
     entrant = ENTRANTS[label]
-    folder = run_folder(dataset, images, label, seed, rate)
+    folder = run_folder(dataset, images, label, seed, rate, epochs)
     with _cpu_minutes(folder):
         return train_member(
             entrant.member,
@@ -91,9 +92,9 @@ def train(dataset: str, images: str, label: str, seed: int, rate: float, epochs:
         )
 
 
-def run_folder(dataset: str, images: str, label: str, seed: int, rate: float) -> Path:
-    """The folder of one training in the runs folder."""
-    name = re.sub("[ ,]+", "-", f"real-{dataset}-{images}-{label.lower()}-{rate:g}-seed{seed}")
+def run_folder(dataset: str, images: str, label: str, seed: int, rate: float, epochs: int = EPOCHS) -> Path:
+    """The folder of one training of at most `epochs` epochs in the runs folder."""
+    name = re.sub("[ ,]+", "-", f"real-{dataset}-{images}-{label.lower()}-{rate:g}-{epochs}-seed{seed}")
     return settings.runs_folder() / name
 
 
@@ -118,8 +119,20 @@ def read_minutes(folder: Path) -> float:
     return float((folder / MINUTES).read_text()) if (folder / MINUTES).exists() else 0.0
 
 
-def measure(dataset: str, images: str, label: str, seed: int, rate: float, epochs: int = EPOCHS) -> pd.DataFrame:
-    """One row per test image: KEYS, id, dice, and of the training val_dice, epochs, best_epoch, steps, minutes, parameters."""
+def screened(label: str, epochs: int = SCREEN) -> dict[float, float]:
+    """The best Dice on validation of each rate after so many epochs, trained unless they are finished."""
+    runs = {rate: train(*CHOOSE, label, 0, rate, epochs) for rate in RATES}
+    return {rate: float(pd.read_csv(run / METRICS)["val_dice"].max()) for rate, run in runs.items()}
+
+
+def measure(
+    dataset: str, images: str, label: str, seed: int, tried: Mapping[float, float], epochs: int
+) -> pd.DataFrame:
+    """One row per test image: KEYS, id, dice, and of the training rate, val_dice, epochs, best_epoch, steps, minutes, parameters.
+
+    `tried`: what `screened` found; the best rate is used, and all three results are columns, too.
+    """
+    rate = max(tried, key=tried.get)
     run = train(dataset, images, label, seed, rate, epochs)
     evaluate_run(run)
     history = pd.read_csv(run / METRICS)
@@ -131,43 +144,27 @@ def measure(dataset: str, images: str, label: str, seed: int, rate: float, epoch
         .assign(val_dice=history["val_dice"][best], epochs=len(history), best_epoch=history["epoch"][best])
         .assign(steps=batches * len(history), minutes=read_minutes(run))
         .assign(parameters=trainable_parameters(factory.load(run / BEST)[0]))
-        .round({"dice": 5, "val_dice": 5, "minutes": 2})
+        .assign(**{f"screened_{one:g}": found for one, found in tried.items()})
+        .round({"dice": 5, "val_dice": 5, "minutes": 2} | {f"screened_{one:g}": 5 for one in tried})
     )
 
 
-def best_rate(rows: pd.DataFrame, label: str) -> float | None:
-    """The rate with the highest Dice on validation among the trainings of CHOOSE with seed 0; None until all three are done."""
-    dataset, images = CHOOSE
-    tried = rows[
-        (rows["dataset"] == dataset) & (rows["images"] == images) & (rows["model"] == label) & (rows["seed"] == 0)
-    ]
-    by_rate = tried.groupby("rate")["val_dice"].first()
-    return by_rate.idxmax() if set(by_rate.index) >= set(RATES) else None
-
-
-def at_chosen_rate(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the trainings at their model's chosen rate; none of a model whose rate is not chosen yet."""
-    chosen = {model: best_rate(rows, model) for model in rows["model"].unique()}
-    return rows[rows["rate"] == rows["model"].map(chosen)]
-
-
 def table(rows: pd.DataFrame) -> str:
-    """Markdown: one line per dataset, number of images and model, at the model's chosen rate, over the seeds that are done."""
+    """Markdown: one line per dataset, number of images and model, over the seeds that are done."""
     lines = [
         "| dataset | training images | model | Dice on test, % (95 % CI) | seeds | rate | best epoch of | steps | CPU minutes "
         "| million parameters |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (dataset, images, model), chosen in at_chosen_rate(rows).groupby(["dataset", "images", "model"], sort=False):
-        rate = chosen["rate"].iloc[0]
-        runs = chosen.groupby(["seed", "rate"])[["epochs", "best_epoch", "steps", "minutes", "parameters"]].first()
+    for (dataset, images, model), group in rows.groupby(["dataset", "images", "model"], sort=False):
+        runs = group.groupby("seed")[["rate", "epochs", "best_epoch", "steps", "minutes", "parameters"]].first()
         epochs = ", ".join(
             f"{int(one.best_epoch)} of {int(one.epochs)}{' (cut off)' if one.best_epoch > LATE * EPOCHS else ''}"
             for one in runs.itertuples()
         )
-        dice = mean_in_words(scores_by_seed(chosen))
+        dice = mean_in_words(scores_by_seed(group))
         lines.append(
-            f"| {dataset} | {images} | {model} | {dice} | {chosen['seed'].nunique()} | {rate:g} | {epochs} "
+            f"| {dataset} | {images} | {model} | {dice} | {len(runs)} | {runs['rate'].iloc[0]:g} | {epochs} "
             f"| {runs['steps'].mean():.0f} | {runs['minutes'].mean():.1f} | {runs['parameters'].iloc[0] / 1e6:.2f} |"
         )
     return "\n".join(lines)
@@ -185,7 +182,7 @@ def plan(
 
 
 def main() -> None:
-    """Choose each member's rate, then train and score what is missing; both files are written after every training."""
+    """Train and score what is missing; both files are written after every training."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("datasets", nargs="*", default=DATASETS)
     parser.add_argument("--images", nargs="*", default=list(IMAGES), choices=list(IMAGES))
@@ -193,12 +190,8 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--out", type=Path, default=HERE / "real_images.csv.gz")
     given = parser.parse_args()
-    for model in given.models:
-        for rate in RATES:
-            keep(measure(*CHOOSE, model, 0, rate), given.out, KEYS, table)
     for dataset, images, model, seed in plan(given.datasets, given.images, given.models, given.seeds):
-        rate = best_rate(pd.read_csv(given.out, dtype={"id": str}), model)
-        keep(measure(dataset, images, model, seed, rate), given.out, KEYS, table)
+        keep(measure(dataset, images, model, seed, screened(model), EPOCHS), given.out, KEYS, table)
 
 
 if __name__ == "__main__":

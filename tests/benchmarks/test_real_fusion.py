@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import real_fusion
 from benchmarks.real_fusion import GROUPS, PAPERS, RIVAL, curve, curves_table, finished, fuse, table
-from benchmarks.real_images import MINUTES, RATES
+from benchmarks.real_images import MINUTES, run_folder
 from tests.benchmarks.test_real_images import trainings
 from tests.helpers import write_toy
 from vlsm_helpers.data.images import read_mask
@@ -14,13 +14,12 @@ from vlsm_helpers.fusion import BestSingle, MeanLogit
 from vlsm_helpers.training.run_folder import METRICS
 
 
-def test_only_members_at_their_chosen_rate_are_fused(tmp_path, monkeypatch):
+def test_members_of_one_dataset_number_and_seed_are_fused(tmp_path, monkeypatch):
     monkeypatch.setenv("VLSM_RUNS", str(tmp_path))
-    low, middle, high = RATES
-    rows = trainings("CRIS", {low: 0.5, middle: 0.9, high: 0.7}) + trainings("CLIPSeg", {low: 0.5, high: 0.7})
-    ((dataset, images, seed, runs),) = finished(pd.DataFrame(rows))
-    assert (dataset, images, seed, list(runs)) == ("kvasir_polyp", "first 200", 0, ["CRIS"])
-    assert runs["CRIS"].name == "real-kvasir_polyp-first-200-cris-0.001-seed0"
+    rows = pd.DataFrame(trainings("CRIS", (0, 1), (20, 20)) + trainings("CLIPSeg"))
+    found = {seed: runs for *_, seed, runs in finished(rows)}
+    assert {seed: list(runs) for seed, runs in found.items()} == {0: ["CRIS", "CLIPSeg"], 1: ["CRIS"]}
+    assert found[1]["CRIS"] == run_folder("kvasir_polyp", "first 200", "CRIS", 1, 1e-3)
 
 
 @pytest.fixture
