@@ -3,7 +3,8 @@
 Draws 60 of a dataset's training images five times. Each draw is adopted as one's own images would be (36 train, 12 val, 12
 test; near-duplicates together), and its members are trained as `vlsm ensemble` trains them. Rules are then fitted on the 12
 validation images and compared on the very same logits: on the draw's own 12 test images, and on the dataset's official test
-images, of which there are more. Every image is prompted with the noun: BUSI's own prompts tell which images are healthy.
+images, of which there are more. All are fused, and, as before there was a CNN from ImageNet, all but that one. Every image is
+prompted with the noun: BUSI's own prompts tell which images are healthy.
 
 Writes few_images.csv.gz (Dice of each test image) and .md. Trainings and logits stay in the runs folder, so that a stopped
 measurement resumes, and another rule needs no training.
@@ -39,6 +40,8 @@ IMAGES, DRAWS = 60, 5
 EPOCHS = 20  # at most, of every training
 RULES = (BestSingle(), MeanLogit(), WeightedMean(of_logits=True), ShrunkMean(of_logits=True))
 BASELINE = BestSingle.name
+ADDED = "unet_imagenet"
+WITHOUT, WITH = f"without {ADDED}", f"with {ADDED}"
 OWN, OFFICIAL = "own test images", "official test images"
 KEYS = ["dataset", "seed"]
 
@@ -64,16 +67,19 @@ def drawn(dataset: str, seed: int) -> Path:
 
 
 def measure(dataset: str, seed: int, epochs: int) -> pd.DataFrame:
-    """One row per test image and rule: dataset, seed (of the draw), tested, rule, id, dice."""
+    """One row per test image, members and rule: dataset, seed (of the draw), tested, members, rule, id, dice."""
     folder = drawn(dataset, seed)
     ensemble = train_ensemble(folder.name, folder=folder.parent, seed=seed, epochs=epochs)
-    fitted = fit(RULES, ensemble.predictions("val"))
+    val = ensemble.predictions("val")
+    groups = {WITHOUT: [name for name in val.names if name != ADDED], WITH: val.names}
     stores = {OWN: ensemble.predictions("test"), OFFICIAL: official(ensemble, dataset)}
     parts = []
-    for tested, store in stores.items():
-        scores = judge(fitted, store).drop(columns=PIXEL_ORACLE).rename_axis("id")
-        rows = scores.melt(var_name="rule", value_name="dice", ignore_index=False).reset_index()
-        parts.append(rows.assign(tested=tested))
+    for members, names in groups.items():
+        fitted = fit(RULES, val.of(names))
+        for tested, store in stores.items():
+            scores = judge(fitted, store.of(names)).drop(columns=PIXEL_ORACLE).rename_axis("id")
+            rows = scores.melt(var_name="rule", value_name="dice", ignore_index=False).reset_index()
+            parts.append(rows.assign(tested=tested, members=members))
     return pd.concat(parts).assign(dataset=dataset, seed=seed).round(5)
 
 
@@ -96,21 +102,24 @@ def _predict(checkpoint: Path, member: str, samples: list[Sample], dataset: str,
 
 
 def table(rows: pd.DataFrame) -> str:
-    """Markdown: Dice of each rule and draw, and its mean difference to the best member with a 95 % interval.
+    """Markdown: Dice of each rule and draw, and its mean differences, with a 95 % interval, to the best member, and to the
+    same rule without the CNN from ImageNet.
 
     Draws have test images of their own, so those are resampled; the official ones are the same for all draws: images and
     draws are resampled.
     """
     seeds = sorted(rows["seed"].unique())
-    header = ["dataset", "tested on", "rule", *(f"draw {seed + 1}" for seed in seeds), "mean", "minus the best member"]
+    header = ["dataset", "tested on", "members", "rule", *(f"draw {seed + 1}" for seed in seeds), "mean"]
+    header += ["minus the best member", f"minus {WITHOUT}"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for (dataset, tested), part in rows.groupby(["dataset", "tested"], sort=False):
-        of_rule = {rule: found for rule, found in part.groupby("rule", sort=False)}
-        for rule, found in of_rule.items():
+        scores = {key: found for key, found in part.groupby(["members", "rule"], sort=False)}
+        for (members, rule), found in scores.items():
             by_draw = (100 * found.groupby("seed")["dice"].mean()).reindex(seeds)
             cells = [*(f"{one:.1f}" for one in by_draw), f"{by_draw.mean():.1f}"]
-            gain = "" if rule == BASELINE else _gain(found, of_rule[BASELINE], tested)
-            lines.append(f"| {dataset} | {tested} | {rule} | {' | '.join(cells)} | {gain} |")
+            cells.append("" if rule == BASELINE else _gain(found, scores[members, BASELINE], tested))
+            cells.append("" if members == WITHOUT else _gain(found, scores[WITHOUT, rule], tested))
+            lines.append(f"| {dataset} | {tested} | {members} | {rule} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
