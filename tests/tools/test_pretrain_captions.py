@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tools.pretrain import captions
+from vlsm_helpers.data import prompts
 from vlsm_helpers.data.phantoms import render
 
 PINK, DARK_RED = (225, 140, 140), (165, 50, 45)
@@ -154,9 +155,30 @@ def test_sentences_vary_from_a_word_to_a_long_one():
         ({"finding": "normal", "modality": "skin"}, {"normal skin"}),
         ({"finding": "no tumor"}, {"no tumor", "no tumor is seen", "there is no tumor"}),
         ({"finding": "lung mass", "number": "two"}, {"two lung masses"}),
-        ({"finding": "polyp", "colour": "orange"}, {"an orange polyp", "polyp, orange"}),
+        ({"finding": "polyp", "colour": "orange"}, {"an orange polyp", "orange polyp", "polyp, orange"}),
     ],
 )
 def test_short_sentences(claim, texts):
     rng = np.random.default_rng(3)
     assert {captions.wording(rng, claim) for _ in range(100)} == texts
+
+
+def test_a_full_claim_is_worded_as_the_courses_prompts_are():
+    mask = rectangle(2, 12, 2, 7)
+    rungs = prompts.ladder(pink(mask), mask, "polyp", kind="sessile", modality="colonoscopy")
+    assert captions.prompt_of(captions.full_claim(polyp(mask))) == rungs["p6"][0]
+    assert captions.prompt_of({"finding": "polyp", "shape": "oval", "colour": "pink"}) == rungs["p3"][1]
+    two = rectangle(2, 12, 2, 12) | rectangle(30, 36, 30, 38)
+    assert captions.prompt_of(captions.full_claim(polyp(two))).startswith(
+        f"{prompts.ladder(pink(two), two, 'sessile polyp')['p5']},"
+    )
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_many_captions_say_all_that_a_prompt_says(name):
+    rng = np.random.default_rng(4)
+    said = next(one for one in described(name) if not captions.says_absent(one["finding"][0]))
+    claims = [captions.claim_of(rng, said) for _ in range(300)]
+    assert all(captions.is_true(claim, said) for claim in claims)
+    full = sum(claim.keys() == captions.full_claim(said).keys() for claim in claims)
+    assert captions.FULL - 0.1 < full / len(claims) < captions.FULL + 0.1

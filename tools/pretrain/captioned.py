@@ -1,4 +1,4 @@
-"""Captioned phantoms: rendered once to a cache, and dealt out as batches of one modality with captions true and false."""
+"""Captioned phantoms: rendered once to a cache, and dealt out as batches of all modalities with true and false captions."""
 
 import json
 from dataclasses import dataclass
@@ -8,18 +8,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tools.pretrain.captions import (
-    Claim,
-    Description,
-    alter,
-    claim_of,
-    describe,
-    is_true,
-    mirrored,
-    says_absent,
-    vocabulary,
-    wording,
-)
+from tools.pretrain.captions import Description, alter, claim_of, describe, mirrored, vocabulary, wording
+from tools.pretrain.lexicon import Lexicon
 from vlsm_helpers.data.phantoms import PRETRAINING_SEEDS, render
 from vlsm_helpers.data.phantoms.rendering import GENERATOR_VERSION
 from vlsm_helpers.settings import writable
@@ -43,16 +33,12 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Batch:
-    """B pictures of one modality and C captions, with what the ones show and the others say."""
+    """B images and 2 B captions: a true one of each image, then the same ones with a word made false."""
 
     images: np.ndarray  # uint8 (B, 128, 128, 3)
-    descriptions: list[Description]
-    claims: list[Claim]
     captions: list[str]
-
-    def truth(self) -> np.ndarray:
-        """Which captions are true of which pictures: float32 (B, C) of 0 and 1."""
-        return np.array([[is_true(claim, said) for claim in self.claims] for said in self.descriptions], np.float32)
+    shown: np.ndarray  # float32 (B, words of the lexicon): what is true of the images,
+    said: np.ndarray  # float32 (2 B, words of the lexicon): what the captions say
 
 
 def training_seeds(count: int) -> range:
@@ -109,34 +95,25 @@ def _enlarged(pixels: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((SIZE, SIZE), resampling))
 
 
-def batch(rng: np.random.Generator, corpora: list[Corpus], which: int, size: int) -> Batch:
-    """`size` pictures of corpus `which`, half of them flipped, each with a true caption and a false one, and strangers.
+def batch(rng: np.random.Generator, corpora: list[Corpus], lexicon: Lexicon, size: int) -> Batch:
+    """`size` images, as many of each corpus, half of them flipped, each with a true caption and one with a wrong word.
 
-    Within a modality its own words tell nothing, so the loss has to look at the finding. A false caption differs from the
-    true one by a word. A stranger says what a picture of another corpus shows, one for every four pictures: without them
-    nothing would keep the modalities apart.
+    Modalities are mixed, as in BiomedCLIP's pretraining. Within a modality its own words tell nothing, so that the quarter
+    of a batch that shares one, and the wrong words, are what the loss has to find the target for.
     """
-    own = corpora[which]
-    rows, flips = rng.integers(len(own.descriptions), size=size), rng.random(size) < 0.5
-    said = [
-        mirrored(own.descriptions[row]) if flip else own.descriptions[row]
-        for row, flip in zip(rows, flips, strict=True)
-    ]
-    images = [own.images[row, :, ::-1] if flip else own.images[row] for row, flip in zip(rows, flips, strict=True)]
-    claims = [claim_of(rng, description) for description in said]
-    claims += [alter(rng, claim, description, own.spoken) for claim, description in zip(claims, said, strict=True)]
-    others = [corpus for corpus in corpora if corpus is not own]
-    claims += [_stranger(rng, others) for _ in range(size // 4 if others else 0)]
-    return Batch(np.stack(images), said, claims, [wording(rng, claim) for claim in claims])
-
-
-def _stranger(rng: np.random.Generator, others: list[Corpus]) -> Claim:
-    """A claim about a finding of another modality; "no tumor" would be true of a colonoscopy too."""
-    while True:
-        other = others[rng.integers(len(others))]
-        claim = claim_of(rng, other.descriptions[rng.integers(len(other.descriptions))])
-        if not says_absent(claim["finding"]):
-            return claim
+    images, described, claims, altered = [], [], [], []
+    for own in corpora:
+        for row in rng.integers(len(own.descriptions), size=size // len(corpora)):
+            flip = rng.random() < 0.5
+            description = mirrored(own.descriptions[row]) if flip else own.descriptions[row]
+            claim = claim_of(rng, description)
+            images.append(own.images[row, :, ::-1] if flip else own.images[row])
+            described.append(description)
+            claims.append(claim)
+            altered.append(alter(rng, claim, description, own.spoken))
+    said = [*claims, *altered]
+    captions = [wording(rng, claim) for claim in said]
+    return Batch(np.stack(images), captions, lexicon.shown(described), lexicon.said(said))
 
 
 def jittered(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:

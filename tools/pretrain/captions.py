@@ -31,7 +31,9 @@ TINY = 0.025  # of the image: what is smaller may be called tiny as well as smal
 NEAR = 0.04  # from the middle, as a share of the side: closer than this is neither left nor right
 SIXTH = 1 / 6  # "slightly left" is within the middle third, "far left" within this of the edge
 TALL = 1.25  # height by breadth of what is "taller than wide"
+FULL = 0.4  # the share of captions that say all that a prompt of the course says
 _ADJECTIVES = ("size", "colour", "shape", "kind")
+_PROMPT = ("finding", "number", *_ADJECTIVES, "place", "modality")
 _WHERE = ("place", "side", "across", "down")
 
 
@@ -42,7 +44,7 @@ def describe(name: str, image: np.ndarray, mask: np.ndarray, noun: str, kind: st
     """
     modality = {"modality": MODALITIES[name]}
     if not mask.any():
-        return modality | {"finding": (*ABSENT, *(f"no {word}" for word in FINDINGS[noun]))}
+        return modality | {"finding": (*(f"no {word}" for word in FINDINGS[noun]), *ABSENT)}
     parts = prompts.components(mask)
     largest = parts[0]
     size = prompts.size_word(largest)
@@ -99,8 +101,15 @@ def is_true(claim: Claim, description: Description) -> bool:
     return all(word in description.get(attribute, ()) for attribute, word in claim.items())
 
 
+def full_claim(description: Description) -> Claim:
+    """The true claim of the course's longest prompts: all that they say of an image, in the usual words."""
+    return {key: description[key][0] for key in _PROMPT if key in description}
+
+
 def claim_of(rng: np.random.Generator, description: Description) -> Claim:
-    """A true claim: the finding, mostly where it is, and up to four things more."""
+    """A true claim: the full one at a rate of FULL; else the finding, mostly where it is, and up to four things more."""
+    if rng.random() < FULL:
+        return {key: _one(rng, description[key]) for key in full_claim(description)}
     names_place = rng.random() < 0.75
     where = [attribute for attribute in _WHERE if attribute in description]
     others = [key for key in description if key not in (*_WHERE, "finding")]
@@ -148,7 +157,9 @@ def wording(rng: np.random.Generator, claim: Claim) -> str:
     number = claim.get("number")
     noun = claim["finding"] if number in (None, "one") else _plural(claim["finding"])
     where, build = _where(rng, claim), claim.get("build", "")
-    style = rng.integers(4)
+    style = rng.integers(5)
+    if style == 4 and claim.keys() <= {*_PROMPT}:
+        return prompt_of(claim)
     if style == 0:  # a list, as in a report: "polyp, small, pink, top left"
         text = ", ".join(filter(None, [_counted(number, noun), *adjectives, build, where]))
     elif style == 1 and where:  # the place first: "top left: a small pink polyp"
@@ -157,6 +168,20 @@ def wording(rng: np.random.Generator, claim: Claim) -> str:
         text = _phrase(number, adjectives, noun) + "".join(f", {part}" for part in (build, where) if part)
         text = text.replace(f", {where}", f" {where}") if where and not build and rng.random() < 0.5 else text
     return _with_modality(rng, text, claim.get("modality"))
+
+
+def prompt_of(claim: Claim) -> str:
+    """The claim as a prompt of the course (p1 to p6) words it: "one small pink polyp, located in left of the image".
+
+    A finer place than the ninth, and what is taller than wide, these prompts do not say.
+    """
+    number = claim.get("number")
+    noun = claim["finding"] if number in (None, "one") else _plural(claim["finding"])
+    text = " ".join([*filter(None, [number]), *(claim[key] for key in _ADJECTIVES if key in claim), noun])
+    image = f"{claim['modality']} image" if "modality" in claim else "image"
+    if "place" in claim:
+        return f"{text}, located in {claim['place']} of the {image}"
+    return f"{text}, {image}" if "modality" in claim else text
 
 
 def _phrase(number: str | None, adjectives: list[str], noun: str) -> str:

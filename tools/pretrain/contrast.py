@@ -1,44 +1,64 @@
-"""The loss that trains a BiomedCLIP from pictures and captions: which caption is true of which picture.
+"""The loss that trains a BiomedCLIP from images and captions: which caption is true of which image.
 
-It is CLIP's, with two changes. Several captions of a batch may be true of a picture, so each true one has its share of
-the target. And every question is asked twice: of the class token, as the published model answers it, and of the
-patches, each caption of those that answer it best (in the manner of GLoRIA, Huang et al. 2021), so that the patches
-learn where things are. No mask enters.
+It is CLIP's (InfoNCE with a learned temperature), with three changes. Several captions may be true of an image, so each
+true one has its share of the target. A memory keeps the embeddings of the last batches, which go on as further choices
+(cross-batch memory, Wang et al., CVPR 2020): the loss chooses among hundreds while a step encodes dozens. And each
+question is asked of the class token, as the published model answers it, and of the patches most similar to the caption
+(in the manner of GLoRIA, Huang et al., ICCV 2021), so that the patches learn where things are. No mask enters.
 
-The published towers start from pretrained ones; these start from noise, where a contrastive loss stands still for long.
-So every word has a vector, its anchor, to which the captions with that word and the pictures it is true of both go.
+Beside it, every word of the captions has a vector, its anchor, to which the captions with that word and the images it is
+true of are drawn: classification of caption words, which small data learn faster than contrasts of sentences (Joulin et
+al., ECCV 2016; Mehta et al., CatLIP, 2024).
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools.pretrain.captions import Claim, Description
+from tools.pretrain.lexicon import Lexicon, agree
 
-SHARPNESS = 10.0  # how much the best patches count for more than the rest
+SHARPNESS = 10.0  # how much the most similar patches count for more than the rest
 FIRST_SCALE, LARGEST_SCALE = 10.0, 100.0  # of the cosines
 
 
-class Contrast(nn.Module):
-    """The loss of a CLIP model `clip` (open_clip, with a timm vision tower); its own parameters are left behind.
+class Memory(nn.Module):
+    """The unit vectors of the last `size` images and captions, with their rows of the lexicon; it has no gradient."""
 
-    `vocabulary`: by attribute, all words of captions.
-    """
-
-    def __init__(self, clip: nn.Module, vocabulary: Description):
+    def __init__(self, size: int, width: int, words: int):
         super().__init__()
-        self.clip = clip
-        self.vocabulary = vocabulary
-        self.anchors = nn.ParameterDict(
-            {key: torch.randn(len(words), clip.visual.head.proj.out_features) for key, words in vocabulary.items()}
-        )
+        self.register_buffer("filled", torch.tensor(0))
+        for name, columns in (("images", width), ("text", width), ("shown", words), ("said", words)):
+            self.register_buffer(name, torch.zeros(size, columns))
+
+    def read(self) -> tuple[Tensor, ...]:
+        """(images, text, shown, said) of those in memory, (M, ...) each."""
+        return tuple(getattr(self, name)[: int(self.filled)] for name in ("images", "text", "shown", "said"))
+
+    @torch.no_grad()
+    def store(self, **new: Tensor) -> None:
+        """Put the `new` rows of all four before the old ones, of which the last are forgotten."""
+        for name, rows in new.items():  # a new tensor, because the loss still needs the old one for its gradient
+            kept = getattr(self, name)
+            setattr(self, name, torch.cat([rows, kept])[: len(kept)])
+        self.filled.fill_(min(len(kept), int(self.filled) + len(rows)))
+
+
+class Contrast(nn.Module):
+    """The loss of a CLIP model `clip` (open_clip, with a timm vision tower); its own parameters are left behind."""
+
+    def __init__(self, clip: nn.Module, lexicon: Lexicon, memory: int = 0):
+        super().__init__()
+        self.clip, self.lexicon = clip, lexicon
+        width = clip.visual.head.proj.out_features
+        self.memory = Memory(memory, width, len(lexicon))
+        self.anchors = nn.Parameter(torch.randn(len(lexicon.words), width))
         self.patch_scale, self.word_scale, self.patch_word_scale = (
             nn.Parameter(torch.tensor(FIRST_SCALE).log()) for _ in range(3)
         )
         nn.init.constant_(clip.logit_scale, self.patch_scale.item())
 
     def embed(self, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors of the pictures' tokens (B, 1 + patches, D), the class token first, and of the captions (C, D).
+        """Unit vectors of the images' tokens (B, 1 + patches, D), the class token first, and of the captions (C, D).
 
         `pixels`: normalised, (B, 3, H, W); `ids`: token ids (C, L).
         """
@@ -46,36 +66,43 @@ class Contrast(nn.Module):
         tokens = functional.normalize(visual.head(visual.trunk.forward_features(pixels)), dim=-1)
         return tokens, functional.normalize(self.clip.encode_text(ids), dim=-1)
 
-    def scores(self, tokens: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, C) that caption c is true of picture b, by the class token and by the patches."""
-        whole, best = _cosines(tokens, text)
-        return self.clip.logit_scale.exp() * whole, self.patch_scale.exp() * best
+    def forward(self, pixels: Tensor, ids: Tensor, shown: Tensor, said: Tensor) -> Tensor:
+        """The loss, a scalar. `shown`: what is true of the images (B, words); `said`: what the captions say (C, words).
 
-    def forward(
-        self, pixels: Tensor, ids: Tensor, truth: Tensor, claims: list[Claim], descriptions: list[Description]
-    ) -> Tensor:
-        """The loss, a scalar; `truth`: (B, C) of 0 and 1; `claims`: what the captions say; `descriptions`: the pictures'."""
+        The first B captions go with the images, and they alone are remembered; the others are wrong on purpose.
+        """
         tokens, text = self.embed(pixels, ids)
-        whole, patches = self.scores(tokens, text)
-        return (
-            contrastive_loss(whole, truth)
-            + contrastive_loss(patches, truth)
-            + self._words(tokens, text, claims, descriptions)
-        )
+        whole, best = _cosines(tokens, text)
+        truth = agree(shown, said).float()
+        loss = self._among_remembered(tokens[:, 0], text, whole, shown, said, truth)
+        loss = loss + contrastive_loss(self.patch_scale.exp() * best, truth) + self._words(tokens, text, shown, said)
+        own = slice(len(pixels))
+        self.memory.store(images=tokens[:, 0], text=text[own], shown=shown, said=said[own])
+        return loss
 
-    def _words(self, tokens: Tensor, text: Tensor, claims: list[Claim], descriptions: list[Description]) -> Tensor:
+    def _among_remembered(
+        self, images: Tensor, text: Tensor, whole: Tensor, shown: Tensor, said: Tensor, truth: Tensor
+    ):
+        """CLIP's loss of the class tokens: batch and memory are what each image and each caption chooses from."""
+        old_images, old_text, old_shown, old_said = self.memory.read()
+        scale = self.clip.logit_scale.exp()
+        captions = torch.cat([whole, images @ old_text.T], dim=1)
+        pictures = torch.cat([whole.T, text @ old_images.T], dim=1)
+        true_captions = torch.cat([truth, agree(shown, old_said).float()], dim=1)
+        true_pictures = torch.cat([truth.T, agree(old_shown, said).float().T], dim=1)
+        return share_loss(scale * captions, true_captions) + share_loss(scale * pictures, true_pictures)
+
+    def _words(self, tokens: Tensor, text: Tensor, shown: Tensor, said: Tensor) -> Tensor:
         """How far captions, class tokens and patches are from the anchors of their words, the mean of all attributes."""
-        losses = []
-        said = [{key: (word,) for key, word in claim.items()} for claim in claims]
-        for key, anchors in self.anchors.items():
-            anchors = functional.normalize(anchors, dim=-1)
-            whole, best = _cosines(tokens, anchors)
-            true = _targets(descriptions, key, self.vocabulary[key])
-            losses.append(
-                share_loss(self.word_scale.exp() * whole, true)
-                + share_loss(self.patch_word_scale.exp() * best, true)
-                + share_loss(self.word_scale.exp() * text @ anchors.T, _targets(said, key, self.vocabulary[key]))
-            )
+        anchors, losses = functional.normalize(self.anchors, dim=-1), []
+        whole, best = _cosines(tokens, anchors)
+        rows = (
+            (self.word_scale.exp() * whole, shown),
+            (self.patch_word_scale.exp() * best, shown),
+            (self.word_scale.exp() * text @ anchors.T, said),
+        )
+        for columns in map(self.lexicon.columns, self.lexicon.vocabulary):
+            losses.append(sum(share_loss(logits[:, columns], true[:, columns]) for logits, true in rows))
         return torch.stack(losses).mean()
 
     @torch.no_grad()
@@ -86,7 +113,7 @@ class Contrast(nn.Module):
 
 
 def contrastive_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """CLIP's loss of logits (B, C): for each caption its pictures among all, and for each picture its captions."""
+    """CLIP's loss of logits (B, C): for each caption its images among all, and for each image its captions."""
     return share_loss(logits.T, truth.T) + share_loss(logits, truth)
 
 
@@ -108,8 +135,3 @@ def _cosines(tokens: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     cosines = tokens @ vectors.T  # (B, 1 + patches, C)
     patches = cosines[:, 1:]
     return cosines[:, 0], ((SHARPNESS * patches).softmax(dim=1) * patches).sum(dim=1)
-
-
-def _targets(descriptions: list[Description], key: str, words: tuple[str, ...]) -> Tensor:
-    """Which `words` of an attribute are said, float (N, words) of 0 and 1; words that training never met are passed over."""
-    return torch.tensor([[float(word in said.get(key, ())) for word in words] for said in descriptions])
