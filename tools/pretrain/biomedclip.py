@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from timm.layers import PatchDropout
 from tqdm import trange
 
 from tools.pretrain import card
@@ -45,13 +46,17 @@ class Plan:
     steps: int = 3000
     batch_size: int = 64  # images, a quarter of each modality
     memory: int = 256  # images and captions of the steps before, which the loss chooses among, too
-    phantoms: int = 4000  # of each modality
+    masked: float = (
+        0.5  # of the patches, which are left out (FLIP, Li et al., CVPR 2023): twice as many steps in the same time
+    )
+    masked_until: float = 0.6  # of the steps; then all patches are there
+    phantoms: int = 3000  # of each modality
     held_out: int = len(HELD_OUT)  # likewise
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warm_up: int = 100
     clip: float = 1.0
-    measure_every: int = 250
+    measure_every: int = 400
     save_every: int = 100
     seed: int = 0
 
@@ -104,6 +109,10 @@ class Pretraining:
         dealt = batch(rng, self.corpora, self.contrast.lexicon, self.plan.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate_at(number)
+        torch.manual_seed(int(rng.integers(2**31)))  # for the masks
+        masks = number <= self.plan.masked_until * self.plan.steps
+        trunk = self.contrast.clip.visual.trunk
+        trunk.patch_drop = PatchDropout(self.plan.masked if masks else 0.0, num_prefix_tokens=trunk.num_prefix_tokens)
         pixels, ids = self.embedder.pixels(jittered(rng, dealt.images)), self.embedder.ids(dealt.captions)
         loss = self.contrast(pixels, ids, torch.from_numpy(dealt.shown), torch.from_numpy(dealt.said))
         self.optimizer.zero_grad()
@@ -199,7 +208,8 @@ def write_card(folder: Path) -> None:
         "ground truth; no loss uses the masks",
         "loss": f"contrastive (InfoNCE, learned temperature): batches mix all modalities, and {plan['memory']} images and "
         "captions of the steps before are further choices; each image has a true caption and one with a wrong word; on the "
-        "class token, and on the patches most similar to a caption; an anchor for each word",
+        "class token, and on the patches most similar to a caption; an anchor for each word; "
+        f"{plan['masked']:.0%} of the patches are left out in the first {plan['masked_until']:.0%} of the steps",
         "start": "image encoder: the miniature CLIPSeg's (trained on masks of drawn objects, nothing medical), two blocks "
         f"appended as the identity, all trained at the full learning rate: the mean cosine similarity of its weight matrices to "
         f"CLIPSeg's is {last['cosine']:.2f} at the end; text encoder: random weights",

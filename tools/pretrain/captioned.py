@@ -127,4 +127,6 @@ def jittered(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
     values = images.astype(np.float32) / 255
     mean = values.mean(axis=(1, 2, 3), keepdims=True)
     gain, offset = contrast * tint, ((1 - contrast) * mean + brightness) * tint
-    return np.clip(values * gain.astype(np.float32) + offset.astype(np.float32), 0, 1)
+    values *= gain.astype(np.float32)
+    values += offset.astype(np.float32)
+    return np.clip(values, 0, 1, out=values)

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from tools.pretrain.lexicon import Lexicon, agree
 
+WORDS = 3.0  # weight of the anchors' loss, a mean of a dozen attributes, beside the contrastive ones
 SHARPNESS = 10.0  # how much the most similar patches count for more than the rest
 FIRST_SCALE, LARGEST_SCALE = 10.0, 100.0  # of the cosines
 
@@ -75,7 +76,8 @@ class Contrast(nn.Module):
         whole, best = _cosines(tokens, text)
         truth = agree(shown, said).float()
         loss = self._among_remembered(tokens[:, 0], text, whole, shown, said, truth)
-        loss = loss + contrastive_loss(self.patch_scale.exp() * best, truth) + self._words(tokens, text, shown, said)
+        loss = loss + contrastive_loss(self.patch_scale.exp() * best, truth)
+        loss = loss + WORDS * self._words(tokens, text, shown, said)
         own = slice(len(pixels))
         self.memory.store(images=tokens[:, 0], text=text[own], shown=shown, said=said[own])
         return loss
