@@ -1,4 +1,4 @@
-"""Captions of phantoms say what the mask shows, and false ones do not."""
+"""Captions of phantoms say what the mask shows."""
 
 from functools import cache
 
@@ -93,20 +93,6 @@ def test_a_flipped_picture_has_flipped_words():
     near = rectangle(16, 24, 13, 21)
     assert captions.mirrored(polyp(near)) == polyp(near[:, ::-1])
     assert captions.mirrored(captions.mirrored(polyp(mask))) == polyp(mask)
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_claims_are_true_and_altered_ones_are_false_by_a_word(name):
-    rng = np.random.default_rng(0)
-    every = described(name)
-    spoken = captions.vocabulary(every)
-    for said in every * 10:
-        claim = captions.claim_of(rng, said)
-        false = captions.alter(rng, claim, said, spoken)
-        assert captions.is_true(claim, said)
-        assert not captions.is_true(false, said)
-        assert sum(claim[key] != false[key] for key in claim) == 1
-        assert set(claim) == set(false)
 
 
 def test_a_claim_is_true_of_every_picture_that_has_all_its_words():

@@ -50,7 +50,7 @@ class Plan:
         0.5  # of the patches, which are left out (FLIP, Li et al., CVPR 2023): twice as many steps in the same time
     )
     masked_until: float = 0.6  # of the steps; then all patches are there
-    phantoms: int = 3000  # of each modality
+    phantoms: int = 2000  # of each modality
     held_out: int = len(HELD_OUT)  # likewise
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -207,8 +207,8 @@ def write_card(folder: Path) -> None:
         "shape, colour, number, place or absence, some as the course's prompts (p1 to p6) do, and are generated from the "
         "ground truth; no loss uses the masks",
         "loss": f"contrastive (InfoNCE, learned temperature): batches mix all modalities, and {plan['memory']} images and "
-        "captions of the steps before are further choices; each image has a true caption and one with a wrong word; on the "
-        "class token, and on the patches most similar to a caption; an anchor for each word; "
+        "captions of the steps before are further choices; on the class token, and on the patches most similar to a caption; an "
+        "anchor for each word; "
         f"{plan['masked']:.0%} of the patches are left out in the first {plan['masked_until']:.0%} of the steps",
         "start": "image encoder: the miniature CLIPSeg's (trained on masks of drawn objects, nothing medical), two blocks "
         f"appended as the identity, all trained at the full learning rate: the mean cosine similarity of its weight matrices to "

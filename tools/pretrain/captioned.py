@@ -1,4 +1,4 @@
-"""Captioned phantoms: rendered once to a cache, and dealt out as batches of all modalities with true and false captions."""
+"""Captioned phantoms: rendered once to a cache, and dealt out as batches of all modalities."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tools.pretrain.captions import Description, alter, claim_of, describe, mirrored, vocabulary, wording
+from tools.pretrain.captions import Description, claim_of, describe, mirrored, wording
 from tools.pretrain.lexicon import Lexicon
 from vlsm_helpers.data.phantoms import PRETRAINING_SEEDS, render
 from vlsm_helpers.data.phantoms.rendering import GENERATOR_VERSION
@@ -28,17 +28,16 @@ class Corpus:
     name: str
     images: np.ndarray
     descriptions: list[Description]
-    spoken: Description  # by attribute, all words that are said of any of them
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B images and 2 B captions: a true one of each image, then the same ones with a word made false."""
+    """B images with a true caption of each, which may be true of others, too."""
 
     images: np.ndarray  # uint8 (B, 128, 128, 3)
     captions: list[str]
-    shown: np.ndarray  # float32 (B, words of the lexicon): what is true of the images,
-    said: np.ndarray  # float32 (2 B, words of the lexicon): what the captions say
+    shown: np.ndarray  # float32 (B, columns of the lexicon): what is true of the images,
+    said: np.ndarray  # float32 (B, columns of the lexicon): what the captions say
 
 
 def training_seeds(count: int) -> range:
@@ -56,7 +55,7 @@ def corpus(name: str, seeds: range, cache: Path) -> Corpus:
     descriptions = [
         {key: tuple(words) for key, words in entry.items()} for entry in json.loads(said.read_text(encoding="utf-8"))
     ]
-    return Corpus(name, np.load(pixels, mmap_mode="r"), descriptions, vocabulary(descriptions))
+    return Corpus(name, np.load(pixels, mmap_mode="r"), descriptions)
 
 
 def _draw(name: str, seeds: range, pixels: Path, said: Path) -> None:
@@ -96,24 +95,20 @@ def _enlarged(pixels: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
 
 
 def batch(rng: np.random.Generator, corpora: list[Corpus], lexicon: Lexicon, size: int) -> Batch:
-    """`size` images, as many of each corpus, half of them flipped, each with a true caption and one with a wrong word.
+    """`size` images, as many of each corpus, half of them flipped, each with a true caption.
 
-    Modalities are mixed, as in BiomedCLIP's pretraining. Within a modality its own words tell nothing, so that the quarter
-    of a batch that shares one, and the wrong words, are what the loss has to find the target for.
+    Modalities are mixed, as in BiomedCLIP's pretraining. Within a modality its own words tell nothing, so that those that
+    share one are what the loss has to find the target for.
     """
-    images, described, claims, altered = [], [], [], []
+    images, described, claims = [], [], []
     for own in corpora:
         for row in rng.integers(len(own.descriptions), size=size // len(corpora)):
             flip = rng.random() < 0.5
-            description = mirrored(own.descriptions[row]) if flip else own.descriptions[row]
-            claim = claim_of(rng, description)
             images.append(own.images[row, :, ::-1] if flip else own.images[row])
-            described.append(description)
-            claims.append(claim)
-            altered.append(alter(rng, claim, description, own.spoken))
-    said = [*claims, *altered]
-    captions = [wording(rng, claim) for claim in said]
-    return Batch(np.stack(images), captions, lexicon.shown(described), lexicon.said(said))
+            described.append(mirrored(own.descriptions[row]) if flip else own.descriptions[row])
+            claims.append(claim_of(rng, described[-1]))
+    captions = [wording(rng, claim) for claim in claims]
+    return Batch(np.stack(images), captions, lexicon.shown(described), lexicon.said(claims))
 
 
 def jittered(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:

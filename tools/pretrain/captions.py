@@ -1,4 +1,4 @@
-"""Captions of phantoms: what is true of a picture, and sentences that say some of it, or say it wrong.
+"""Captions of phantoms: what is true of a picture, and sentences that say some of it.
 
 A description maps an attribute (finding, colour, place ...) to all words for it that are true of the picture. A claim
 picks one word of each of some attributes; `wording` makes a sentence of it. A claim is true of every picture whose
@@ -123,18 +123,6 @@ def claim_of(rng: np.random.Generator, description: Description) -> Claim:
 def _one(rng: np.random.Generator, words: tuple[str, ...]) -> str:
     """The first word, the usual one, or now and then any of them."""
     return words[0] if rng.random() < 0.5 else str(rng.choice(words))
-
-
-def alter(rng: np.random.Generator, claim: Claim, description: Description, spoken: Description) -> Claim:
-    """`claim` with one word made false; `spoken`: by attribute, all words said of any picture of the modality."""
-    said = claim["finding"]
-    words = spoken | {"finding": (*spoken["finding"], *(() if says_absent(said) else (f"no {said}",)))}
-    false = {
-        attribute: [word for word in words[attribute] if word not in description.get(attribute, ())]
-        for attribute in claim
-    }
-    attribute = str(rng.choice([key for key, others in false.items() if others]))
-    return claim | {attribute: str(rng.choice(false[attribute]))}
 
 
 def vocabulary(descriptions: list[Description]) -> Description:

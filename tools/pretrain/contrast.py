@@ -68,18 +68,14 @@ class Contrast(nn.Module):
         return tokens, functional.normalize(self.clip.encode_text(ids), dim=-1)
 
     def forward(self, pixels: Tensor, ids: Tensor, shown: Tensor, said: Tensor) -> Tensor:
-        """The loss, a scalar. `shown`: what is true of the images (B, words); `said`: what the captions say (C, words).
-
-        The first B captions go with the images, and they alone are remembered; the others are wrong on purpose.
-        """
+        """The loss, a scalar. `shown`: what is true of the images (B, words); `said`: what the captions say (C, words)."""
         tokens, text = self.embed(pixels, ids)
         whole, best = _cosines(tokens, text)
         truth = agree(shown, said).float()
         loss = self._among_remembered(tokens[:, 0], text, whole, shown, said, truth)
         loss = loss + contrastive_loss(self.patch_scale.exp() * best, truth)
         loss = loss + WORDS * self._words(tokens, text, shown, said)
-        own = slice(len(pixels))
-        self.memory.store(images=tokens[:, 0], text=text[own], shown=shown, said=said[own])
+        self.memory.store(images=tokens[:, 0], text=text, shown=shown, said=said)
         return loss
 
     def _among_remembered(
