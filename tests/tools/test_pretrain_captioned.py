@@ -5,6 +5,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from timm.layers import PatchDropout
 
 from tools.pretrain import captioned, contrast
 from tools.pretrain.captions import MODALITIES, describe, mirrored
@@ -201,6 +202,43 @@ def test_what_is_remembered_is_a_choice_more(loss, embedder, corpora, lexicon):
         after = loss_of(loss, embedder, first)
     assert int(loss.memory.filled) == 8
     assert after > alone
+
+
+def test_words_for_a_place_name_the_patches_of_the_findings_centre(loss, lexicon, corpora):
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        mask = np.zeros((128, 128), bool)
+        top, left = rng.integers(112, size=2)
+        mask[top : top + 16, left : left + 16] = True
+        said = describe("phantom_endoscopy", np.full((128, 128, 3), 90, np.uint8), mask, "polyp", "flat")
+        only_known = {key: words for key, words in said.items() if all((key, word) in lexicon.words for word in words)}
+        named = loss.named_patches(torch.from_numpy(lexicon.shown([only_known])))[0].reshape(8, 8)
+        assert named[(top + 8) // 16, (left + 8) // 16]
+        assert named.sum() <= 32 or "place" not in only_known
+    nothing = loss.named_patches(torch.from_numpy(lexicon.shown([{"finding": ("no polyp",)}])))
+    assert nothing.all()
+
+
+def test_the_loss_of_places_falls_where_the_patches_that_match_are_those_named(loss, lexicon):
+    shown = torch.from_numpy(lexicon.shown([{"finding": ("polyp",), "place": ("top left",)}]))
+    text = torch.nn.functional.one_hot(torch.tensor([0]), 32).float()
+    patches = torch.zeros(1, 64, 32)
+    patches[0, :, 1] = 1
+    blind = loss._places(patches, text, shown)
+    assert blind.item() == pytest.approx(np.log(64 / 9), abs=1e-4)
+    right, wrong = patches.clone(), patches.clone()
+    right[0, 0], wrong[0, 63] = text[0], text[0]
+    assert loss._places(right, text, shown) < blind < loss._places(wrong, text, shown)
+
+
+def test_masked_patches_are_passed_over(loss, embedder, corpora, lexicon):
+    """Which patch is where is not known then, and the loss of places does without."""
+    trunk, dealt = embedder.clip.visual.trunk, captioned.batch(np.random.default_rng(0), corpora, lexicon, 4)
+    trunk.patch_drop = PatchDropout(0.5, num_prefix_tokens=1)
+    trunk.train()
+    tokens, _ = loss.embed(embedder.pixels(dealt.images), embedder.ids(dealt.captions))
+    assert tokens.shape[1] == 1 + 32
+    assert loss_of(loss, embedder, dealt).isfinite()
 
 
 def test_the_scales_stay_in_range(loss):

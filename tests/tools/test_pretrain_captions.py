@@ -168,3 +168,15 @@ def test_many_captions_say_all_that_a_prompt_says(name):
     assert all(captions.is_true(claim, said) for claim in claims)
     full = sum(claim.keys() == captions.full_claim(said).keys() for claim in claims)
     assert captions.FULL - 0.1 < full / len(claims) < captions.FULL + 0.1
+
+
+def test_the_words_for_a_place_bound_the_centre():
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        top, left = rng.integers(36, size=2)
+        said = polyp(rectangle(top, top + 4, left, left + 4))
+        centre = (top + 2) / 40, (left + 2) / 40
+        for attribute in captions.WHERE:
+            for word in said.get(attribute, ()):
+                spans = captions.interval(attribute, word)
+                assert all(low - 1e-9 <= at <= high + 1e-9 for at, (low, high) in zip(centre, spans, strict=True)), word

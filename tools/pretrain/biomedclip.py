@@ -46,10 +46,8 @@ class Plan:
     steps: int = 3000
     batch_size: int = 64  # images, a quarter of each modality
     memory: int = 256  # images and captions of the steps before, which the loss chooses among, too
-    masked: float = (
-        0.5  # of the patches, which are left out (FLIP, Li et al., CVPR 2023): twice as many steps in the same time
-    )
-    masked_until: float = 0.6  # of the steps; then all patches are there
+    masked: float = 0.5  # of the patches, left out (FLIP, Li et al., CVPR 2023), which halves the work,
+    masked_steps: int = 700  # in the first steps; then all patches are there, and the loss of places joins
     phantoms: int = 2000  # of each modality
     held_out: int = len(HELD_OUT)  # likewise
     learning_rate: float = 1e-3
@@ -83,6 +81,7 @@ class Pretraining:
         self.contrast = Contrast(clip, Lexicon(described), plan.memory)
         self.optimizer = _optimizer(self.contrast, plan)
         self.done, self.seconds, self.history = 0, 0.0, []
+        self.planned = [[0, plan.steps]]  # from which step on the learning rate followed how many steps
         self.state = folder.with_name(f"{folder.name}.state")
         if self.state.exists():
             self._resume()
@@ -92,8 +91,10 @@ class Pretraining:
         if not self.history:
             self.measure(None)
         losses, begun = [], time.perf_counter()
-        for step in trange(self.done + 1, self.plan.steps + 1, unit="step", mininterval=10):
+        steps = trange(self.done + 1, self.plan.steps + 1, unit="step", mininterval=10)
+        for step in steps:
             losses.append(self.step(step))
+            steps.set_postfix(loss=f"{np.mean(losses[-20:]):.2f}", refresh=False)
             measures = step % self.plan.measure_every == 0 or step == self.plan.steps
             if measures or step % self.plan.save_every == 0:
                 self.done, self.seconds = step, self.seconds + time.perf_counter() - begun
@@ -110,9 +111,8 @@ class Pretraining:
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate_at(number)
         torch.manual_seed(int(rng.integers(2**31)))  # for the masks
-        masks = number <= self.plan.masked_until * self.plan.steps
-        trunk = self.contrast.clip.visual.trunk
-        trunk.patch_drop = PatchDropout(self.plan.masked if masks else 0.0, num_prefix_tokens=trunk.num_prefix_tokens)
+        trunk, masked = self.contrast.clip.visual.trunk, self.plan.masked if number <= self.plan.masked_steps else 0.0
+        trunk.patch_drop = PatchDropout(masked, num_prefix_tokens=trunk.num_prefix_tokens)
         pixels, ids = self.embedder.pixels(jittered(rng, dealt.images)), self.embedder.ids(dealt.captions)
         loss = self.contrast(pixels, ids, torch.from_numpy(dealt.shown), torch.from_numpy(dealt.said))
         self.optimizer.zero_grad()
@@ -151,6 +151,7 @@ class Pretraining:
             "hardware": hardware(),
             "versions": {"Python": platform.python_version()}
             | {name: version(name) for name in ("torch", "timm", "open_clip_torch", "transformers", "tokenizers")},
+            "planned": self.planned,
             "history": self.history,
         }
 
@@ -159,6 +160,7 @@ class Pretraining:
             "plan": asdict(self.plan),
             "done": self.done,
             "seconds": self.seconds,
+            "planned": self.planned,
             "history": self.history,
             "contrast": self.contrast.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -175,6 +177,8 @@ class Pretraining:
                 f"{self.state} is of a run with another {', '.join(sorted(changed))}: delete it to start anew."
             )
         self.done, self.seconds, self.history = state["done"], state["seconds"], state["history"]
+        last = state["planned"][-1][1]
+        self.planned = [*state["planned"], *([[self.done, self.plan.steps]] if self.plan.steps != last else [])]
         self.contrast.load_state_dict(state["contrast"])
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -208,13 +212,13 @@ def write_card(folder: Path) -> None:
         "ground truth; no loss uses the masks",
         "loss": f"contrastive (InfoNCE, learned temperature): batches mix all modalities, and {plan['memory']} images and "
         "captions of the steps before are further choices; on the class token, and on the patches most similar to a caption; an "
-        "anchor for each word; "
-        f"{plan['masked']:.0%} of the patches are left out in the first {plan['masked_until']:.0%} of the steps",
+        f"anchor for each word; {plan['masked']:.0%} of the patches are left out in the first {plan['masked_steps']:,} steps; "
+        "then the patches most similar to a caption also have to be where words say",
         "start": "image encoder: the miniature CLIPSeg's (trained on masks of drawn objects, nothing medical), two blocks "
         f"appended as the identity, all trained at the full learning rate: the mean cosine similarity of its weight matrices to "
         f"CLIPSeg's is {last['cosine']:.2f} at the end; text encoder: random weights",
         "training": f"{plan['steps']:,} steps of {plan['batch_size']} images, AdamW, learning rate {plan['learning_rate']}, "
-        f"weight decay {plan['weight_decay']}, cosine, seed {plan['seed']}; {last['minutes']:.0f} minutes",
+        f"weight decay {plan['weight_decay']}, cosine, seed {plan['seed']}; {last['minutes']:.0f} minutes{_replanned(facts)}",
         "hardware": f"{facts['hardware']}, shared with other work",
         "scores": f"share of held-out images whose most similar full caption, of {AMONG}, is true of them: captions of all "
         "modalities (`mixed`) and of the image's own (`within`, the mean of the modalities), each beside its chance level; "
@@ -225,6 +229,12 @@ def write_card(folder: Path) -> None:
     }
     rows = [_columns(row) for row in history]
     card.write(folder, "BiomedCLIP", recipe, rows, held_out=plan["held_out"] * len(MODALITIES))
+
+
+def _replanned(facts: Mapping) -> str:
+    """What the card adds where a resumed run was given another number of steps."""
+    changes = zip(facts["planned"], facts["planned"][1:], strict=False)
+    return "".join(f"; planned for {before:,} steps until step {step:,}" for (_, before), (step, _) in changes)
 
 
 def _columns(row: Mapping) -> dict[str, float]:

@@ -34,7 +34,9 @@ TALL = 1.25  # height by breadth of what is "taller than wide"
 FULL = 0.4  # the share of captions that say all that a prompt of the course says
 _ADJECTIVES = ("size", "colour", "shape", "kind")
 _PROMPT = ("finding", "number", *_ADJECTIVES, "place", "modality")
-_WHERE = ("place", "side", "across", "down")
+WHERE = ("place", "side", "across", "down")
+_ACROSS = ("far left", "slightly left", "slightly right", "far right")
+_DOWN = ("very high", "slightly above", "slightly below", "very low")
 
 
 def describe(name: str, image: np.ndarray, mask: np.ndarray, noun: str, kind: str) -> Description:
@@ -68,8 +70,8 @@ def _position(mask: np.ndarray) -> Description:
     rows, columns = np.nonzero(mask)
     y, x = ((at.mean() + 0.5) / side - 0.5 for at, side in zip((rows, columns), mask.shape, strict=True))
     said = {"side": _sides(x, "left", "right") + _sides(y, "upper", "lower")}
-    said["across"] = _steps(x, ("far left", "slightly left", "slightly right", "far right"))
-    said["down"] = _steps(y, ("very high", "slightly above", "slightly below", "very low"))
+    said["across"] = _steps(x, _ACROSS)
+    said["down"] = _steps(y, _DOWN)
     ratio = (np.ptp(rows) + 1) / (np.ptp(columns) + 1)
     said["build"] = ("taller than wide",) if ratio > TALL else ("wider than tall",) if ratio < 1 / TALL else ()
     return {attribute: words for attribute, words in said.items() if words}
@@ -85,6 +87,26 @@ def _steps(offset: float, words: tuple[str, str, str, str]) -> tuple[str, ...]:
     if abs(offset) > 0.5 - SIXTH:
         return (words[0] if offset < 0 else words[3],)
     return ()
+
+
+def interval(attribute: str, word: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Where a word for a place says that the centre of the finding is: (top, bottom), (left, right), shares of the sides.
+
+    >>> interval("side", "left")
+    ((0.0, 1.0), (0.0, 0.46))
+    """
+    low, high = (0.0, 0.5 - NEAR), (0.5 + NEAR, 1.0)
+    steps = (0.0, SIXTH), (0.5 - SIXTH, 0.5 - NEAR), (0.5 + NEAR, 0.5 + SIXTH), (1 - SIXTH, 1.0)
+    whole, thirds = (0.0, 1.0), ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.0))
+    if attribute == "place":
+        down, across = (
+            thirds[0] if first in word else thirds[2] if last in word else thirds[1]
+            for first, last in (("top", "bottom"), ("left", "right"))
+        )
+        return down, across
+    if attribute == "side":
+        return {"left": (whole, low), "right": (whole, high), "upper": (low, whole), "lower": (high, whole)}[word]
+    return (whole, steps[_ACROSS.index(word)]) if attribute == "across" else (steps[_DOWN.index(word)], whole)
 
 
 def mirrored(description: Description) -> Description:
@@ -111,8 +133,8 @@ def claim_of(rng: np.random.Generator, description: Description) -> Claim:
     if rng.random() < FULL:
         return {key: _one(rng, description[key]) for key in full_claim(description)}
     names_place = rng.random() < 0.75
-    where = [attribute for attribute in _WHERE if attribute in description]
-    others = [key for key in description if key not in (*_WHERE, "finding")]
+    where = [attribute for attribute in WHERE if attribute in description]
+    others = [key for key in description if key not in (*WHERE, "finding")]
     chosen = ["finding", *rng.permutation(others)[: rng.integers(0, 5)].tolist()]
     if where and names_place:
         # The ninths are what the course's prompts say, so they come as often as all the rest.
@@ -190,7 +212,7 @@ def _where(rng: np.random.Generator, claim: Claim) -> str:
         "across": ("{}", "{} in the image"),
         "down": ("{} the middle", "{} the center"),
     }
-    key = next((key for key in _WHERE if key in claim), None)
+    key = next((key for key in WHERE if key in claim), None)
     if key is None:
         return ""
     word, frame = claim[key], str(rng.choice(frames[key]))

@@ -8,7 +8,8 @@ question is asked of the class token, as the published model answers it, and of 
 
 Beside it, every word of the captions has a vector, its anchor, to which the captions with that word and the images it is
 true of are drawn: classification of caption words, which small data learn faster than contrasts of sentences (Joulin et
-al., ECCV 2016; Mehta et al., CatLIP, 2024).
+al., ECCV 2016; Mehta et al., CatLIP, 2024). And where words say the place, the patches most similar to the caption have to
+be there.
 """
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional
 from tools.pretrain.lexicon import Lexicon, agree
 
 WORDS = 3.0  # weight of the anchors' loss, a mean of a dozen attributes, beside the contrastive ones
+PLACES = 2.0  # likewise of the loss of places
 SHARPNESS = 10.0  # how much the most similar patches count for more than the rest
 FIRST_SCALE, LARGEST_SCALE = 10.0, 100.0  # of the cosines
 
@@ -57,6 +59,10 @@ class Contrast(nn.Module):
             nn.Parameter(torch.tensor(FIRST_SCALE).log()) for _ in range(3)
         )
         nn.init.constant_(clip.logit_scale, self.patch_scale.item())
+        self.regions = {
+            key: torch.from_numpy(own)
+            for key, own in lexicon.regions(clip.visual.trunk.patch_embed.grid_size[0]).items()
+        }
 
     def embed(self, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Unit vectors of the images' tokens (B, 1 + patches, D), the class token first, and of the captions (C, D).
@@ -75,6 +81,10 @@ class Contrast(nn.Module):
         loss = self._among_remembered(tokens[:, 0], text, whole, shown, said, truth)
         loss = loss + contrastive_loss(self.patch_scale.exp() * best, truth)
         loss = loss + WORDS * self._words(tokens, text, shown, said)
+        if (
+            tokens.shape[1] - 1 == self.clip.visual.trunk.patch_embed.num_patches
+        ):  # none is masked: it is known which is where
+            loss = loss + PLACES * self._places(tokens[:, 1:], text, shown)
         self.memory.store(images=tokens[:, 0], text=text, shown=shown, said=said)
         return loss
 
@@ -102,6 +112,23 @@ class Contrast(nn.Module):
         for columns in map(self.lexicon.columns, self.lexicon.vocabulary):
             losses.append(sum(share_loss(logits[:, columns], true[:, columns]) for logits, true in rows))
         return torch.stack(losses).mean()
+
+    def _places(self, patches: Tensor, text: Tensor, shown: Tensor) -> Tensor:
+        """Minus the log of the share of an image's patches most similar to its caption that are where words say it is."""
+        named = self.named_patches(shown)
+        share = (self.patch_scale.exp() * (patches @ text.unsqueeze(-1)).squeeze(-1)).log_softmax(dim=1)
+        return -share.masked_fill(~named, -torch.inf).logsumexp(dim=1).mean()
+
+    def named_patches(self, shown: Tensor) -> Tensor:
+        """bool (B, patches): those that all true words for the place allow, of several ninths any; all where none is named."""
+        allowed = torch.ones(len(shown), self.clip.visual.trunk.patch_embed.num_patches, dtype=torch.bool)
+        for key, regions in self.regions.items():
+            true = shown[:, self.lexicon.columns(key)]
+            if key == "place":
+                allowed &= (true @ regions.float() > 0) | ~true.any(dim=1, keepdim=True)
+            else:
+                allowed &= true @ (~regions).float() == 0
+        return allowed
 
     @torch.no_grad()
     def clamp_scales(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from tools.pretrain.captions import Claim, Description, mirrored, vocabulary
+from tools.pretrain.captions import WHERE, Claim, Description, interval, mirrored, vocabulary
 
 Rows = np.ndarray | Tensor
 
@@ -41,6 +41,17 @@ class Lexicon:
         """What is true of the images flipped left to right."""
         other = [self._columns[_flipped(entry)] for entry in self.words]
         return shown[:, [*other, len(self.words)]]
+
+    def regions(self, side: int) -> dict[str, np.ndarray]:
+        """By attribute, bool (words, side * side): the patches of a grid that overlap the place which a word names."""
+        edges = np.arange(side + 1) / side
+        found = {}
+        for key in (key for key in WHERE if key in self.vocabulary):
+            spans = [interval(key, word) for word in self.vocabulary[key]]
+            found[key] = np.array(
+                [np.outer(*((edges[:-1] < end) & (edges[1:] > start) for start, end in span)).ravel() for span in spans]
+            )
+        return found
 
     def _rows(self, described: Sequence[Mapping[str, Iterable[str]]], unknown: float = 0.0) -> np.ndarray:
         rows = np.zeros((len(described), len(self)), np.float32)
