@@ -2,18 +2,20 @@
 
 On held-out phantoms: retrieval of captions beside chance, attributes beside the commonest answer, Dice of a fresh decoder on
 its frozen taps beside the miniature CLIPSeg's, the cosine of its weights to CLIPSeg's, and whether open_clip alone loads it.
-FOLDER: by default the shipped miniature; --before: an earlier one to compare with. Minutes on one thread.
+FOLDER: by default the shipped miniature; --before: an earlier one to compare with. Minutes on one thread. Each measurement is
+kept in biomedclip.csv with a hash of the weights, and is not repeated.
 """
 
 import argparse
 import contextlib
+import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from benchmarks.rows import DRAWN, HERE, SEEDS
@@ -32,7 +34,9 @@ from vlsm_helpers.settings import cache_folder
 from vlsm_helpers.settings.profiles import PROFILES
 
 TINY = PROFILES["tiny"]
-TRAINING_PHANTOMS = 500  # of each modality, for the linear probe
+CLIPSEG, NOW, BEFORE = "CLIPSeg", "BiomedCLIP", "BiomedCLIP before"
+TRAINING_PHANTOMS = 300  # of each modality, for the linear probe
+COLUMNS = ["weights", "part", "item", "seed", "score", "value"]
 PLAIN = """
 import open_clip, torch
 clip = open_clip.create_model("local-dir:.").eval()
@@ -43,6 +47,38 @@ print(type(clip).__module__, type(clip).__name__, tuple(scores.shape))
 """
 
 
+class Measured:
+    """The table of measurements in the CSV file `path`, one row per score."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
+
+    def of(self, weights: str, part: str) -> pd.DataFrame:
+        """The rows of a part for these weights."""
+        return self.rows[(self.rows["weights"] == weights) & (self.rows["part"] == part)]
+
+    def ensure(self, weights: str, part: str, item: str, seed: int, scores: Callable[[], Mapping]) -> None:
+        """Measure what is not there yet: `scores` gives, by item, a mapping of scores; `item` is one of them."""
+        known = self.of(weights, part)
+        if ((known["item"] == item) & (known["seed"] == seed)).any():
+            return
+        measured = [
+            (weights, part, one, seed, score, round(value, 4))
+            for one, own in scores().items()
+            for score, value in own.items()
+        ]
+        more = pd.DataFrame(measured, columns=COLUMNS)
+        self.rows = pd.concat([self.rows, more]) if len(self.rows) else more
+        self.rows.to_csv(self.path, index=False)
+        print(*measured, sep="\n", flush=True)
+
+
+def fingerprint(folder: Path) -> str:
+    """Twelve digits of the hash of a miniature's tensors."""
+    return hashlib.sha256(BIOMEDCLIP.tensors_in(folder).read_bytes()).hexdigest()[:12]
+
+
 def corpora(seeds: range, count: int | None = None) -> list[Corpus]:
     """The first `count` phantoms of `seeds` of each modality, drawn on first use."""
     drawn = [corpus(name, seeds, cache_folder() / "pretraining") for name in MODALITIES]
@@ -50,65 +86,50 @@ def corpora(seeds: range, count: int | None = None) -> list[Corpus]:
     return [replace(own, images=own.images[rows], descriptions=own.descriptions[rows]) for own in drawn]
 
 
-def learned(
-    folders: Mapping[str, Path], held_out: Sequence[Corpus], training: Sequence[Corpus]
-) -> tuple[pd.DataFrame, ...]:
-    """Two tables, retrieval and attributes in %, with columns for each of the `folders`."""
-    found, told = {}, {}
-    for name, folder in folders.items():
-        embedder = embedder_of(folder)
+def learned(measured: Measured, folder: Path, held_out: Sequence[Corpus], training: Sequence[Corpus]) -> None:
+    """Retrieval on whole images, attributes on them and on parts of them."""
+    weights, embedder = fingerprint(folder), embedder_of(folder)
+
+    def attributes() -> dict[str, dict[str, float]]:
         views = embed(embedder, held_out)
-        whole = embed(embedder, held_out, every=VIEWS)
-        found[name] = retrieval(embedder, whole)
-        told[name] = nearest_caption(embedder, views), linear(embed(embedder, training), views)
-    return pd.DataFrame(list(_retrieval_rows(found))), pd.DataFrame(list(_attribute_rows(told)))
+        nearest, fitted = nearest_caption(embedder, views), linear(embed(embedder, training), views)
+        return {name: nearest[name] | {"linear": fitted[name]["accuracy"]} for name in ATTRIBUTES}
+
+    def found() -> dict[str, dict[str, float]]:
+        return retrieval(embedder, embed(embedder, held_out, every=VIEWS))
+
+    measured.ensure(weights, "retrieval", "mixed", 0, found)
+    measured.ensure(weights, "attributes", "place", 0, attributes)
 
 
-def _retrieval_rows(found: Mapping[str, Mapping]) -> Iterator[dict]:
-    for among in ("mixed", *MODALITIES):
-        row = {f"{AMONG} captions": among, "chance": f"{100 * next(iter(found.values()))[among]['chance']:.1f}"}
-        for name, scores in found.items():
-            one = scores[among]
-            row[f"{name}: first"] = f"{100 * one['top1']:.1f}"
-            row[f"{name}: times chance"] = f"{one['top1'] / one['chance']:.1f}"
-            row[f"{name}: in the first five"] = f"{100 * one['top5']:.1f}"
-        yield row
-
-
-def _attribute_rows(told: Mapping[str, tuple[Mapping, Mapping]]) -> Iterator[dict]:
-    for attribute in ATTRIBUTES:
-        row = {"attribute": attribute}
-        for name, (nearest, fitted) in told.items():
-            row["commonest answer"] = f"{100 * nearest[attribute]['usual']:.1f}"
-            row[f"{name}: nearest caption"] = f"{100 * nearest[attribute]['accuracy']:.1f}"
-            row[f"{name}: linear probe"] = f"{100 * fitted[attribute]['accuracy']:.1f}"
-        yield row
-
-
-def cosines(folders: Mapping[str, Path]) -> pd.DataFrame:
-    """How near the weight matrices of each vision tower are to those of the miniature CLIPSeg's."""
+def moved(measured: Measured, folder: Path) -> None:
+    """Cosine similarity of each weight matrix of the vision tower to the miniature CLIPSeg's."""
     general = CLIPSeg(TINY.clipseg_weights).clip.vision_model
-    rows = []
-    for name, folder in folders.items():
-        values = list(cosine_to(embedder_of(folder).clip.visual.trunk, general).values())
-        row = {"mean": np.mean(values), "smallest": min(values), "largest": max(values)}
-        rows.append({"BiomedCLIP": name} | {key: f"{value:.3f}" for key, value in row.items()})
-    return pd.DataFrame(rows)
+    trunk = embedder_of(folder).clip.visual.trunk
+
+    def cosines() -> dict[str, dict[str, float]]:
+        return {name: {"cosine": value} for name, value in cosine_to(trunk, general).items()}
+
+    measured.ensure(fingerprint(folder), "weights", "patch_embed.proj.weight", 0, cosines)
 
 
-def dense(folders: Mapping[str, Path], datasets: Sequence[str] = DRAWN, steps: int = STEPS) -> pd.DataFrame:
-    """Validation Dice in % of a fresh decoder on frozen taps, with the same budget for each tower, over SEEDS."""
-    towers = {"CLIPSeg": CLIPSeg(TINY.clipseg_weights)}
-    towers |= {name: BiomedCLIPSeg(folder, mlp_dim=TINY.decoder_mlp_dim) for name, folder in folders.items()}
-    rows = []
-    for dataset in datasets:
-        row = {"dataset": dataset}
-        for name, tower in towers.items():
-            dice = [100 * dense_probe(tower, dataset, NOUNS[dataset], seed, steps) for seed in SEEDS]
-            row[name] = f"{np.mean(dice):.1f} ± {np.std(dice, ddof=1):.1f}"
-        rows.append(row)
-        print(row, flush=True)
-    return pd.DataFrame(rows)
+def dense(
+    measured: Measured,
+    folder: Path | None,
+    datasets: Sequence[str] = DRAWN,
+    seeds: Sequence[int] = SEEDS,
+    steps: int = STEPS,
+) -> None:
+    """Dice of a fresh decoder on the frozen taps of the miniature in `folder`, or of the miniature CLIPSeg if it is None."""
+    tower = BiomedCLIPSeg(folder, mlp_dim=TINY.decoder_mlp_dim) if folder else CLIPSeg(TINY.clipseg_weights)
+    weights = fingerprint(folder) if folder else CLIPSEG
+
+    def probed(name: str, seed: int) -> dict[str, dict[str, float]]:
+        return {name: {"Dice": dense_probe(tower, name, NOUNS[name], seed, steps)}}
+
+    for seed in seeds:
+        for dataset in datasets:
+            measured.ensure(weights, "decoder", dataset, seed, partial(probed, dataset, seed))
 
 
 def plain_load(folder: Path) -> str:
@@ -118,9 +139,67 @@ def plain_load(folder: Path) -> str:
     return (done.stdout or done.stderr).strip().splitlines()[-1]
 
 
-def report(folders: Mapping[str, Path]) -> str:
+def retrieval_table(measured: Measured, folders: Mapping[str, Path]) -> pd.DataFrame:
+    """One row per choice of captions."""
+    scores = {name: _by_item(measured, folder, "retrieval") for name, folder in folders.items()}
+    rows = []
+    for among in ("mixed", *MODALITIES):
+        row = {f"{AMONG} captions": among, "chance": _percent(scores[NOW].loc[among, "chance"])}
+        for name, found in scores.items():
+            one = found.loc[among]
+            row[name] = f"{_percent(one['top1'])} ({one['top1'] / one['chance']:.1f} times chance)"
+            row[f"{name}: in the first five"] = _percent(one["top5"])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def attribute_table(measured: Measured, folders: Mapping[str, Path]) -> pd.DataFrame:
+    """One row per attribute."""
+    scores = {name: _by_item(measured, folder, "attributes") for name, folder in folders.items()}
+    rows = []
+    for attribute in ATTRIBUTES:
+        row = {"attribute": attribute, "commonest answer": _percent(scores[NOW].loc[attribute, "usual"])}
+        for name, told in scores.items():
+            row[f"{name}: nearest caption"] = _percent(told.loc[attribute, "accuracy"])
+            row[f"{name}: linear probe"] = _percent(told.loc[attribute, "linear"])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def cosine_table(measured: Measured, folders: Mapping[str, Path]) -> pd.DataFrame:
+    """One row per miniature."""
+    found = {name: measured.of(fingerprint(folder), "weights")["value"] for name, folder in folders.items()}
+    return pd.DataFrame(
+        {"miniature": name, "mean": f"{own.mean():.3f}", "smallest": f"{own.min():.3f}", "largest": f"{own.max():.3f}"}
+        for name, own in found.items()
+    )
+
+
+def decoder_table(measured: Measured, folders: Mapping[str, Path]) -> pd.DataFrame:
+    """One row per dataset, one column per tower."""
+    towers = {CLIPSEG: CLIPSEG} | {name: fingerprint(folder) for name, folder in folders.items()}
+    return pd.DataFrame(
+        {"dataset": dataset}
+        | {name: _spread(measured.of(weights, "decoder"), dataset) for name, weights in towers.items()}
+        for dataset in DRAWN
+    )
+
+
+def _by_item(measured: Measured, folder: Path, part: str) -> pd.DataFrame:
+    return measured.of(fingerprint(folder), part).pivot(index="item", columns="score", values="value")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _spread(rows: pd.DataFrame, dataset: str) -> str:
+    dice = 100 * rows[rows["item"] == dataset]["value"]
+    return f"{dice.mean():.1f} ± {dice.std():.1f}" if len(dice) else ""
+
+
+def report(measured: Measured, folders: Mapping[str, Path]) -> str:
     """biomedclip.md."""
-    found, told = learned(folders, corpora(HELD_OUT), corpora(training_seeds(Plan.phantoms), TRAINING_PHANTOMS))
     loads = "\n".join(f"- {name}: `{plain_load(folder)}`" for name, folder in folders.items())
     return f"""# What the miniature BiomedCLIP has learned
 
@@ -131,26 +210,22 @@ def report(folders: Mapping[str, Path]) -> str:
 Share of images, in %, whose most similar caption is true of them, among the full captions (kind, size, colour, shape, number,
 place, modality) of {AMONG} images: of all modalities (mixed), and of one. Chance: the share of captions that are true.
 
-{markdown(found)}
-
+{markdown(retrieval_table(measured, folders))}
 ## Attributes
 
 Accuracy in %, means over the modalities, on whole images and parts of them. Nearest caption: the most similar of one caption per
 answer. Linear probe: logistic regression on the class token, fitted on {TRAINING_PHANTOMS} phantoms of each modality.
 
-{markdown(told)}
-
+{markdown(attribute_table(measured, folders))}
 ## Image encoder: cosine similarity of its weight matrices to the miniature CLIPSeg's
 
-{markdown(cosines(folders))}
-
+{markdown(cosine_table(measured, folders))}
 ## A fresh decoder on frozen taps
 
 Dice in % on {VALIDATION} validation images, a decoder with random weights trained for {STEPS} steps on {IMAGES} images, the
 noun as the prompt; mean and standard deviation of {len(SEEDS)} seeds (weights and order of the images).
 
-{markdown(dense(folders))}
-
+{markdown(decoder_table(measured, folders))}
 ## open_clip without this package
 
 `open_clip.create_model("local-dir:.")`, in a process whose working folder is the miniature's:
@@ -160,13 +235,20 @@ noun as the prompt; mean and standard deviation of {len(SEEDS)} seeds (weights a
 
 
 def main() -> None:
-    """Measure and write biomedclip.md."""
+    """Measure what is not measured yet, and write biomedclip.md."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, nargs="?", default=find(TINY.biomedclip_weights, BIOMEDCLIP))
     parser.add_argument("--before", type=Path, help="an earlier miniature, to compare with")
     given = parser.parse_args()
-    folders = {"before": given.before.absolute()} if given.before else {}
-    text = report(folders | {"now": given.folder.absolute()})
+    folders = {NOW: given.folder.absolute()} | ({BEFORE: given.before.absolute()} if given.before else {})
+    measured = Measured(HERE / "biomedclip.csv")
+    held_out, training = corpora(HELD_OUT), corpora(training_seeds(Plan.phantoms), TRAINING_PHANTOMS)
+    for folder in folders.values():
+        learned(measured, folder, held_out, training)
+        moved(measured, folder)
+    for folder in (None, *folders.values()):
+        dense(measured, folder)
+    text = report(measured, folders)
     (HERE / "biomedclip.md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -5,7 +5,6 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from timm.layers import PatchDropout
 
 from tools.pretrain import captioned, contrast
 from tools.pretrain.captions import MODALITIES, describe, mirrored
@@ -156,11 +155,12 @@ def test_the_loss_is_given_captions_and_no_mask():
     assert taken == {"self", "pixels", "ids", "shown", "said"}
 
 
-def test_the_class_token_embeds_as_the_published_model_does(loss, embedder, corpora, lexicon):
+def test_images_and_captions_are_embedded_as_the_published_model_does(loss, embedder, corpora, lexicon):
     dealt = captioned.batch(np.random.default_rng(0), corpora, lexicon, 4)
     with torch.no_grad():
-        tokens, text = loss.embed(embedder.pixels(dealt.images), embedder.ids(dealt.captions))
-    torch.testing.assert_close(tokens[:, 0], embedder.images(dealt.images), atol=1e-4, rtol=1e-4)
+        images, patches, text = loss.embed(embedder.pixels(dealt.images), embedder.ids(dealt.captions))
+    assert patches.shape == (4, 64, images.shape[1])
+    torch.testing.assert_close(images, embedder.images(dealt.images), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(text, embedder.text(dealt.captions), atol=1e-4, rtol=1e-4)
 
 
@@ -219,35 +219,43 @@ def test_words_for_a_place_name_the_patches_of_the_findings_centre(loss, lexicon
     assert nothing.all()
 
 
-def test_the_loss_of_places_falls_where_the_patches_that_match_are_those_named(loss, lexicon):
-    shown = torch.from_numpy(lexicon.shown([{"finding": ("polyp",), "place": ("top left",)}]))
-    text = torch.nn.functional.one_hot(torch.tensor([0]), 32).float()
-    patches = torch.zeros(1, 64, 32)
-    patches[0, :, 1] = 1
-    blind = loss._places(patches, text, shown)
-    assert blind.item() == pytest.approx(np.log(64 / 9), abs=1e-4)
-    right, wrong = patches.clone(), patches.clone()
-    right[0, 0], wrong[0, 63] = text[0], text[0]
-    assert loss._places(right, text, shown) < blind < loss._places(wrong, text, shown)
+def test_attention_goes_to_the_patches_that_match_the_finding_and_no_other_word(loss, lexicon):
+    polyp = {"finding": ("polyp",), "place": ("top left",)}
+    shown = torch.from_numpy(lexicon.shown([polyp, polyp | {"place": ("bottom",)}]))
+    anchor = torch.nn.functional.normalize(loss.anchors[lexicon.words.index(("finding", "polyp"))], dim=0)
+    patches = torch.nn.functional.normalize(torch.randn(2, 64, len(anchor)), dim=-1)
+    patches[:, 5] = anchor
+    shares = loss.attention(patches, shown).exp()
+    assert shares.sum(dim=1).tolist() == pytest.approx([1, 1])
+    assert shares.argmax(dim=1).tolist() == [5, 5]
+    torch.testing.assert_close(loss.attention(patches, shown), loss.attention(patches, shown.flip(0)))
 
 
-def test_masked_patches_are_passed_over(loss, embedder, corpora, lexicon):
-    """Which patch is where is not known then, and the loss of places does without."""
-    trunk, dealt = embedder.clip.visual.trunk, captioned.batch(np.random.default_rng(0), corpora, lexicon, 4)
-    trunk.patch_drop = PatchDropout(0.5, num_prefix_tokens=1)
-    trunk.train()
-    tokens, _ = loss.embed(embedder.pixels(dealt.images), embedder.ids(dealt.captions))
-    assert tokens.shape[1] == 1 + 32
-    assert loss_of(loss, embedder, dealt).isfinite()
+def test_the_loss_falls_where_attention_is_where_words_say(loss, embedder, corpora, lexicon, monkeypatch):
+    dealt = captioned.batch(np.random.default_rng(0), corpora[:1], lexicon, 4)
+    named = loss.named_patches(torch.from_numpy(dealt.shown))
+    assert not named.all()
+
+    def attending(where):
+        loss.memory.filled.zero_()
+        monkeypatch.setattr(loss, "attention", lambda patches, shown: (where.float() + 1e-6).log().log_softmax(dim=1))
+        monkeypatch.setattr(loss, "_words", lambda pairs: torch.tensor(0.0))
+        monkeypatch.setattr(contrast, "contrastive_loss", lambda logits, truth: torch.tensor(0.0))
+        with torch.no_grad():
+            return loss_of(loss, embedder, dealt)
+
+    some = named & (torch.arange(64) % 2 == 0)
+    assert attending(named) == pytest.approx(attending(some).item(), abs=1e-3)  # anywhere within
+    assert attending(torch.ones_like(named)) > attending(named) + 0.5
 
 
 def test_the_scales_stay_in_range(loss):
     with torch.no_grad():
         loss.clip.logit_scale.fill_(9.0)
-        loss.patch_scale.fill_(-3.0)
+        loss.local_scale.fill_(-3.0)
     loss.clamp_scales()
     assert loss.clip.logit_scale.exp().item() == pytest.approx(contrast.LARGEST_SCALE, rel=1e-4)
-    assert loss.patch_scale.item() == 0
+    assert loss.local_scale.item() == 0
 
 
 def test_every_word_has_an_anchor(loss, lexicon):

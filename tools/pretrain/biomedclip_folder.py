@@ -18,6 +18,7 @@ from tools.pretrain.general_start import LIKE_CLIP
 from tools.random_checkpoints import write_biomedclip_config
 
 VIT = {"img_size": 128, "patch_size": 16, "embed_dim": 128, "depth": 8, "num_heads": 4, "mlp_ratio": 4} | LIKE_CLIP
+VIT |= {"global_pool": "map"}  # attention over the patches, as in SigLIP: a class token learns too slowly where to look
 ARCHITECTURE, VISION = (
     "vit_tiny_patch16_224",
     "vision",

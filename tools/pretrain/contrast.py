@@ -2,15 +2,16 @@
 
 It is CLIP's (InfoNCE with a learned temperature), with three changes. Several captions may be true of an image, so each
 true one has its share of the target. A memory keeps the embeddings of the last batches, which go on as further choices
-(cross-batch memory, Wang et al., CVPR 2020): the loss chooses among hundreds while a step encodes dozens. And each
-question is asked of the class token, as the published model answers it, and of the patches most similar to the caption
-(in the manner of GLoRIA, Huang et al., ICCV 2021), so that the patches learn where things are. No mask enters.
+(cross-batch memory, Wang et al., CVPR 2020): the loss chooses among hundreds while a step encodes dozens. And captions are
+also compared with a local embedding, the patches weighted by how much they match the words for the finding (in the manner
+of GLoRIA, Huang et al., ICCV 2021); where words say the place, those patches have to be there. No mask enters.
 
 Beside it, every word of the captions has a vector, its anchor, to which the captions with that word and the images it is
 true of are drawn: classification of caption words, which small data learn faster than contrasts of sentences (Joulin et
-al., ECCV 2016; Mehta et al., CatLIP, 2024). And where words say the place, the patches most similar to the caption have to
-be there.
+al., ECCV 2016; Mehta et al., CatLIP, 2024).
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,16 @@ from torch.nn import functional
 
 from tools.pretrain.lexicon import Lexicon, agree
 
-WORDS = 3.0  # weight of the anchors' loss, a mean of a dozen attributes, beside the contrastive ones
-PLACES = 2.0  # likewise of the loss of places
-SHARPNESS = 10.0  # how much the most similar patches count for more than the rest
+WORDS, PLACES = 3.0, 2.0  # weights of the anchors' loss, a mean of a dozen attributes, and of the loss of places
 FIRST_SCALE, LARGEST_SCALE = 10.0, 100.0  # of the cosines
+
+
+class Embeddings(NamedTuple):
+    """Unit vectors of B images as a whole (B, D), of their patches (B, P, D), and of C captions (C, D)."""
+
+    images: Tensor
+    patches: Tensor
+    text: Tensor
 
 
 class Memory(nn.Module):
@@ -52,75 +59,45 @@ class Contrast(nn.Module):
     def __init__(self, clip: nn.Module, lexicon: Lexicon, memory: int = 0):
         super().__init__()
         self.clip, self.lexicon = clip, lexicon
-        width = clip.visual.head.proj.out_features
+        width, grid = clip.visual.head.proj.out_features, clip.visual.trunk.patch_embed.grid_size
         self.memory = Memory(memory, width, len(lexicon))
+        self.regions = {key: torch.from_numpy(own) for key, own in lexicon.regions(grid[0]).items()}
         self.anchors = nn.Parameter(torch.randn(len(lexicon.words), width))
-        self.patch_scale, self.word_scale, self.patch_word_scale = (
-            nn.Parameter(torch.tensor(FIRST_SCALE).log()) for _ in range(3)
-        )
-        nn.init.constant_(clip.logit_scale, self.patch_scale.item())
-        self.regions = {
-            key: torch.from_numpy(own)
-            for key, own in lexicon.regions(clip.visual.trunk.patch_embed.grid_size[0]).items()
-        }
+        self.local_scale, self.word_scale = (nn.Parameter(torch.tensor(FIRST_SCALE).log()) for _ in range(2))
+        nn.init.constant_(clip.logit_scale, self.local_scale.item())
 
-    def embed(self, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors of the images' tokens (B, 1 + patches, D), the class token first, and of the captions (C, D).
-
-        `pixels`: normalised, (B, 3, H, W); `ids`: token ids (C, L).
-        """
+    def embed(self, pixels: Tensor, ids: Tensor) -> Embeddings:
+        """Embeddings of images, normalised pixels (B, 3, H, W), and of captions, token ids (C, L)."""
         visual = self.clip.visual
-        tokens = functional.normalize(visual.head(visual.trunk.forward_features(pixels)), dim=-1)
-        return tokens, functional.normalize(self.clip.encode_text(ids), dim=-1)
+        tokens = visual.trunk.forward_features(pixels)
+        whole, patches = visual.trunk.forward_head(tokens), tokens[:, visual.trunk.num_prefix_tokens :]
+        vectors = visual.head(whole), visual.head(patches), self.clip.encode_text(ids)
+        return Embeddings(*(functional.normalize(one, dim=-1) for one in vectors))
 
     def forward(self, pixels: Tensor, ids: Tensor, shown: Tensor, said: Tensor) -> Tensor:
         """The loss, a scalar. `shown`: what is true of the images (B, words); `said`: what the captions say (C, words)."""
-        tokens, text = self.embed(pixels, ids)
-        whole, best = _cosines(tokens, text)
+        images, patches, text = self.embed(pixels, ids)
+        shares = self.attention(patches, shown)
+        local = functional.normalize((shares.exp().unsqueeze(-1) * patches).sum(dim=1), dim=-1)
         truth = agree(shown, said).float()
-        loss = self._among_remembered(tokens[:, 0], text, whole, shown, said, truth)
-        loss = loss + contrastive_loss(self.patch_scale.exp() * best, truth)
-        loss = loss + WORDS * self._words(tokens, text, shown, said)
-        if (
-            tokens.shape[1] - 1 == self.clip.visual.trunk.patch_embed.num_patches
-        ):  # none is masked: it is known which is where
-            loss = loss + PLACES * self._places(tokens[:, 1:], text, shown)
-        self.memory.store(images=tokens[:, 0], text=text, shown=shown, said=said)
+        loss = self._among_remembered(images, text, shown, said, truth)
+        loss = loss + contrastive_loss(self.local_scale.exp() * local @ text.T, truth)
+        loss = loss + WORDS * self._words(((images, shown), (local, shown), (text, said)))
+        loss = loss - PLACES * shares.masked_fill(~self.named_patches(shown), -torch.inf).logsumexp(dim=1).mean()
+        self.memory.store(images=images, text=text, shown=shown, said=said)
         return loss
 
-    def _among_remembered(
-        self, images: Tensor, text: Tensor, whole: Tensor, shown: Tensor, said: Tensor, truth: Tensor
-    ):
-        """CLIP's loss of the class tokens: batch and memory are what each image and each caption chooses from."""
-        old_images, old_text, old_shown, old_said = self.memory.read()
-        scale = self.clip.logit_scale.exp()
-        captions = torch.cat([whole, images @ old_text.T], dim=1)
-        pictures = torch.cat([whole.T, text @ old_images.T], dim=1)
-        true_captions = torch.cat([truth, agree(shown, old_said).float()], dim=1)
-        true_pictures = torch.cat([truth.T, agree(old_shown, said).float().T], dim=1)
-        return share_loss(scale * captions, true_captions) + share_loss(scale * pictures, true_pictures)
+    def attention(self, patches: Tensor, shown: Tensor) -> Tensor:
+        """Logarithms (B, P) of each patch's share by its similarity to the words for the image's finding, and no others.
 
-    def _words(self, tokens: Tensor, text: Tensor, shown: Tensor, said: Tensor) -> Tensor:
-        """How far captions, class tokens and patches are from the anchors of their words, the mean of all attributes."""
-        anchors, losses = functional.normalize(self.anchors, dim=-1), []
-        whole, best = _cosines(tokens, anchors)
-        rows = (
-            (self.word_scale.exp() * whole, shown),
-            (self.patch_word_scale.exp() * best, shown),
-            (self.word_scale.exp() * text @ anchors.T, said),
-        )
-        for columns in map(self.lexicon.columns, self.lexicon.vocabulary):
-            losses.append(sum(share_loss(logits[:, columns], true[:, columns]) for logits, true in rows))
-        return torch.stack(losses).mean()
-
-    def _places(self, patches: Tensor, text: Tensor, shown: Tensor) -> Tensor:
-        """Minus the log of the share of an image's patches most similar to its caption that are where words say it is."""
-        named = self.named_patches(shown)
-        share = (self.patch_scale.exp() * (patches @ text.unsqueeze(-1)).squeeze(-1)).log_softmax(dim=1)
-        return -share.masked_fill(~named, -torch.inf).logsumexp(dim=1).mean()
+        Words for the place would be matched by the patches that are there, whatever they show.
+        """
+        columns = self.lexicon.columns("finding")
+        words = functional.normalize(shown[:, columns] @ functional.normalize(self.anchors[columns], dim=-1), dim=-1)
+        return (self.local_scale.exp() * (patches @ words.unsqueeze(-1)).squeeze(-1)).log_softmax(dim=1)
 
     def named_patches(self, shown: Tensor) -> Tensor:
-        """bool (B, patches): those that all true words for the place allow, of several ninths any; all where none is named."""
+        """bool (B, P): those that all true words for the place allow, of several ninths any; all where none is named."""
         allowed = torch.ones(len(shown), self.clip.visual.trunk.patch_embed.num_patches, dtype=torch.bool)
         for key, regions in self.regions.items():
             true = shown[:, self.lexicon.columns(key)]
@@ -130,10 +107,28 @@ class Contrast(nn.Module):
                 allowed &= true @ (~regions).float() == 0
         return allowed
 
+    def _among_remembered(self, images: Tensor, text: Tensor, shown: Tensor, said: Tensor, truth: Tensor) -> Tensor:
+        """CLIP's loss: batch and memory are what each image and each caption chooses from."""
+        old_images, old_text, old_shown, old_said = self.memory.read()
+        scale = self.clip.logit_scale.exp()
+        true_captions = torch.cat([truth, agree(shown, old_said).float()], dim=1)
+        true_images = torch.cat([truth.T, agree(old_shown, said).float().T], dim=1)
+        return share_loss(scale * images @ torch.cat([text, old_text]).T, true_captions) + share_loss(
+            scale * text @ torch.cat([images, old_images]).T, true_images
+        )
+
+    def _words(self, pairs: tuple[tuple[Tensor, Tensor], ...]) -> Tensor:
+        """How far vectors (N, D) are from the anchors of their words (N, words), the mean of all attributes."""
+        anchors, losses = functional.normalize(self.anchors, dim=-1), []
+        rows = [(self.word_scale.exp() * vectors @ anchors.T, words) for vectors, words in pairs]
+        for columns in map(self.lexicon.columns, self.lexicon.vocabulary):
+            losses.append(sum(share_loss(logits[:, columns], true[:, columns]) for logits, true in rows))
+        return torch.stack(losses).mean()
+
     @torch.no_grad()
     def clamp_scales(self) -> None:
         """Keep the cosines' scales in CLIP's range."""
-        for scale in (self.clip.logit_scale, self.patch_scale, self.word_scale, self.patch_word_scale):
+        for scale in (self.clip.logit_scale, self.local_scale, self.word_scale):
             scale.clamp_(0, torch.tensor(LARGEST_SCALE).log().item())
 
 
@@ -153,10 +148,3 @@ def share_loss(logits: Tensor, truth: Tensor) -> Tensor:
         return logits.sum() * 0
     logits, truth, number = logits[asks], truth[asks], number[asks]
     return (-(truth * logits.log_softmax(dim=1)).sum(dim=1) / number - number.log()).mean()
-
-
-def _cosines(tokens: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines (B, C) of unit `vectors` (C, D) with the class tokens, and with the patches most like each of them."""
-    cosines = tokens @ vectors.T  # (B, 1 + patches, C)
-    patches = cosines[:, 1:]
-    return cosines[:, 0], ((SHARPNESS * patches).softmax(dim=1) * patches).sum(dim=1)

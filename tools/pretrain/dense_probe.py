@@ -13,7 +13,7 @@ from vlsm_helpers.models.biomedclipseg import reset_decoder
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter
 from vlsm_helpers.training.loop import segmentation_loss
 
-IMAGES, VALIDATION, STEPS, BATCH, RATE = 200, 60, 400, 16, 2e-3
+IMAGES, VALIDATION, STEPS, BATCH, RATE = 150, 60, 300, 16, 2e-3
 
 
 def dense_probe(segmenter: VisionLanguageSegmenter, name: str, prompt: str, seed: int = 0, steps: int = STEPS) -> float:
