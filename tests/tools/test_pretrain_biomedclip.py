@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -61,8 +62,10 @@ def test_a_stopped_run_resumes_and_ends_as_one_that_was_not(trained, cache, tmp_
 
 def test_the_state_of_another_run_is_refused(trained, cache):
     _, folder, _ = trained
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(SystemExit, match="seed"):
         biomedclip.Pretraining(folder, replace(PLAN, seed=1), cache)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_open_clip_alone_loads_the_folder_from_within(trained):
@@ -146,3 +149,15 @@ def test_the_learning_rate_warms_up_and_falls():
     assert rates[:top] == sorted(rates[:top])
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert rates[-1] == pytest.approx(plan.learning_rate / 100)
+
+
+def test_what_a_resumed_run_changes_is_on_the_card(trained, cache, tmp_path):
+    run, folder, _ = trained
+    shutil.copytree(folder, tmp_path / "biomedclip")
+    shutil.copy(run.state, tmp_path / run.state.name)
+    resumed = biomedclip.Pretraining(tmp_path / "biomedclip", replace(PLAN, steps=4, words=2.0), cache)
+    assert resumed.done == run.done
+    resumed.run()
+    card = (tmp_path / "biomedclip" / "README.md").read_text(encoding="utf-8")
+    assert "4 steps of" in card
+    assert "until step 3 planned for 3 steps, with a weight of 1.0" in card

@@ -1,8 +1,8 @@
 """Pretrain the miniature BiomedCLIP on captioned medical phantoms, contrastively and never from masks.
 
 `python -m tools.pretrain.biomedclip OUT` writes the folder that `vlsm_helpers` ships. What makes a run is its number of
-steps and its seed. The state of a run is kept beside OUT: a stopped run resumes when the same command is given again, also
-with other `--steps`, which the learning rate then follows from there on.
+steps, its seed and the weight of the words. The state of a run is kept beside OUT: a stopped run resumes when the same command
+is given again, also with other `--steps`, which the learning rate then follows, or `--words`; the card says so.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from vlsm_helpers.models.pretrained import load_clipseg
 from vlsm_helpers.settings import cache_folder, hardware, seed_everything
 from vlsm_helpers.settings.profiles import TINY_WEIGHTS
 
-FACTS = "training.json"
+FACTS, FREE = "training.json", ("steps", "words")
 CAPTIONS_FOR_VOCABULARY = 20_000
 
 
@@ -45,6 +45,7 @@ class Plan:
     steps: int = 1600
     batch_size: int = 32  # images, a quarter of each modality
     memory: int = 256  # images and captions of the steps before, which the loss chooses among, too
+    words: float = 1.0  # weight of the loss of each attribute's words beside the contrastive ones
     phantoms: int = 2000  # of each modality
     held_out: int = len(HELD_OUT)  # likewise
     learning_rate: float = 1e-3
@@ -66,6 +67,8 @@ class Pretraining:
 
     def __init__(self, folder: Path, plan: Plan, cache: Path):
         self.folder, self.plan = folder, plan
+        self.state = folder.with_name(f"{folder.name}.state")
+        state = _state_of(self.state, plan) if self.state.exists() else None  # before anything is written
         seed_everything(plan.seed)
         self.corpora = [corpus(name, training_seeds(plan.phantoms), cache) for name in MODALITIES]
         self.held_out = [corpus(name, HELD_OUT[: plan.held_out], cache) for name in MODALITIES]
@@ -75,13 +78,12 @@ class Pretraining:
         self.general = load_clipseg(plan.general)[0].clip.vision_model
         start_from(clip.visual.trunk, self.general)
         self.embedder = Embedder(clip, *rest)
-        self.contrast = Contrast(clip, Lexicon(described), plan.memory)
+        self.contrast = Contrast(clip, Lexicon(described), plan.memory, plan.words)
         self.optimizer = _optimizer(self.contrast, plan)
         self.done, self.seconds, self.history = 0, 0.0, []
-        self.planned = [[0, plan.steps]]  # from which step on the learning rate followed how many steps
-        self.state = folder.with_name(f"{folder.name}.state")
-        if self.state.exists():
-            self._resume()
+        self.planned = [{"from": 0} | _free(plan)]  # what held from which step on
+        if state:
+            self._resume(state)
 
     def run(self) -> None:
         """The steps that are left, with scores and a checkpoint now and then, and the card at the end."""
@@ -163,18 +165,27 @@ class Pretraining:
         torch.save(state, fresh)
         fresh.replace(self.state)
 
-    def _resume(self) -> None:
-        state = torch.load(self.state, weights_only=True)
-        changed = {key for key, value in asdict(self.plan).items() if state["plan"][key] != value} - {"steps"}
-        if changed:
-            raise SystemExit(
-                f"{self.state} is of a run with another {', '.join(sorted(changed))}: delete it to start anew."
-            )
+    def _resume(self, state: Mapping) -> None:
         self.done, self.seconds, self.history = state["done"], state["seconds"], state["history"]
-        last = state["planned"][-1][1]
-        self.planned = [*state["planned"], *([[self.done, self.plan.steps]] if self.plan.steps != last else [])]
+        self.planned = state["planned"]
+        if not _free(self.plan).items() <= self.planned[-1].items():
+            self.planned = [*self.planned, {"from": self.done} | _free(self.plan)]
         self.contrast.load_state_dict(state["contrast"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _state_of(path: Path, plan: Plan) -> dict:
+    """What `path` keeps of a run of this plan; SystemExit if it is of another one."""
+    state = torch.load(path, weights_only=True)
+    changed = {key for key, value in asdict(plan).items() if state["plan"][key] != value} - {*FREE}
+    if changed:
+        raise SystemExit(f"{path} is of a run with another {', '.join(sorted(changed))}: delete it to start anew.")
+    return state
+
+
+def _free(plan: Plan) -> dict:
+    """What a resumed run may change, because the card says so."""
+    return {key: getattr(plan, key) for key in FREE}
 
 
 def _captions(described: list[Description], seed: int) -> list[str]:
@@ -225,9 +236,12 @@ def write_card(folder: Path) -> None:
 
 
 def _replanned(facts: Mapping) -> str:
-    """What the card adds where a resumed run was given another number of steps."""
+    """What the card adds where a resumed run was given another number of steps, or another weight of the words."""
     changes = zip(facts["planned"], facts["planned"][1:], strict=False)
-    return "".join(f"; planned for {before:,} steps until step {step:,}" for (_, before), (step, _) in changes)
+    return "".join(
+        f"; until step {later['from']:,} planned for {one['steps']:,} steps, with a weight of {one['words']} for the words"
+        for one, later in changes
+    )
 
 
 def _columns(row: Mapping) -> dict[str, float]:
@@ -255,10 +269,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=Plan.steps)
+    parser.add_argument("--words", type=float, default=Plan.words, help="weight of the loss of each attribute's words")
     parser.add_argument("--seed", type=int, default=Plan.seed)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    plan = Plan(steps=given.steps, seed=given.seed)
+    plan = Plan(steps=given.steps, words=given.words, seed=given.seed)
     Pretraining(given.folder, plan, cache_folder() / "pretraining").run()
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from tools.pretrain.lexicon import Lexicon, agree
 
-WORDS, PLACES = 3.0, 2.0  # weights of the anchors' loss, a mean of a dozen attributes, and of the loss of places
+PLACES = 2.0  # weight of the loss of places
 FIRST_SCALE, LARGEST_SCALE = 10.0, 100.0  # of the cosines
 
 
@@ -54,11 +54,14 @@ class Memory(nn.Module):
 
 
 class Contrast(nn.Module):
-    """The loss of a CLIP model `clip` (open_clip, with a timm vision tower); its own parameters are left behind."""
+    """The loss of a CLIP model `clip` (open_clip, with a timm vision tower); its own parameters are left behind.
 
-    def __init__(self, clip: nn.Module, lexicon: Lexicon, memory: int = 0):
+    `memory`: how many images and captions are remembered; `words`: the weight of the anchors' loss of an attribute.
+    """
+
+    def __init__(self, clip: nn.Module, lexicon: Lexicon, memory: int = 0, words: float = 1.0):
         super().__init__()
-        self.clip, self.lexicon = clip, lexicon
+        self.clip, self.lexicon, self.words = clip, lexicon, words
         width, grid = clip.visual.head.proj.out_features, clip.visual.trunk.patch_embed.grid_size
         self.memory = Memory(memory, width, len(lexicon))
         self.regions = {key: torch.from_numpy(own) for key, own in lexicon.regions(grid[0]).items()}
@@ -82,7 +85,7 @@ class Contrast(nn.Module):
         truth = agree(shown, said).float()
         loss = self._among_remembered(images, text, shown, said, truth)
         loss = loss + contrastive_loss(self.local_scale.exp() * local @ text.T, truth)
-        loss = loss + WORDS * self._words(((images, shown), (local, shown), (text, said)))
+        loss = loss + self.words * self._words(((images, shown), (local, shown), (text, said)))
         loss = loss - PLACES * shares.masked_fill(~self.named_patches(shown), -torch.inf).logsumexp(dim=1).mean()
         self.memory.store(images=images, text=text, shown=shown, said=said)
         return loss
@@ -118,12 +121,12 @@ class Contrast(nn.Module):
         )
 
     def _words(self, pairs: tuple[tuple[Tensor, Tensor], ...]) -> Tensor:
-        """How far vectors (N, D) are from the anchors of their words (N, words), the mean of all attributes."""
+        """How far vectors (N, D) are from the anchors of their words (N, words), the sum over the attributes."""
         anchors, losses = functional.normalize(self.anchors, dim=-1), []
         rows = [(self.word_scale.exp() * vectors @ anchors.T, words) for vectors, words in pairs]
         for columns in map(self.lexicon.columns, self.lexicon.vocabulary):
             losses.append(sum(share_loss(logits[:, columns], true[:, columns]) for logits, true in rows))
-        return torch.stack(losses).mean()
+        return torch.stack(losses).sum()
 
     @torch.no_grad()
     def clamp_scales(self) -> None:

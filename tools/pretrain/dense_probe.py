@@ -9,7 +9,6 @@ from torch import Tensor
 
 from vlsm_helpers.data.phantoms import render, seeds
 from vlsm_helpers.metrics.overlap import overlap
-from vlsm_helpers.models.biomedclipseg import reset_decoder
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter
 from vlsm_helpers.training.loop import segmentation_loss
 
@@ -23,7 +22,9 @@ def dense_probe(segmenter: VisionLanguageSegmenter, name: str, prompt: str, seed
     The segmenter's own decoder is overwritten.
     """
     torch.manual_seed(seed)
-    reset_decoder(segmenter.decoder)
+    for module in segmenter.decoder.modules():
+        if hasattr(module, "reset_parameters"):  # norms, too, which would bring something of an earlier training along
+            module.reset_parameters()
     (images, masks), (held_images, held_masks) = _phantoms(name, "train", IMAGES), _phantoms(name, "val", VALIDATION)
     with torch.no_grad():
         text = segmenter.encode_text([prompt])
