@@ -8,6 +8,7 @@ NOTEBOOKS ?=
 PROFILE ?=
 DATASET ?=
 SEED ?=
+JOBS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install
@@ -22,9 +23,9 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  e.g. make run NOTEBOOKS='03*' DATASET=kvasir_polyp; PYTHON=python3.12; TORCH=cpu"
 
-run: $(INSTALLED) ## run the course (NOTEBOOKS= PROFILE= DATASET= SEED=) and report in runs/course
+run: $(INSTALLED) ## run the course (NOTEBOOKS= PROFILE= DATASET= SEED= JOBS=) and report in runs/course
 	$(BIN)/vlsm run $(if $(NOTEBOOKS),'$(NOTEBOOKS)') $(if $(PROFILE),--profile '$(PROFILE)') \
-	  $(if $(DATASET),--dataset '$(DATASET)') $(if $(SEED),--seed '$(SEED)')
+	  $(if $(DATASET),--dataset '$(DATASET)') $(if $(SEED),--seed '$(SEED)') $(if $(JOBS),--jobs '$(JOBS)')
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	@# Kernels run in notebooks/, where a relative VLSM_DATA would name another folder: each is made absolute here.

@@ -25,13 +25,13 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With `-n`, one worker runs a whole file, so that what its tests share is made once; and all that needs a browser."""
+    """With `-n`, one worker runs a whole file, and all that needs a browser or the site: what they share is made once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = PurePosixPath(nodeid.partition("::")[0])
-            return str(file.parent if file.parent.name == "browser" else file)
+            return "tests/browser" if file.parent.name == "browser" or file.name == "test_site.py" else str(file)
 
     config.option.loadscopereorder = False  # keep the order of collection
     return ByFile(config, log)

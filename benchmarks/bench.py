@@ -32,19 +32,19 @@ from benchmarks.timing import in_a_process, interleaved, rows
 from tools import rehearse
 from tools.random_checkpoints import write_biomedclip, write_clip_rn50, write_clipseg
 from vlsm_helpers import settings
+from vlsm_helpers.course import shipped
 from vlsm_helpers.course.runner import find_notebooks
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.pixel_cache import square_image, square_mask
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.evaluation import shipped
-from vlsm_helpers.fusion.interactive import LARGEST_SIDE, FusedDice, Scale
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training.acceleration import training_layout
 from vlsm_helpers.training.feature_cache import VIEWS
 from vlsm_helpers.training.loop import segmentation_loss
 from vlsm_helpers.training.recipes import DECODER_ONLY
+from vlsm_helpers.widgets.fusion_model import LARGEST_SIDE, FusedDice, Scale
 
 THREADS = 2
 MODELS = "models"  # stands for the sections of all models

@@ -22,7 +22,7 @@ from vlsm_helpers.models import factory
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import Profile
-from vlsm_helpers.training.loop import METRICS
+from vlsm_helpers.training.run_folder import METRICS
 
 KEYS = ["dataset", "model", "seed"]
 MEMBERS = {"BiomedCLIPSeg": "biomedclipseg", "CLIPSeg": "clipseg", "UNet-D": "unet_d"}

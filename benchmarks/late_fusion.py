@@ -34,7 +34,7 @@ from vlsm_helpers.fusion.diversity import Complementarity, from_scores, pixel_or
 from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.metrics.statistics import scores_by_seed
 from vlsm_helpers.models import factory
-from vlsm_helpers.training.loop import BEST
+from vlsm_helpers.training.run_folder import BEST
 
 KEYS = ["dataset", "seed"]
 SPLITS = ("val", "test")

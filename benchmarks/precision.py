@@ -22,7 +22,8 @@ from vlsm_helpers.experiments.runs import train_member
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import Profile
-from vlsm_helpers.training.loop import BEST, segmentation_loss
+from vlsm_helpers.training.loop import segmentation_loss
+from vlsm_helpers.training.run_folder import BEST
 
 FLOAT32, BF16, COMPILED, BOTH = "float32", "bfloat16", "compiled", "compiled, bfloat16"
 WAYS = {FLOAT32: (False, False), BF16: (True, False), COMPILED: (False, True), BOTH: (True, True)}  # bf16, compiled

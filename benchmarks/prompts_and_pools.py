@@ -11,9 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.rows import SEEDS, keep, mean_in_words
-from vlsm_helpers.experiments import grid as reproduce
 from vlsm_helpers.experiments import table as paper_table
-from vlsm_helpers.experiments.grid import FUSED, LATE_FUSION, Plan
+from vlsm_helpers.experiments.grid import run
+from vlsm_helpers.experiments.members import FUSED, LATE_FUSION
+from vlsm_helpers.experiments.plan import Plan, as_shard
 from vlsm_helpers.experiments.reference import MEASURED
 from vlsm_helpers.metrics.statistics import scores_by_seed
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=MEASURED / "prompts_and_pools.csv.gz")
     given = parser.parse_args(arguments)
     for plan in PLANS:
-        reproduce.run(plan, plan.shard(*reproduce.as_shard(given.shard)))
+        run(plan, plan.shard(*as_shard(given.shard)))
     for _, rows in measured().groupby([*KEYS, "seed"], sort=False):
         keep(rows, given.out, [*KEYS, "seed"], table)
 

@@ -24,7 +24,7 @@ from vlsm_helpers.experiments.runs import evaluate_run, train_member
 from vlsm_helpers.metrics.statistics import bootstrap_mean
 from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.mean_mask import MeanMask
-from vlsm_helpers.training.loop import METRICS
+from vlsm_helpers.training.run_folder import METRICS
 
 KEYS = ["dataset", "model", "prompt", "seed"]
 RIGHT = {  # everyday words for the target; the best is chosen on val

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlsm_helpers import settings
-from vlsm_helpers.evaluation import shipped
+from vlsm_helpers.course import shipped
 from vlsm_helpers.fusion import MemberLogits, WeightedMean
 
 THREADS, MEMBERS, IMAGES, SIZE = 2, 3, 100, 352

@@ -40,6 +40,20 @@ def the_same_profile():
 
 
 @pytest.fixture
+def own_data(tmp_path, monkeypatch):
+    """The data folder of this test alone."""
+    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def own_runs(tmp_path, monkeypatch):
+    """The runs folder of this test alone."""
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture
 def toy(tmp_path, monkeypatch):
     """The folder of a toy dataset that `load_split("toy", ...)` finds."""
     from tests.helpers import write_toy  # imports PyTorch: not before the environment above is set

@@ -33,9 +33,10 @@ def test_every_name_resolves_and_the_module_docstring_or_its_own_explains_it(nam
 
 
 @pytest.mark.parametrize("name", CALLABLE)
-def test_every_public_function_and_class_has_an_example_that_gives_what_it_shows(name, capsys, tmp_path, monkeypatch):
+def test_every_public_function_and_class_has_an_example_that_gives_what_it_shows(
+    name, capsys, tmp_path, monkeypatch, own_data
+):
     monkeypatch.chdir(tmp_path)  # where the examples find `image.png` and a dataset `mine`
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
     shutil.copy(write_toy(tmp_path / "data", "mine") / "images" / "test_0.png", "image.png")
     tests = doctest.DocTestFinder(recurse=True).find(getattr(vlsm, name), name)
     examples = [test for test in tests if test.examples]

@@ -24,7 +24,7 @@ from PIL import Image
 from tools.opened import hash_of, recorded
 from vlsm_helpers import __version__
 from vlsm_helpers.course.executed import read
-from vlsm_helpers.course.runner import run_notebook
+from vlsm_helpers.course.execution import CellBar, run_notebook
 from vlsm_helpers.errors import CourseError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -47,8 +47,8 @@ def restamp(path: Path) -> None:
     with TemporaryDirectory() as work:
         executed, runs, cache = Path(work, path.name), Path(work, "runs"), Path(work, "cache")
         os.environ |= {"VLSM_RUNS": str(runs), "VLSM_CACHE": str(cache)}
-        with recorded() as opened:
-            run_notebook(path, executed, {}, label=path.stem)
+        with recorded() as opened, CellBar(path.stem) as bar:
+            run_notebook(path, executed, {}, told=bar.reach)
         failure = read(executed).failure
         notebook = nbformat.read(executed, as_version=4)
     if failure is not None:

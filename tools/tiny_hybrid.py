@@ -20,7 +20,7 @@ from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation.scoring import evaluate
 from vlsm_helpers.io.checkpoints import load_checkpoint, save_checkpoint
 from vlsm_helpers.models import factory
-from vlsm_helpers.training.loop import BEST, METRICS
+from vlsm_helpers.training.run_folder import BEST, METRICS
 
 TRAINING = (
     f"200 images of {settings.DEFAULT_DATASET}, train, seed {trained.SEED}, prompt p1; networks with a CNN 20 epochs at batch "

@@ -1,4 +1,4 @@
-"""Make the predictions that the package ships (see vlsm_helpers/evaluation/shipped.py): `python -m tools.tiny_predictions`.
+"""Make the predictions that the package ships (see vlsm_helpers/course/shipped.py): `python -m tools.tiny_predictions`.
 
 Trains BiomedCLIPSeg, CLIPSeg and UNet-D on the endoscopy phantoms as benchmarks/hybrid_ensembles.py does, the same runs of seed 0
 in VLSM_RUNS, so that what it finds finished there is not trained again. Writes the pictures, their index and a card.
@@ -20,8 +20,9 @@ from PIL import Image
 
 from benchmarks.hybrid_ensembles import MEMBERS, trained
 from vlsm_helpers import settings
+from vlsm_helpers.course import shipped
 from vlsm_helpers.data.phantoms.rendering import GENERATOR_VERSION
-from vlsm_helpers.evaluation import predictions, shipped
+from vlsm_helpers.evaluation import predictions
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
 from vlsm_helpers.experiments.runs import predict_run
 from vlsm_helpers.fusion import RULES
@@ -29,7 +30,7 @@ from vlsm_helpers.fusion.rule import THRESHOLDS, dice_by_threshold
 from vlsm_helpers.io.checkpoints import load_checkpoint
 from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.settings.profiles import PROFILES
-from vlsm_helpers.training.loop import BEST, METRICS
+from vlsm_helpers.training.run_folder import BEST, METRICS
 from vlsm_helpers.widgets.static import quantised
 
 DATASET, SEED, SPLITS = settings.DEFAULT_DATASET, 0, ("val", "test")

@@ -39,7 +39,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evaluation.scoring": ["evaluate", "predict", "summarise"],
         "evaluation.prompting": ["PromptedImages"],
         "evaluation.predictions": ["PredictionStore"],
-        "evaluation.shipped": ["tiny_store"],
+        "course.shipped": ["tiny_store"],
         "metrics.overlap": ["mask_dice"],
         "metrics.statistics": ["paired_gain"],
         "fusion": ["RULES", "ShrunkMean", "WeightedMean"],

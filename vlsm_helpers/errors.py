@@ -1,8 +1,10 @@
 """Errors that say what was wrong, where, and how to fix it."""
 
 import difflib
+import importlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 
 class CourseError(Exception):
@@ -54,6 +56,22 @@ def some_of(names: Sequence[str], shown: int = 5) -> str:
 def to_install(extra: str) -> str:
     """The hint for a missing optional package: the extra of this course that brings it, at the tested version."""
     return f"install the extra in the course's folder: `pip install -c constraints.txt -e '.[{extra}]'`."
+
+
+def optional(
+    package: str, purpose: str, extra: str, *, error: type[CourseError] = SettingsError, where: Path | None = None
+) -> ModuleType:
+    """Import an optional package. Raises `error`, which says that the `purpose` needs it and which extra brings it, without it.
+
+    >>> optional("json", "Reading files", "files").loads("[1]")
+    [1]
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        name = package.partition(".")[0]
+        what = f"{purpose} needs the package {name}, which is not installed."
+        raise error(what, where=where, hint=to_install(extra)) from None
 
 
 def unknown(

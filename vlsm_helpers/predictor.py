@@ -1,4 +1,4 @@
-"""Where the model cards of version 0.1.0 import Predictor from; today `vlsm_helpers.Predictor`."""
+"""Where version 0.1.0 had Predictor, which its model cards import; today `vlsm_helpers.Predictor`."""
 
 from vlsm_helpers.inference.predictor import Predictor
 

@@ -8,6 +8,11 @@ from benchmarks import bench, limits, wirings
 from benchmarks.timing import in_a_process, interleaved, peak_gigabytes, rows
 
 
+@pytest.fixture(autouse=True)
+def threads_as_they_are(monkeypatch):
+    monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
+
+
 def test_ways_take_turns_and_the_first_turn_does_not_count():
     calls = []
     taken = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3)
@@ -31,7 +36,6 @@ def test_what_a_process_of_its_own_prints_last_is_read(tmp_path):
 
 @pytest.mark.parametrize("section", ["start", "pixels", "waiting", "layouts", "caches", "fusion", "explorer"])
 def test_a_section_runs_and_is_kept_with_its_hardware(section, toy, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
     monkeypatch.setattr(bench.features, "SIZE", 64)
     out = tmp_path / "bench.json"
     bench.main([section, "--tiny", "--rounds", "1", "--dataset", "toy", "--out", str(out)])
@@ -51,7 +55,6 @@ def test_models_name_what_takes_the_time_where_they_stay_far_from_the_limit(tmp_
     }
     monkeypatch.setattr(bench, "random_weights", lambda tiny: nullcontext(tmp_path))
     monkeypatch.setattr(bench.wirings, "measured", lambda *_: {wirings.STEP: ways})
-    monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
     bench.main(["models", "--out", str(tmp_path / "bench.json")])
     sections = json.loads((tmp_path / "bench.json").read_text())
     assert list(sections) == [f"models/{name}" for name in wirings.MODELS]
@@ -62,7 +65,6 @@ def test_models_name_what_takes_the_time_where_they_stay_far_from_the_limit(tmp_
 
 
 def test_without_a_section_all_are_measured_and_an_unknown_one_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
     monkeypatch.setattr(bench, "SECTIONS", {"one": lambda given: [{"what": "w", "way": "x", "seconds": 1.0}]})
     bench.main(["--out", str(tmp_path / "bench.json")])
     assert list(json.loads((tmp_path / "bench.json").read_text())) == ["one"]
@@ -71,7 +73,6 @@ def test_without_a_section_all_are_measured_and_an_unknown_one_is_told(tmp_path,
 
 
 def test_a_rehearsal_leaves_the_measured_rows_alone(monkeypatch, tmp_path):
-    monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
     monkeypatch.setattr(bench, "HERE", tmp_path)
     monkeypatch.setattr(bench, "SECTIONS", {"one": lambda given: [{"what": "w", "way": "x", "seconds": 1.0}]})
     bench.main(["--tiny"])
@@ -79,7 +80,6 @@ def test_a_rehearsal_leaves_the_measured_rows_alone(monkeypatch, tmp_path):
 
 
 def test_sections_that_are_not_asked_for_keep_their_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
     for name, seconds in (("pixels", 1.0), ("start", 2.0), ("pixels", 3.0)):
         made = {"what": "w", "way": "x", "seconds": seconds}
         monkeypatch.setitem(bench.SECTIONS, name, lambda given, made=made: [made])

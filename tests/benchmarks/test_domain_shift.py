@@ -10,9 +10,8 @@ from vlsm_helpers.experiments.runs import PER_IMAGE, evaluate_run, train_member
 
 
 @pytest.fixture
-def runs(toy, tmp_path, monkeypatch):
+def runs(toy, monkeypatch, own_runs):
     """CNNs of three widths in place of the members; another dataset to travel to."""
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     write_toy(toy.parent, "abroad", {"train": 2, "val": 2, "test": 3}, seed=9)
     widths = dict(zip(MEMBERS, (1 / 32, 1 / 16, 1 / 8), strict=True))
 

@@ -8,8 +8,7 @@ from benchmarks.few_images import BASELINE, OFFICIAL, OWN, RULES, measure, table
 from tests.helpers import write_toy
 
 
-def test_a_draw_is_adopted_trained_and_tested_twice(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
+def test_a_draw_is_adopted_trained_and_tested_twice(tmp_path, monkeypatch, own_data):
     monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     write_toy(tmp_path / "data", entries={"train": 24, "val": 2, "test": 3})
     monkeypatch.setattr(few_images, "NOUNS", {"toy": "square"})

@@ -15,9 +15,8 @@ SEEDS = (0, 1)
 
 
 @pytest.fixture
-def runs(toy, tmp_path, monkeypatch):
+def runs(toy, monkeypatch, own_runs):
     """CNNs of three widths in place of the members, of images that are larger than the networks'."""
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     for path in [*toy.glob("images/*"), *toy.glob("masks/*")]:
         Image.open(path).resize((48, 40), 0).save(path)
     widths = dict(zip(MEMBERS, (1 / 32, 1 / 16, 1 / 8), strict=True))

@@ -10,9 +10,8 @@ from vlsm_helpers.experiments.runs import train_member
 
 
 @pytest.fixture
-def runs(toy, tmp_path, monkeypatch):
+def runs(toy, monkeypatch, own_runs):
     """CNNs of three widths in place of the members; "all" images are the twelve there are."""
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     widths = dict(zip(MEMBERS.values(), (1 / 32, 1 / 16, 1 / 8), strict=True))
     asked = []
 

@@ -30,9 +30,8 @@ def test_ways_differ_in_precision_alone(not_compiled):
     torch.testing.assert_close(logits[precision.FLOAT32], logits[precision.BF16], atol=0.05, rtol=0.05)
 
 
-def test_the_section_says_what_changes_and_when_compiling_pays(not_compiled, toy, tmp_path, monkeypatch):
+def test_the_section_says_what_changes_and_when_compiling_pays(not_compiled, toy, tmp_path, monkeypatch, own_runs):
     monkeypatch.setenv("VLSM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("VLSM_PROFILE", "tiny")
     monkeypatch.setattr(bench.torch, "set_num_threads", lambda number: None)
     monkeypatch.setattr(precision, "MEMBERS", ("unet_d",))

@@ -3,13 +3,13 @@ import pytest
 
 from benchmarks import prompts_and_pools
 from tests.helpers import write_toy
-from vlsm_helpers.experiments.grid import LATE_FUSION, Plan
+from vlsm_helpers.experiments.members import LATE_FUSION
+from vlsm_helpers.experiments.plan import Plan
 
 
 @pytest.fixture
-def plans(toy, tmp_path, monkeypatch):
+def plans(toy, tmp_path, monkeypatch, own_runs):
     """Two small datasets, alone and pooled, and two prompts, with a network that trains in a moment."""
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("VLSM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VLSM_PROFILE", "tiny")
     write_toy(toy.parent, "other", {"train": 4, "val": 2, "test": 3}, seed=9)

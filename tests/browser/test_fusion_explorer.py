@@ -28,9 +28,8 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def lab(tmp_path, monkeypatch):
+def lab(tmp_path, own_data):
     """A folder with the notebook, next to the predictions of three members that shift and blur the masks."""
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
     write_toy(tmp_path / "data", entries={"val": 6})
     samples, rng = load_split("toy", "val"), np.random.default_rng(0)
     masks = [read_mask(sample.mask) for sample in samples]

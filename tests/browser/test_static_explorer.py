@@ -8,12 +8,12 @@ import pytest
 
 from tests.browser.lab import SCREENSHOTS, screenshot
 from tools.notebooks import NOTEBOOKS
-from vlsm_helpers.evaluation.shipped import tiny_store
-from vlsm_helpers.fusion.interactive import FusionModel
+from vlsm_helpers.course.shipped import tiny_store
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.widgets import static
 from vlsm_helpers.widgets.export import ExplorableHTML
+from vlsm_helpers.widgets.fusion_model import FusionModel
 
 pytestmark = pytest.mark.browser
 

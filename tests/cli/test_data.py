@@ -5,16 +5,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.helpers import draw_toy
+from tests.helpers import draw_toy, write_toy
 from vlsm_helpers.cli import app
 from vlsm_helpers.data.images import read_mask
+from vlsm_helpers.data.registry import DATASETS
 from vlsm_helpers.data.samples import load_split
 
 
 @pytest.fixture
-def adopt(tmp_path, monkeypatch):
+def adopt(tmp_path, own_data):
     """Sixteen images of four patients with masks of two classes, 1 (a square) and 2 (a stripe); adopts them with options."""
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     for number in range(16):
@@ -73,9 +73,8 @@ def test_several_masks_are_merged_on_wish(adopt, tmp_path):
     assert adopt("--foreground", "any", "--merge-masks", "--alike", 1).exit_code == 0
 
 
-def test_several_classes_from_the_label_maps_to_dice_by_class(adopt, tmp_path, monkeypatch):
+def test_several_classes_from_the_label_maps_to_dice_by_class(adopt, tmp_path, own_runs):
     """A network without a text input gives one mask for both prompts: the two rows of its confusion are equal."""
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     rules = ("--mask-name", "{stem}_lesion", "--alike", 1, "--group", "^(patient[0-9]+)")
     outcome = adopt(*rules, said=("--labels", "1=square,2=stripe"))
     assert outcome.exit_code == 0, outcome.output
@@ -97,3 +96,29 @@ def test_neither_a_noun_nor_labels(adopt):
     outcome = adopt("--mask-name", "{stem}_lesion", said=())
     assert outcome.exit_code == 1
     assert "--labels" in outcome.output
+
+
+def test_data_list_shows_every_dataset_and_what_is_here(vlsm, monkeypatch, tmp_path):
+    monkeypatch.setenv("VLSM_DATA", str(tmp_path))
+    (tmp_path / "kvasir_polyp" / "anns").mkdir(parents=True)
+    write_toy(tmp_path)
+    rows = {line.split()[0]: line for line in vlsm("data", "list").stdout.splitlines() if line.strip()}
+    assert set(DATASETS) <= set(rows)
+    assert "800/100/100" in rows["kvasir_polyp"]
+    assert rows["kvasir_polyp"].rstrip().endswith("prepared")
+    assert rows["busi"].rstrip().endswith("no")
+    assert rows["bkai_polyp"].rstrip().endswith("no, needs an account")
+    assert rows["phantom_skin"].rstrip().endswith("drawn when used")
+    assert rows["toy"].rstrip().endswith("your own")
+    for card in DATASETS.values():
+        assert card.is_phantom or (card.terms in rows[f"{card.name}:"] and card.home in rows[f"{card.name}:"])
+
+
+def test_data_check_of_a_sound_and_of_a_broken_dataset(vlsm, monkeypatch, tmp_path):
+    monkeypatch.setenv("VLSM_DATA", str(tmp_path))
+    write_toy(tmp_path)
+    assert "ok" in vlsm("data", "check", "toy").stdout
+    (tmp_path / "toy" / "masks" / "train_3.png").unlink()
+    outcome = vlsm("data", "check", "toy")
+    assert outcome.exit_code == 1
+    assert "train_3" in outcome.stdout

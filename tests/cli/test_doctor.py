@@ -156,3 +156,27 @@ print(len(requests), "requests")
     printed = run_without_network(code, HF_HUB_OFFLINE="1", VLSM_WEIGHTS=str(tiny_weights))
     assert printed[-1] == "0 requests"
     assert any("not asked: HF_HUB_OFFLINE is set" in line for line in printed)
+
+
+def test_doctor_reports_what_a_bug_report_needs(vlsm, monkeypatch, tmp_path):
+    for name in ("DATA", "RUNS", "CACHE"):
+        monkeypatch.setenv(f"VLSM_{name}", str(tmp_path / name.lower()))
+    (tmp_path / "data" / "busi" / "anns").mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    outcome = vlsm("doctor")
+    assert outcome.exit_code == 0
+    lines = [" ".join(line.split()) for line in outcome.stdout.splitlines()]
+    for expected in ("busi prepared", "hub not asked: HF_HUB_OFFLINE is set", f"runs (VLSM_RUNS) {tmp_path / 'runs'}"):
+        assert expected in lines
+    for part in ("torch 2", "transformers 5", "device ", "threads ", "GB free", "hub's cache (603 MB)", "auto picks"):
+        assert part in "\n".join(lines)
+    assert not (tmp_path / "runs").exists()  # it looks and makes nothing
+
+
+def test_doctor_fails_where_runs_cannot_be_written(vlsm, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "file" / "runs"))
+    outcome = vlsm("doctor")
+    assert outcome.exit_code == 1
+    assert "runs cannot be written to" in outcome.stdout
+    assert "VLSM_RUNS" in outcome.stdout.splitlines()[-1]

@@ -13,11 +13,10 @@ from vlsm_helpers.cli import app
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
+def work(tmp_path, monkeypatch, own_runs):
     """A working folder with images in two folders, and a trained run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VLSM_PROFILE", "tiny")
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
     torch.manual_seed(0)
     run_of(vlsm.build("unet_d", width=1 / 32), tmp_path / "runs" / "mine")
     generator = np.random.default_rng(0)

@@ -1,5 +1,6 @@
-import json
 import os
+import re
+import signal
 
 import nbformat
 import pandas as pd
@@ -8,9 +9,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
 from tests.helpers import write_toy
+from vlsm_helpers import settings
 from vlsm_helpers.cli import app
-from vlsm_helpers.course import runner
-from vlsm_helpers.course.executed import read
+from vlsm_helpers.course import runner, side_by_side
 from vlsm_helpers.errors import CourseError
 
 PARAMETERS = new_code_cell("PROFILE = None\nDATASET = None\nSEED = None", metadata={"tags": ["parameters"]})
@@ -34,8 +35,9 @@ publish(pd.DataFrame([row]), settings)
 FAILS = "# sum up\nvalues = [1, 2]\nraise ValueError(f'three are needed, there are {len(values)}')"
 
 
-def write_notebook(folder, name, *sources):
-    cells = [new_markdown_cell(f"# Notebook {name}"), PARAMETERS.copy(), *map(new_code_cell, sources)]
+def write_notebook(folder, name, *sources, minutes=None):
+    table = f"\n\n| **Minutes** | {minutes} on two cores |" if minutes else ""
+    cells = [new_markdown_cell(f"# Notebook {name}{table}"), PARAMETERS.copy(), *map(new_code_cell, sources)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
@@ -122,17 +124,13 @@ def test_what_failed_is_kept_and_shown(course):
 @pytest.mark.notebooks
 def test_each_notebook_has_a_bar_with_its_name(course):
     _, outcome = course
-    assert "00_passes 100% |" in outcome.stderr
-    assert "left" in outcome.stderr
-
-
-@pytest.mark.notebooks
-def test_kernels_do_not_write_into_the_bar(tmp_path, capfd):
-    write_notebook(tmp_path, "00_start", "1")
-    runner.run_notebook(tmp_path / "00_start.ipynb", tmp_path / "out.ipynb", {}, label="00_start")
-    told = capfd.readouterr().err
-    assert "00_start 100%" in told
-    assert "WARNING" not in told
+    bars = [line for line in outcome.stderr.splitlines() if "% |" in line]
+    assert all(
+        re.fullmatch(r"0\d_\w+ +\d+% \|[# \d]+\| \d/\d cells, [\d:]+ gone, [\d:?]+ left", bar) for bar in bars
+    ), bars
+    assert {bar.split()[0] for bar in bars} == {"00_passes", "01_raises", "02_dies"}
+    assert [bar for bar in bars if "00_passes 100%" in bar]
+    assert not [bar for bar in bars if "01_raises 100%" in bar]
 
 
 def test_globs_names_and_files_choose_notebooks(checkout):
@@ -169,45 +167,103 @@ def test_an_unknown_dataset_fails_before_any_notebook_runs(checkout):
     assert list((checkout / "out").iterdir()) == []
 
 
-def test_without_wishes_nothing_is_injected_and_folders_are_absolute(checkout, monkeypatch):
-    asked = {}
+@pytest.fixture
+def handed_over(monkeypatch):
+    """The arguments of `side_by_side.execute`, which executes nothing; the course is read as it was given."""
+    given = {}
+
+    def execute(tasks, jobs, threads, ended):
+        given.update(tasks=tasks, jobs=jobs, threads=threads)
+
+    monkeypatch.setattr(side_by_side, "execute", execute)
+    monkeypatch.setattr(runner, "read", lambda path: path)
+    return given
+
+
+def test_without_wishes_nothing_is_injected_and_folders_are_absolute(checkout, monkeypatch, handed_over):
     for name in ("DATA", "RUNS", "CACHE"):
         monkeypatch.setenv(f"VLSM_{name}", name.lower())
     write_notebook(checkout / "notebooks", "00_start")
-    monkeypatch.setattr("papermill.execute_notebook", lambda *paths, **options: asked.update(options))
     runner.run_course(output=checkout / "out")
-    assert asked["parameters"] == {}
-    assert asked["cwd"] == checkout / "notebooks"
+    assert [task.parameters for task in handed_over["tasks"]] == [{}]
     for name in ("DATA", "RUNS", "CACHE"):
         assert os.environ[f"VLSM_{name}"] == str(checkout / name.lower())
 
 
-def test_a_stopped_run_leaves_a_report_of_what_was_done(checkout, monkeypatch):
-    def stop(*paths, **options):
-        raise KeyboardInterrupt
-
-    write_notebook(checkout / "notebooks", "00_start")
-    monkeypatch.setattr("papermill.execute_notebook", stop)
-    with pytest.raises(KeyboardInterrupt):
-        runner.run_course(output=checkout / "out")
-    assert "KeyboardInterrupt" in (checkout / "out" / "index.html").read_text()
-
-
-def test_a_file_that_is_no_notebook_is_a_failure_among_others(checkout):
-    write_notebook(checkout / "notebooks", "01_fine")
-    (checkout / "notebooks" / "00_broken.ipynb").write_text(json.dumps([]))
-    executed = checkout / "out.ipynb"
-    runner.run_notebook(checkout / "notebooks" / "00_broken.ipynb", executed, {}, label="00_broken")
-    failure = read(executed).failure
-    assert failure.cell == "before its first cell"
-    assert "Error" in failure.error
+def test_long_chapters_start_first_and_the_results_keep_their_order(checkout, handed_over):
+    for name, minutes in {
+        "00_short": "0.5",
+        "01_long": "12",
+        "02_says_nothing": None,
+        "03_longer_than_0": "2.5",
+    }.items():
+        write_notebook(checkout / "notebooks", name, minutes=minutes)
+    results = runner.run_course(output=checkout / "out")
+    started = [task.notebook.stem for task in handed_over["tasks"]]
+    assert started == ["01_long", "03_longer_than_0", "00_short", "02_says_nothing"]
+    assert [path.stem for path in results] == sorted(started)
 
 
-def test_what_an_earlier_run_left_does_not_pass_for_this_ones(checkout, monkeypatch):
-    write_notebook(checkout, "00_start")
-    monkeypatch.setattr("papermill.execute_notebook", lambda *paths, **options: (_ for _ in ()).throw(OSError("full")))
-    executed = checkout / "00_start.ipynb"
-    runner.run_notebook(checkout / "notebooks" / "00_start.ipynb", executed, {}, label="")
-    found = read(executed)
-    assert found.failure.error == "OSError: full"
-    assert found.title == "00_start"  # not the earlier file's
+@pytest.mark.parametrize(
+    ("cores", "device", "profile", "asked", "jobs", "threads"),
+    [
+        (2, "cpu", None, None, 2, 1),
+        (8, "cpu", "tiny", None, 4, 2),
+        (1, "cpu", None, None, 1, None),
+        (8, "cpu", "full", None, 1, None),
+        (8, "cuda", "tiny", None, 1, None),
+        (8, "mps", None, None, 1, None),
+        (8, "cuda", "full", 2, 2, 4),
+        (2, "cpu", None, 3, 3, 1),
+        (16, "cpu", None, 9, 5, 3),  # no more than notebooks
+    ],
+)
+def test_cores_device_and_profile_say_how_many_run_at_once(
+    checkout, monkeypatch, handed_over, cores, device, profile, asked, jobs, threads
+):
+    monkeypatch.setattr(runner, "cores", lambda: cores)
+    monkeypatch.setattr(settings, "device", lambda: device)
+    for number in range(5):
+        write_notebook(checkout / "notebooks", f"0{number}")
+    runner.run_course(output=checkout / "out", profile=profile, jobs=asked)
+    assert (handed_over["jobs"], handed_over["threads"]) == (jobs, threads)
+
+
+STOPPER = """
+import os, signal, time
+from pathlib import Path
+Path("stopper").write_text(str(os.getpid()))
+while not (Path("sleeper").exists() and Path("../out/00_passes.html").exists()):
+    time.sleep(0.05)
+os.kill({pid}, signal.SIGINT)
+time.sleep(600)
+"""
+SLEEPER = """
+import os, time
+from pathlib import Path
+Path("sleeper").write_text(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+@pytest.mark.notebooks
+def test_a_stopped_run_ends_every_kernel_and_reports_what_is_done(checkout, capsys):
+    sources = {"00_passes": "1", "01_stops": STOPPER.format(pid=os.getpid()), "02_sleeps": SLEEPER, "03_waits": "1"}
+    for name, source in sources.items():
+        write_notebook(checkout / "notebooks", name, source)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
+    try:
+        outcome = CliRunner().invoke(app, ["run", "--output", "out", "--jobs", "2"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert outcome.exit_code == 130
+    told = outcome.stderr.strip().splitlines()[-1]
+    assert "1 of 4 notebooks are done (00_passes)" in told
+    assert told.endswith(str(checkout / "out" / "index.html"))
+    index = (checkout / "out" / "index.html").read_text()
+    assert index.count("KeyboardInterrupt") == 2
+    assert "Notebook 00_passes" in index
+    assert not (checkout / "out" / "03_waits.ipynb").exists()
+    for name in ("stopper", "sleeper"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((checkout / "notebooks" / name).read_text()), 0)

@@ -62,8 +62,7 @@ def test_halving_keeps_counters_and_refuses_what_overflows():
         tiny_hybrid.halved(torch.tensor([70000.0]))
 
 
-def test_the_tool_writes_what_is_loaded(toy, tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+def test_the_tool_writes_what_is_loaded(toy, tmp_path, monkeypatch, own_runs):
     monkeypatch.setattr(trained, "FOLDER", tmp_path / "hybrid")
     monkeypatch.setattr(trained, "NETWORKS", {"UNet-D": "unet_d"})
     run = train_member("unet_d", "toy", size=32, width=1 / 16, epochs=1)

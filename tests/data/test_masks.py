@@ -63,16 +63,15 @@ VOC = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128)]
 # Each writes a mask as an image; what Pillow then saves it to stands below.
 WAYS = {
     "bilevel": lambda mask: Image.fromarray(mask),
-    "0 and 255": lambda mask: grey(mask, 255),
-    "0 and 1": lambda mask: grey(mask, 1),
-    "0 and 254": lambda mask: grey(mask, 254),
-    "16 and 235": lambda mask: grey(mask, 235, low=16),
-    "16 bits, 65535": lambda mask: grey(mask, 65535, np.uint16),
-    "16 bits, 4095": lambda mask: grey(mask, 4095, np.uint16),
-    "16 bits, 255": lambda mask: grey(mask, 255, np.uint16),
-    "16 bits, 1": lambda mask: grey(mask, 1, np.uint16),
-    "32 bits, 1": lambda mask: grey(mask, 1, np.int32),
-    "32 bits, 255": lambda mask: grey(mask, 255, np.int32),
+    **{
+        f"{low} and {high}": (lambda mask, low=low, high=high: grey(mask, high, low=low))
+        for low, high in [(0, 255), (0, 1), (0, 128), (0, 254), (1, 254), (16, 235)]
+    },
+    **{
+        f"16 bits, {high}": (lambda mask, high=high: grey(mask, high, np.uint16))
+        for high in (1, 255, 1023, 4095, 32768, 65535)
+    },
+    **{f"32 bits, {high}": (lambda mask, high=high: grey(mask, high, np.int32)) for high in (1, 255)},
     "RGB white": lambda mask: colour(mask, (255, 255, 255)),
     "RGB 1": lambda mask: colour(mask, (1, 1, 1)),
     **{f"RGB {ink}": (lambda mask, ink=ink: colour(mask, ink)) for ink in [(255, 0, 0), (0, 255, 0), (0, 0, 255)]},
@@ -203,11 +202,34 @@ def test_two_classes_are_refused(mask, values, cut, deep, tmp_path):
         return
     with pytest.raises(DataError) as caught:
         read_mask(tmp_path / "m.png")
-    assert all(f"{value} (" in caught.value.what for value in values)
+    for value in values:
+        assert f"{value} ({(numbers == value).sum()} pixels)" in caught.value.what
+    assert "--foreground" in caught.value.hint
     for value in values:
         np.testing.assert_array_equal(read_mask(tmp_path / "m.png", str(value)), numbers == value)
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png", f"{values[0]},{values[1]}"), mask)
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png", "any"), mask)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("largest", [2, 20, 63])
+def test_class_numbers_are_refused_not_read_as_an_empty_mask(largest, kind, tmp_path):
+    values = np.zeros((24, 32), kind)
+    values[4, 4], values[5, 5] = 1, largest
+    Image.fromarray(values).save(tmp_path / "classes.png")
+    with pytest.raises(DataError, match=f"{largest} \\(1 pixels\\)") as caught:
+        read_mask(tmp_path / "classes.png")
+    assert "classes.png" in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_two_colours_are_refused(mode, tmp_path):
+    pixels = np.zeros((24, 32, 3), np.uint8)
+    pixels[8:16, 8:16, 0] = pixels[8:16, 16:24, 1] = 255
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "two.png")
+    with pytest.raises(DataError, match=r"#ff0000 \(64 pixels\)") as caught:
+        read_mask(tmp_path / "two.png")
+    assert "two.png" in str(caught.value)
 
 
 @CASES
@@ -221,6 +243,14 @@ def test_grey_jpeg_masks(mask, quality, factor, tmp_path):
     except DataError:
         return
     assert (found != large).sum() <= 0.03 * large.sum()
+
+
+@pytest.mark.parametrize(("level", "tint", "quality"), [(255, 0, 75), (240, 15, 90)])
+def test_edges_and_a_slight_tint_of_a_jpeg_are_forgiven(level, tint, quality, tmp_path):
+    mask = np.zeros((200, 200), bool)
+    mask[53:140, 61:150] = True
+    pixels = np.stack([mask * level, mask * level, mask * level + tint], axis=2).astype(np.uint8)
+    np.testing.assert_array_equal(read_mask(archives.save(pixels, tmp_path / "m.jpg", quality=quality)), mask)
 
 
 def disc(size, radius):
@@ -264,11 +294,19 @@ def test_probabilities_are_no_mask(tmp_path):
         read_mask(tmp_path / "m.png")
 
 
-@pytest.mark.parametrize("mode", ["LA", "RGBA"])
-@pytest.mark.parametrize("ink", [0, 255])
-def test_a_layer_without_a_lesion_is_empty(mode, ink, tmp_path):
-    layer(np.zeros((24, 32), bool), mode, ink).save(tmp_path / "m.png")
-    assert not read_mask(tmp_path / "m.png").any()
+@pytest.mark.parametrize(
+    "way", ["bilevel", "0 and 255", "RGB white", "LA ink 0", "LA ink 255", "RGBA ink 0", "RGBA ink 255"]
+)
+def test_a_mask_without_a_lesion_is_empty(way, tmp_path):
+    WAYS[way](np.zeros((24, 32), bool)).save(tmp_path / "m.png")
+    read = read_mask(tmp_path / "m.png")
+    assert read.shape == (24, 32)
+    assert not read.any()
+
+
+def test_a_full_mask(tmp_path):
+    archives.save(np.ones((24, 32), bool), tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png").all()
 
 
 def test_alpha_that_contradicts_the_colours_is_refused(tmp_path):

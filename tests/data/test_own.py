@@ -1,25 +1,20 @@
 import json
-import tracemalloc
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers import draw_toy
-from vlsm_helpers.data import alike, own
-from vlsm_helpers.data.images import read_image
-from vlsm_helpers.data.own import adopt, pairs, split_groups
-from vlsm_helpers.data.samples import load_split, source_depth
+from vlsm_helpers.data import own
+from vlsm_helpers.data.images import read_image, read_mask
+from vlsm_helpers.data.own import adopt
+from vlsm_helpers.data.pairing import pairs
+from vlsm_helpers.data.samples import dataset_facts, load_split
 from vlsm_helpers.errors import DataError, SettingsError
 
-
-@pytest.fixture(autouse=True)
-def own_data(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("own_data")
 
 
 def save(path, pixels):
@@ -41,6 +36,7 @@ def folders(tmp_path):
 
 
 PATIENT = r"^(patient\d+)_"
+GREY = np.full((48, 48), 100, np.uint8)
 
 
 def everything(folder):
@@ -105,7 +101,7 @@ def test_masks_keep_their_meaning_and_images_their_bytes(folders):
     for sample in load_split("mine", "train"):
         assert sample.image.read_bytes() == (images / sample.image.name).read_bytes()
         before = np.asarray(Image.open(masks / f"{sample.id}_mask.png")) > 127
-        np.testing.assert_array_equal(own.read_mask(sample.mask), before)
+        np.testing.assert_array_equal(read_mask(sample.mask), before)
 
 
 def test_an_image_of_another_size_than_its_mask_is_accepted_if_its_shape_is_the_same(folders):
@@ -128,57 +124,35 @@ def test_both_kinds_may_lie_in_one_folder(folders):
 # What cannot be used is named, and nothing is written
 
 
-def spoil_no_mask(images, masks):
-    (masks / "patient1_3_mask.png").unlink()
-
-
-def spoil_no_image(images, masks):
-    (images / "patient1_3.jpg").unlink()
-
-
-def spoil_two_masks(images, masks):
-    (masks / "patient1_3.png").write_bytes((masks / "patient1_3_mask.png").read_bytes())
-
-
-def spoil_two_images(images, masks):
-    Image.open(images / "patient1_3.jpg").save(images / "patient1_3.png")
-
-
-def spoil_truncated(images, masks):
-    path = images / "patient1_3.jpg"
+def truncate(path):
     path.write_bytes(path.read_bytes()[:300])
-
-
-def spoil_grey_mask(images, masks):
-    save(masks / "patient1_3_mask.png", np.full((48, 48), 100, np.uint8))
-
-
-def spoil_shape(images, masks):
-    save(masks / "patient1_3_mask.png", np.zeros((48, 64), np.uint8))
 
 
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [
-        (spoil_no_mask, r"Images without a mask \(1\): patient1_3.jpg"),
-        (spoil_no_image, r"Masks without an image \(1\): patient1_3_mask.png"),
-        (spoil_two_masks, r"Several masks of one image \(2\)"),
-        (spoil_two_images, r"Images of one name \(2\)"),
-        (spoil_truncated, "patient1_3.jpg: The image is truncated"),
-        (spoil_grey_mask, "patient1_3_mask.png: The mask is not black and white"),
-        (spoil_shape, "patient1_3_mask.png: 64 x 48, its image 48 x 48"),
+        (lambda image, mask: mask.unlink(), r"Images without a mask \(1\): patient1_3.jpg"),
+        (lambda image, mask: image.unlink(), r"Masks without an image \(1\): patient1_3_mask.png"),
+        (lambda image, mask: shutil.copy(mask, mask.with_stem("patient1_3")), r"Several masks of one image \(2\)"),
+        (lambda image, mask: Image.open(image).save(image.with_suffix(".png")), r"Images of one name \(2\)"),
+        (lambda image, mask: truncate(image), "patient1_3.jpg: The image is truncated"),
+        (lambda image, mask: save(mask, GREY), "patient1_3_mask.png: The mask is not black and white"),
+        (
+            lambda image, mask: save(mask, np.zeros((48, 64), np.uint8)),
+            "patient1_3_mask.png: 64 x 48, its image 48 x 48",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named_before_anything_is_written(folders, own_data, spoil, what):
-    spoil(*folders)
+    spoil(folders[0] / "patient1_3.jpg", folders[1] / "patient1_3_mask.png")
     with pytest.raises(DataError, match=what):
         adopt("mine", *folders, "square")
     assert everything(own_data) == []
 
 
 def test_every_broken_file_is_named(folders):
-    spoil_truncated(*folders)
-    save(folders[1] / "patient2_4_mask.png", np.full((48, 48), 100, np.uint8))
+    truncate(folders[0] / "patient1_3.jpg")
+    save(folders[1] / "patient2_4_mask.png", GREY)
     with pytest.raises(DataError, match=r"Files that cannot be used \(2\):\n.*patient1_3.*\n.*patient2_4"):
         adopt("mine", *folders, "square")
 
@@ -215,11 +189,6 @@ def test_what_is_passed_over_is_told(folders):
     assert str(adopted).endswith(adopted.passed_over[0])
 
 
-def test_one_group_of_all_images_is_refused(folders):
-    with pytest.raises(DataError, match="All 16 images are in one group, 'patient'"):
-        adopt("mine", *folders, "square", group="^(patient)")
-
-
 def test_masks_that_may_be_inverted_are_told(folders):
     for path in folders[1].iterdir():
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
@@ -229,15 +198,16 @@ def test_masks_that_may_be_inverted_are_told(folders):
     assert "are they inverted?" in str(adopted)
 
 
-def test_a_group_that_does_not_fit_a_name_is_told(folders):
-    with pytest.raises(DataError, match=r"fits 0 of 16 names; not, for example, 'patient0_0'"):
-        adopt("mine", *folders, "square", group=r"^video(\d+)")
-
-
 @pytest.mark.parametrize(
-    ("group", "what"), [(r"^(patient", "no regular expression"), (r"(P\d+)?_", "fits 0 of 16 names")]
+    ("group", "what"),
+    [
+        (r"^(patient)", "All 16 images are in one group, 'patient'"),
+        (r"^video(\d+)", "fits 0 of 16 names; not, for example, 'patient0_0'"),
+        (r"(P\d+)?_", "fits 0 of 16 names"),
+        (r"^(patient", "no regular expression"),
+    ],
 )
-def test_a_group_that_is_no_expression_or_may_be_empty_is_told(folders, group, what):
+def test_a_group_that_tells_no_patients_apart_is_refused(folders, group, what):
     with pytest.raises(DataError, match=what):
         adopt("mine", *folders, "square", group=group)
 
@@ -254,40 +224,6 @@ def test_numbered_masks_of_one_image_are_recognised(tmp_path):
 
 
 # Splits
-
-
-def test_sixty_single_images_are_split_as_they_should_be():
-    splits = split_groups(range(60), [number % 4 > 0 for number in range(60)])
-    assert Counter(splits) == {"train": 36, "val": 12, "test": 12}
-    lesions = Counter(split for number, split in enumerate(splits) if number % 4 > 0)
-    assert lesions == {"train": 27, "val": 9, "test": 9}
-
-
-def test_another_seed_gives_other_splits():
-    assert split_groups(range(60), [True] * 60, seed=1) != split_groups(range(60), [True] * 60, seed=2)
-
-
-@given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=3, max_size=80), st.integers(0, 5))
-def test_groups_are_never_split_and_every_split_has_a_lesion(rows, seed):
-    groups, lesions = zip(*rows, strict=True)
-    by_group = {
-        one: any(lesion for lesion, group in zip(lesions, groups, strict=True) if group == one) for one in groups
-    }
-    if sum(by_group.values()) < 3:  # each split needs a group with a lesion
-        with pytest.raises(DataError, match="too few|foreground"):
-            split_groups(groups, lesions, seed)
-        return
-    splits = split_groups(groups, lesions, seed)
-    assert all(len({split for one, split in zip(groups, splits, strict=True) if one == group}) == 1 for group in groups)
-    for split in ("train", "val", "test"):
-        assert any(lesion for lesion, one in zip(lesions, splits, strict=True) if one == split)
-
-
-def test_too_few_groups_and_too_few_lesions_are_told():
-    with pytest.raises(DataError, match="There are 2 groups"):
-        split_groups([0, 0, 1], [True, True, True])
-    with pytest.raises(DataError, match="No mask of val and test would have foreground: 1 of 3"):
-        split_groups([0, 1, 2], [True, False, False])
 
 
 def test_the_class_name_does_not_tell_which_masks_are_empty(folders, own_data):
@@ -315,12 +251,12 @@ def test_deep_images_get_one_scale_which_the_dataset_keeps(folders, own_data):
         path.unlink()
     adopted = adopt("mine", images, masks, "square")
     assert any("bits" in note for note in adopted.notes)
-    assert source_depth("mine") == 12
+    assert dataset_facts("mine")["bit_depth"] == 12
     for split in ("train", "val", "test"):
         for sample in load_split("mine", split):
             stored = np.asarray(Image.open(images / sample.image.name)).astype(float)
             assert np.abs(read_image(sample.image)[..., 0] - stored * 255 / 4095).max() <= 1
-    assert source_depth("kvasir_polyp") == 8
+    assert dataset_facts("kvasir_polyp") == {}
 
 
 def test_files_of_several_pages_without_as_many_masks_are_named(folders, own_data):
@@ -363,7 +299,7 @@ def test_turns_that_masks_share_are_no_matter(folders):
     assert not any("EXIF" in note for note in adopted.notes)
     sample = load_split("mine", "train")[0]
     upright = np.rot90(np.asarray(Image.open(masks / f"{sample.id}_mask.png")), -1) > 127
-    np.testing.assert_array_equal(own.read_mask(sample.mask), upright)
+    np.testing.assert_array_equal(read_mask(sample.mask), upright)
 
 
 def test_masks_of_one_colour_but_not_the_same_are_refused(folders):
@@ -407,7 +343,7 @@ def test_classes_are_refused_with_counts_and_chosen_on_wish(folders):
     adopt("mine", *folders, "square", foreground="1")
     for sample in load_split("mine", "train"):
         before = np.asarray(Image.open(folders[1] / f"{sample.id}_mask.png")) == 1
-        np.testing.assert_array_equal(own.read_mask(sample.mask), before)
+        np.testing.assert_array_equal(read_mask(sample.mask), before)
 
 
 def test_several_masks_of_an_image_become_one(folders):
@@ -419,7 +355,7 @@ def test_several_masks_of_an_image_become_one(folders):
     adopt("mine", images, masks, "square", merge_masks=True)
     for sample in load_split("mine", "train"):
         both = (np.asarray(Image.open(masks / f"{sample.id}_mask.png")) > 0) | (extra > 0)
-        np.testing.assert_array_equal(own.read_mask(sample.mask), both)
+        np.testing.assert_array_equal(read_mask(sample.mask), both)
     save(masks / "patient0_0_mask_1.png", extra[:24])
     with pytest.raises(DataError, match="different sizes"):
         adopt("other", images, masks, "square", merge_masks=True)
@@ -489,30 +425,3 @@ def test_each_file_is_decoded_once(folders, monkeypatch):
     adopt("mine", *folders, "square")
     assert set(seen.values()) == {1}
     assert len(seen) == 32
-
-
-def test_near_duplicates_take_memory_by_the_image_not_by_the_pair():
-    count = 2000
-    looks = [np.full(4, 0.5, np.float32)] * count  # all alike: two million pairs
-    tracemalloc.start()
-    numbers, joined = alike.join(looks, [str(number) for number in range(count)], 0.98)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert set(numbers) == {0}
-    assert len(joined) == count - 1
-    assert peak < 60e6  # a list of the pairs would take 200 MB and more
-
-
-@given(st.lists(st.integers(0, 5), min_size=2, max_size=25), st.integers(0, 9))
-def test_groups_that_share_a_near_duplicate_become_one(motifs, seed):
-    looks = [np.eye(6, dtype=np.float32)[motif] for motif in motifs]
-    named = [str(number) for number in np.random.default_rng(seed).integers(0, 9, len(motifs))]
-    numbers, joined = alike.join(looks, named, 0.9)
-    parent = list(range(len(motifs)))  # by hand: until nothing changes
-    for _ in range(6):
-        for a in range(len(motifs)):
-            for b in range(len(motifs)):
-                if motifs[a] == motifs[b] or named[a] == named[b]:
-                    parent[a] = parent[b] = min(parent[a], parent[b])
-    assert all((numbers[a] == numbers[b]) == (parent[a] == parent[b]) for a in range(len(motifs)) for b in range(a))
-    assert all(motifs[a] == motifs[b] and named[a] != named[b] and a < b for a, b in joined)

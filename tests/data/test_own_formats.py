@@ -11,16 +11,16 @@ from PIL import Image
 from tests.helpers import draw_toy
 from vlsm_helpers.data.formats import Reading
 from vlsm_helpers.data.images import read_image, read_mask
-from vlsm_helpers.data.own import SHARES, adopt
+from vlsm_helpers.data.own import adopt
 from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.data.splits import SHARES
 from vlsm_helpers.errors import DataError
 
 PATIENTS = ("Mustermann-4711", "Musterfrau-4712", "Beispiel-4713", "Exempel-4714")
 
 
 @pytest.fixture(autouse=True)
-def own_data(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
+def own_data(tmp_path, own_data):
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     return tmp_path / "data"
@@ -227,11 +227,7 @@ def add_one(tmp_path):
 
 @pytest.mark.parametrize(
     ("spoil", "what"),
-    [
-        (remove_one, r"s1.tif without a mask \(1\): frame 2"),
-        (number_from_one, "no frame 3"),
-        (add_one, "s1_0_b"),
-    ],
+    [(remove_one, r"s1.tif without a mask \(1\): frame 2"), (number_from_one, "no frame 3"), (add_one, "s1_0_b")],
 )
 def test_pages_and_masks_that_do_not_fit_are_named(tmp_path, own_data, spoil, what):
     stack(tmp_path)

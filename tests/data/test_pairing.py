@@ -1,28 +1,9 @@
 """Names of images and masks as people have them."""
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from vlsm_helpers.data.decode import is_image_name
-from vlsm_helpers.data.pairing import image_paths, pairs, passed_over, patients
+from vlsm_helpers.data.pairing import pairs, patients
 from vlsm_helpers.errors import DataError, SettingsError
-
-
-@pytest.fixture
-def put(tmp_path):
-    """Write small files of these names; returns the folders of images and of masks."""
-
-    def write(images, masks=(), ending=".png"):
-        for folder, names in (("images", images), ("masks", masks)):
-            for name in names:
-                path = tmp_path / folder / name
-                path = path if path.suffix else path.with_suffix(ending)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(np.zeros((2, 2), np.uint8)).save(path, path.suffix[1:].replace("jpg", "jpeg"))
-        return tmp_path / "images", tmp_path / "masks"
-
-    return write
 
 
 def found(pairs_):
@@ -134,28 +115,6 @@ def test_a_mask_of_another_patient_does_not_count(put):
 
 
 @pytest.mark.parametrize(
-    "name", ["protocol.pdf", "features.h5", "scan.fits", "x.eps", "x.wmf", "c.npy", "DICOMDIR.txt", "a.12"]
-)
-def test_other_files_are_passed_over(put, name):
-    images, masks = put(["a"], ["a"])
-    (images / name).write_bytes(b"x")
-    assert found(pairs(images, masks)) == {"a": ["a.png"]}
-    assert passed_over(images).endswith(f": 1 {name[name.index('.') :]}")
-
-
-@pytest.mark.parametrize("ending", ["png", "PNG", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "gif", "jp2", "pgm"])
-def test_endings_of_images(ending, tmp_path):
-    assert is_image_name(tmp_path / f"a.{ending}")
-
-
-def test_a_folder_without_images_is_told(tmp_path):
-    (tmp_path / "p1").mkdir()
-    (tmp_path / "p1" / "scan.npy").touch()
-    with pytest.raises(DataError, match="1 .npy"):
-        image_paths(tmp_path)
-
-
-@pytest.mark.parametrize(
     ("names", "expression", "count"),
     [
         ([f"patient{p:02d}_frame{f}" for p in range(5) for f in range(3)], r"^(patient\d+)", 5),
@@ -187,12 +146,3 @@ def test_names_that_look_like_patients(names, expression, count):
 )
 def test_names_that_do_not(names):
     assert patients(names) is None
-
-
-def test_a_video_beside_pictures_is_passed_over_and_told(tmp_path):
-    (tmp_path / "clip.mpg").write_bytes(b"x")
-    assert [path.name for path in image_paths(tmp_path)] == ["clip.mpg"]
-    assert passed_over(tmp_path) == ""
-    Image.new("L", (4, 4)).save(tmp_path / "a.png")
-    assert [path.name for path in image_paths(tmp_path)] == ["a.png"]
-    assert passed_over(tmp_path).endswith("1 .mpg")

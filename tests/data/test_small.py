@@ -19,9 +19,8 @@ def disc(size, radius, row=None, column=None):
 
 
 @pytest.fixture
-def adopted(tmp_path, monkeypatch):
+def adopted(tmp_path, own_data):
     """The report of a dataset of these masks, one image per group unless `groups` names them."""
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
 
     def make(masks, groups=None):
         for folder in ("images", "masks"):

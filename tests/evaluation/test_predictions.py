@@ -128,8 +128,7 @@ def test_members_of_different_images_are_refused_and_the_difference_is_named(tmp
         PredictionStore.open([])
 
 
-def test_a_run_is_predicted_and_a_member_of_ones_own_joins_it(toy, tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+def test_a_run_is_predicted_and_a_member_of_ones_own_joins_it(toy, tmp_path, own_runs):
     run = train_member("unet_d", "toy", run="cnn", size=32, width=1 / 16, epochs=1)
     folder = predict_run(run, "val")
     assert folder == run / "logits" / "toy-val"

@@ -11,20 +11,21 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
+from typer.testing import CliRunner
 
 from tests.helpers import write_toy
 from vlsm_helpers import settings
-from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.cli import app
+from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.experiments import grid, table
-from vlsm_helpers.experiments.grid import FUSED, LATE_FUSION, LOCK, Cell, Plan, as_shard, paper_plan, run
-from vlsm_helpers.settings.profiles import PROFILES
+from vlsm_helpers.experiments.grid import run
+from vlsm_helpers.experiments.members import FUSED, LATE_FUSION
+from vlsm_helpers.experiments.plan import LOCK, Cell, Plan
 
 PROJECT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+pytestmark = pytest.mark.usefixtures("own_runs")
 
 
 def plan(**changes):
@@ -48,86 +49,6 @@ def test_a_cell_is_told_of_before_it_is_trained(toy):
 
 
 # The plan
-
-
-def test_cells_come_seed_by_seed_with_late_fusion_after_its_members():
-    members = (LATE_FUSION, *FUSED)
-    cells = Plan(("a", "b"), members=members, seeds=(0, 1)).cells
-    assert [cell.name for cell in cells[:5]] == [
-        "a/biomedclipseg-p1-seed0",
-        "a/clipseg-p1-seed0",
-        "a/unet_d-p1-seed0",
-        "a/late_fusion-p1-seed0",
-        "a/biomedclipseg-p1-seed1",
-    ]
-    assert len(cells) == 16
-    assert [cell.member for cell in cells[3].joined] == list(FUSED)
-    assert cells[0].joined == []
-
-
-def test_late_fusion_of_other_members_has_a_folder_of_its_own():
-    fused = ("clipseg", "unet_d")
-    cells = Plan(("a",), members=(*fused, LATE_FUSION), seeds=(0,), fused=fused).cells
-    assert cells[2].name == "a/late_fusion-of-clipseg-unet_d-p1-seed0"
-    assert cells[2].joined == cells[:2] == [Cell("a", member, "p1", 0) for member in fused]
-    with pytest.raises(SettingsError, match="smp_unet"):
-        Plan(("a",), members=(*fused, LATE_FUSION), fused=(*fused, "smp_unet"))
-
-
-def test_shards_hold_every_cell_once():
-    whole = Plan(("a", "b", "c"), members=("unet_d", "clipseg"), prompts=("p0", "p1"))
-    shards = [whole.shard(number, 5) for number in range(1, 6)]
-    assert sorted(cell.name for shard in shards for cell in shard) == sorted(cell.name for cell in whole.cells)
-    assert {len(shard) for shard in shards} == {7, 8}  # of 36
-
-
-@pytest.mark.parametrize(("number", "shards"), [(0, 3), (4, 3)])
-def test_a_shard_that_is_not_there_is_refused(number, shards):
-    with pytest.raises(SettingsError, match=f"no shard {number} of {shards}"):
-        plan().shard(number, shards)
-
-
-def test_no_shards_at_all_are_refused_without_offering_0_of_0():
-    with pytest.raises(SettingsError) as failure:
-        plan().shard(1, 0)
-    assert "0/0" not in str(failure.value)
-    assert "1/1" in failure.value.hint
-
-
-def test_a_mark_that_was_cut_short_is_told(toy):
-    one = plan(seeds=(0,))
-    one.cells[0].folder.mkdir(parents=True)
-    (one.cells[0].folder / "done.json").write_text('{"facts": {')
-    _, failed = told(one)
-    assert len(failed) == 1
-    assert failed[one.cells[0]].where == one.cells[0].folder / "done.json"
-
-
-def test_a_shard_is_written_with_a_slash():
-    assert as_shard("3/8") == (3, 8)
-    for wrong in ("3", "3/", "a/8", "-1/8", "3/8/2"):
-        with pytest.raises(SettingsError, match="3/8 for the third of eight"):
-            as_shard(wrong)
-
-
-@pytest.mark.parametrize("changes", [{"seeds": (1, 1)}, {"datasets": ()}, {"prompts": ("p1", "p1")}])
-def test_what_is_named_twice_or_not_at_all_is_refused(changes):
-    with pytest.raises(SettingsError, match="name at least one, and each once"):
-        plan(**changes)
-
-
-def test_late_fusion_needs_its_members():
-    with pytest.raises(SettingsError, match="the plan lacks biomedclipseg, clipseg"):
-        plan(members=("unet_d", LATE_FUSION))
-
-
-def test_the_profile_decides_what_is_not_said(monkeypatch):
-    tiny = paper_plan()
-    assert (tiny.datasets, tiny.seeds, tiny.limit) == (("phantom_endoscopy",), (0,), 200)
-    assert paper_plan(seeds=(4,), limit=None).seeds == (4,)
-    full = PROFILES["full"]
-    monkeypatch.setattr(settings, "choose_profile", lambda: (full, "asked"))
-    assert (paper_plan().datasets, paper_plan().seeds, paper_plan().limit) == (grid.PAPER, (0, 1, 2), None)
 
 
 # Filling cells
@@ -280,27 +201,31 @@ def test_late_fusion_that_waited_is_filled_in_the_same_call_if_its_members_come(
 # Killed and restarted
 
 
-def command(*arguments):
-    code = "from vlsm_helpers.cli import app; app()"
-    return [sys.executable, "-c", code, "reproduce", "toy", "--member", "unet_d", *arguments, "--epochs", "6"]
+def reproduce(count):
+    """The words of a command that trains UNet-D with so many seeds."""
+    seeds = [word for seed in range(count) for word in ("--seed", str(seed))]
+    return ["reproduce", "toy", "--member", "unet_d", *seeds, "--epochs", "6"]
 
 
-def seeds(count):
-    return [word for seed in range(count) for word in ("--seed", str(seed))]
+def start(count, **options):
+    command = [sys.executable, "-c", "from vlsm_helpers.cli import app; app()", *reproduce(count)]
+    return subprocess.Popen(command, cwd=PROJECT, text=True, **options)
 
 
-def test_killed_twice_and_restarted_it_gives_the_table_of_an_uninterrupted_one(toy, tmp_path):
-    def environment(name):
-        return os.environ | {"VLSM_RUNS": str(tmp_path / name), "PYTHONUNBUFFERED": "1"}
+def here(count):
+    """The same command in this process; what it printed."""
+    return CliRunner().invoke(app, reproduce(count), catch_exceptions=False).stdout
 
-    whole = subprocess.run(command(*seeds(3)), cwd=PROJECT, env=environment("whole"), capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
+
+def test_killed_twice_and_restarted_it_gives_the_table_of_an_uninterrupted_one(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "whole"))
+    here(3)
+    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "killed"))
+    unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}
     folder, outputs = tmp_path / "killed" / "reproduce" / "toy", []
     for number in (0, 1):  # killed in the middle of the first training, then in the middle of the second
         with (tmp_path / f"output{number}").open("w") as output:
-            child = subprocess.Popen(
-                command(*seeds(3)), cwd=PROJECT, env=environment("killed"), stdout=output, stderr=subprocess.STDOUT
-            )
+            child = start(3, env=unbuffered, stdout=output, stderr=subprocess.STDOUT)
             deadline = time.monotonic() + 300
             while not (folder / f"unet_d-p1-seed{number}" / "metrics.csv").exists():
                 assert child.poll() is None
@@ -310,9 +235,7 @@ def test_killed_twice_and_restarted_it_gives_the_table_of_an_uninterrupted_one(t
             child.wait()
         outputs.append((tmp_path / f"output{number}").read_text())
         assert not (folder / f"unet_d-p1-seed{number}" / "done.json").exists()
-    last = subprocess.run(command(*seeds(3)), cwd=PROJECT, env=environment("killed"), capture_output=True, text=True)
-    assert last.returncode == 0, last.stderr
-    outputs.append(last.stdout)
+    outputs.append(here(3))
     tables = [(tmp_path / name / "reproduce" / "table.csv").read_text() for name in ("whole", "killed")]
     assert tables[0] == tables[1]
     finished = re.findall(r"(\S+): done$", "".join(outputs), re.MULTILINE)
@@ -320,11 +243,14 @@ def test_killed_twice_and_restarted_it_gives_the_table_of_an_uninterrupted_one(t
 
 
 def test_two_processes_at_once_fill_every_cell_once(toy, tmp_path):
-    children = [
-        subprocess.Popen(command(*seeds(4)), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    outputs = [child.communicate() for child in children]
-    assert [child.returncode for child in children] == [0, 0], outputs
-    finished = re.findall(r"(\S+): done$", "".join(output for output, _ in outputs), re.MULTILINE)
+    child = start(4, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (tmp_path / "runs" / "reproduce" / "toy" / "unet_d-p1-seed0" / "metrics.csv").exists():
+        assert child.poll() is None
+        time.sleep(0.01)
+    ours = here(4)
+    theirs, told = child.communicate()
+    assert child.returncode == 0, told
+    assert ": done" in ours
+    assert ": done" in theirs
+    finished = re.findall(r"(\S+): done$", ours + theirs, re.MULTILINE)
     assert sorted(finished) == [Cell("toy", "unet_d", "p1", seed).name for seed in range(4)]

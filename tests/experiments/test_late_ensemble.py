@@ -18,6 +18,7 @@ from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments import grid
 from vlsm_helpers.experiments.late_ensemble import Ensemble, train_ensemble
+from vlsm_helpers.experiments.members import FUSED
 from vlsm_helpers.inference.predictor import Predictor
 from vlsm_helpers.models import imagenet
 
@@ -105,12 +106,12 @@ def test_without_imagenets_weights_the_papers_members_are_joined(trained, folder
     assert outcome.exit_code == 0, outcome.output
     assert "unet_imagenet is left out" in outcome.output
     assert imagenet.DISTRIBUTION in outcome.output
-    assert list(Predictor.load(folders / "three").members) == list(grid.FUSED)
+    assert list(Predictor.load(folders / "three").members) == list(FUSED)
 
 
 def test_an_ensemble_with_the_light_cnn_is_used_where_its_weights_are_not(trained, folders, without_imagenet):
     predictor = Predictor.load(trained.save(folders / "four"))
-    assert list(predictor.members) == [*grid.FUSED, "unet_imagenet"]
+    assert list(predictor.members) == [*FUSED, "unet_imagenet"]
     assert predictor(load_split("toy", "test")[0].image).mask.shape == (32, 32)
 
 

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from vlsm_helpers.experiments.grid import paper_plan
 from vlsm_helpers.experiments.members import (
     CRIS,
     FUSED,
@@ -16,6 +15,7 @@ from vlsm_helpers.experiments.members import (
     left_out,
     members_for,
 )
+from vlsm_helpers.experiments.plan import paper_plan
 from vlsm_helpers.models import imagenet
 from vlsm_helpers.models.factory import build
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter

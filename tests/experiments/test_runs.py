@@ -21,9 +21,7 @@ VLSM = {"size": 32, "epochs": 2, "batch_size": 4}
 OPTIONS = {"size": 32, "width": 1 / 32, "epochs": 2, "batch_size": 4}
 
 
-@pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+pytestmark = pytest.mark.usefixtures("own_runs")
 
 
 def test_a_run_is_trained_scored_and_kept(toy):

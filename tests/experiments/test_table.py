@@ -5,13 +5,10 @@ import pandas as pd
 import pytest
 
 from vlsm_helpers.experiments import table as paper_table
-from vlsm_helpers.experiments.grid import FUSED, LATE_FUSION, Cell, Plan
+from vlsm_helpers.experiments.members import FUSED, LATE_FUSION
+from vlsm_helpers.experiments.plan import Cell, Plan
 
-
-@pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
+pytestmark = pytest.mark.usefixtures("own_runs")
 
 
 def finish(cell, dice, foreground=0.1, dataset=None, plan=None):
@@ -46,6 +43,16 @@ def test_means_are_over_seeds_and_images():
     assert (found["seeds"], found["missing"]) == ("2 of 2", "")
 
 
+def test_images_of_one_group_are_resampled_together():
+    finish(Cell("toy", "unet_d", "p1", 0), [0.2, 0.2, 0.6, 0.6])
+    alone = row(paper_table.table(PLAN), model="unet_d")
+    together = row(paper_table.table(PLAN, {f"image{n}": f"patient{n // 2}" for n in range(4)}), model="unet_d")
+    assert (together["value"], together["n"]) == (alone["value"], 4)
+    assert (together["low"], together["high"]) == pytest.approx((0.2, 0.6))  # two patients: both may be the same one
+    own = row(paper_table.table(PLAN, {f"image{n}": n for n in (3, 1, 2, 0)}), model="unet_d")
+    assert (own["low"], own["high"]) == (alone["low"], alone["high"])
+
+
 def test_a_half_finished_table_says_what_is_missing_and_how_to_fill_it():
     finish(Cell("toy", "unet_d", "p1", 1), [0.4, 1.0])
     table = paper_table.table(PLAN)
@@ -75,7 +82,7 @@ def test_the_command_repeats_what_was_asked_for():
     wanted = Plan(
         ("a+b",), members=(*FUSED, LATE_FUSION), seeds=(3,), prompts=("p0",), also_test=("c",), epochs=2, limit=9
     )
-    assert paper_table.command(wanted, wanted.cells[3:]) == (
+    assert row(paper_table.table(wanted), model=LATE_FUSION, dataset="c")["missing"] == (
         "vlsm reproduce a+b --member biomedclipseg --member clipseg --member unet_d --member late_fusion "
         "--seed 3 --prompt p0 --also-test c --epochs 2 --limit 9"
     )

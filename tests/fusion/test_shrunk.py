@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import cases
-from vlsm_helpers.evaluation.shipped import tiny_store
+from vlsm_helpers.course.shipped import tiny_store
 from vlsm_helpers.fusion import BestSingle, MemberLogits, ShrunkMean, WeightedMean
 from vlsm_helpers.fusion.search import Counts, Searched
 from vlsm_helpers.fusion.shrunk import LEVELS, SEARCHED, SINGLE, candidates, choose

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from filelock import FileLock
 from PIL import Image
 
 from tests.dicoms import dataset
-from tests.inference.test_predictor import HALVES, brightness, predictor
+from tests.inference.test_predictor import HALVES, predictor, prompted
 from vlsm_helpers.errors import BusyError, SettingsError
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.batch import LOCK, segment_files
@@ -69,17 +68,12 @@ def test_nothing_is_overwritten(images, tmp_path):
     assert truth.read_text() == "drawn by hand"
 
 
-def test_two_images_of_one_name_are_refused(images, tmp_path):
-    other = tmp_path / "one.jpg"
+@pytest.mark.parametrize("name", ["elsewhere/one.jpg", "in/one_uncertainty.png"])
+def test_an_image_whose_outputs_would_have_the_names_of_another_ones_is_refused(images, tmp_path, name):
+    other = tmp_path / name
+    other.parent.mkdir(exist_ok=True)
     Image.fromarray(HALVES).save(other)
-    with pytest.raises(SettingsError, match="2 images .* one.png"):
-        segment_files(predictor(), [*images, other], tmp_path / "out")
-
-
-def test_an_image_whose_name_is_that_of_another_ones_output_is_refused(images, tmp_path):
-    other = images[0].with_name("one_uncertainty.png")
-    other.write_bytes(images[0].read_bytes())
-    with pytest.raises(SettingsError, match="2 images .* one_uncertainty.png"):
+    with pytest.raises(SettingsError, match=f"2 images .* {other.stem}.png"):
         segment_files(predictor(), [*images, other], tmp_path / "out")
 
 
@@ -272,24 +266,14 @@ def test_a_table_or_a_record_of_others_is_left_as_it_is(images, tmp_path, name, 
 # Several prompts
 
 
-def by_prompt(images, prompts):
-    """A member that marks what is bright for the prompt "polyp", and what is dark for any other."""
-    signs = torch.tensor([1.0 if prompt == "polyp" else -1.0 for prompt in prompts])
-    return signs.view(-1, 1, 1, 1) * brightness(images, prompts)
-
-
-PROMPTS = ["polyp", "a dark / instrument"]
-
-
-def prompted(**changes):
-    return predictor(members={"one": by_prompt}, fusion=WeightedFusion({"one": 1}, "logits"), **changes)
+PROMPTS = ["bright", "a dark / instrument"]
 
 
 def test_each_prompt_has_its_mask_and_all_of_them_a_label_map(images, tmp_path):
     table, _ = segment_files(prompted(), images, tmp_path / "out", PROMPTS)
     names = {path.name for path in (tmp_path / "out").glob("one*")}
     assert names == {
-        *("one_polyp.png", "one_polyp_uncertainty.png", "one_labels.png", "one_overlay.jpg"),
+        *("one_bright.png", "one_bright_uncertainty.png", "one_labels.png", "one_overlay.jpg"),
         *("one_a_dark_instrument.png", "one_a_dark_instrument_uncertainty.png"),
     }
     labels = np.asarray(Image.open(tmp_path / "out" / "one_labels.png"))

@@ -8,8 +8,8 @@ from PIL import Image
 
 from tests.data.exports.test_exports import PLACED, save
 from tests.dicoms import dataset
-from tests.inference.test_batch import PROMPTS, prompted
-from tests.inference.test_predictor import HALVES
+from tests.inference.test_batch import PROMPTS
+from tests.inference.test_predictor import HALVES, prompted
 from vlsm_helpers.data.formats import Reading
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.inference.batch import open_frames, segment_files
@@ -56,7 +56,7 @@ def test_coco_holds_every_frame_and_no_patient(written):
     names = {one["file_name"]: number for number, one in found.imgs.items()}
     assert list(names) == ["picture.png", scan, "scan_0000", "scan_0001"]
     for one in found.imgToAnns[names[scan]]:
-        text = {1: "polyp", 2: "a_dark_instrument"}[one["category_id"]]
+        text = {1: "bright", 2: "a_dark_instrument"}[one["category_id"]]
         np.testing.assert_array_equal(found.annToMask(one) > 0, mask(output, f"{scan}_{text}"))
     assert "Mustermann" not in (output / "segmented_coco.json").read_text()
 
@@ -70,7 +70,7 @@ def test_a_dicom_segmentation_is_that_of_its_image(written, sources):
 
     uid = pydicom.dcmread(sources[1]).SOPInstanceUID
     pixels = found.get_pixels_by_source_instance([uid])[0].astype(bool)
-    np.testing.assert_array_equal(pixels[..., 0], mask(output, f"{scan}_polyp"))
+    np.testing.assert_array_equal(pixels[..., 0], mask(output, f"{scan}_bright"))
     np.testing.assert_array_equal(pixels[..., 1], mask(output, f"{scan}_a_dark_instrument"))
 
 
@@ -88,8 +88,8 @@ def test_a_source_that_cannot_have_a_segmentation_does_not_stop_the_others(tmp_p
     save(tmp_path / "clip.dcm", frames=2)
     save(tmp_path / "still.dcm")
     sources = [tmp_path / "clip.dcm", tmp_path / "still.dcm"]
-    segment_files(prompted(), sources, tmp_path / "out", ["polyp"])
-    files, failed = export(["dicom-seg"], open_frames(sources, Reading())[0], tmp_path / "out", ["polyp"])
+    segment_files(prompted(), sources, tmp_path / "out", ["bright"])
+    files, failed = export(["dicom-seg"], open_frames(sources, Reading())[0], tmp_path / "out", ["bright"])
     assert (len(files), [error.where for error in failed]) == (1, sources[:1])
 
 

@@ -11,7 +11,7 @@ from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference import predictor as predictor_module
 from vlsm_helpers.inference.predictor import BATCH, Predictor, Segmentation, as_pixels, label_map, write_predictor
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.training.loop import FACTS as CHECKPOINT_FACTS
+from vlsm_helpers.training.run_folder import FACTS as CHECKPOINT_FACTS
 
 
 def brightness(images, prompts):
@@ -146,7 +146,7 @@ def test_what_was_saved_predicts_the_same(checkpoints, tmp_path):
     before = Predictor.of_checkpoints(checkpoints, WeightedFusion.equal(["first", "second"]), "p")
     folder = saved(checkpoints, tmp_path / "saved")
     assert {path.name for path in folder.iterdir()} == {
-        *("first.safetensors", "second.safetensors", "fusion.json", "predictor.json", "README.md"),
+        *("first.safetensors", "second.safetensors", "fusion.json", "predictor.json", "README.md")
     }
     assert json.loads((folder / "predictor.json").read_text())["seed"] == 3
     after = Predictor.load(folder)
@@ -179,12 +179,6 @@ def test_a_spoilt_folder_is_told(checkpoints, tmp_path, name, spoil):
     assert str(tmp_path / "saved") in str(raised.value.where)
 
 
-def test_model_cards_of_version_0_1_0_still_name_a_module_that_is_there():
-    from vlsm_helpers.predictor import Predictor as by_old_card
-
-    assert by_old_card is Predictor
-
-
 # Several images and several prompts
 
 
@@ -196,6 +190,17 @@ def by_prompt(images, prompts):
 
 def prompted(**changes):
     return predictor(members={"one": by_prompt}, fusion=WeightedFusion({"one": 1}, "logits"), **changes)
+
+
+def test_a_member_of_ones_own_that_depends_on_its_batch_gets_one_image_at_a_time():
+    def relative(images, prompts):
+        """Marks what is brighter than the mean of all images that it gets, as batch statistics do."""
+        return 8 * (images.mean(1, keepdim=True) - images.mean())
+
+    own = predictor(members={"one": relative}, fusion=WeightedFusion({"one": 1}, "logits"))
+    dark = np.uint8(HALVES / 5)
+    for one, image in zip(own([HALVES, dark]), [HALVES, dark], strict=True):
+        np.testing.assert_allclose(one.probability, own(image).probability, atol=1e-6)
 
 
 def test_a_list_of_images_gives_what_each_gives_alone():

@@ -81,6 +81,6 @@ def test_a_cnn_runs_once_for_all_prompts_and_any_callable_may_be_a_member():
     cnn.register_forward_hook(lambda *_: ran.append(1))
     found = Encodings({"cnn": cnn, "mine": network}, PROMPTS).logits(IMAGES)
     assert len(ran) == 1
-    assert asked == [["polyp"] * 2, ["instrument"] * 2]
+    assert asked == [["polyp"], ["polyp"], ["instrument"], ["instrument"]]  # one image at a time
     assert torch.equal(found["polyp"][0], found["instrument"][0])
     assert torch.equal(found["polyp"][1], IMAGES[:, :1])

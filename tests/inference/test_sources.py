@@ -24,9 +24,8 @@ def run_of(member, folder):
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch, tmp_path):
+def tiny(monkeypatch, own_runs):
     monkeypatch.setenv("VLSM_PROFILE", "tiny")
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
 
 
 @torch.no_grad()

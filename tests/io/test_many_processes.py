@@ -103,10 +103,9 @@ def fill_cache(folder):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
-def test_eight_processes_and_kill_9_lose_nothing_and_do_nothing_twice(tmp_path, monkeypatch):
+def test_eight_processes_and_kill_9_lose_nothing_and_do_nothing_twice(tmp_path, own_data):
     from vlsm_helpers.io import atomic
 
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
     write_toy(tmp_path / "data")
     herd = subprocess.run(
         [sys.executable, "-c", HERD, str(tmp_path), "20"], cwd=PROJECT, capture_output=True, text=True, timeout=600

@@ -51,12 +51,6 @@ def test_the_interval_is_repeatable_and_holds_the_mean(values):
     assert first.low - 1e-9 <= first.mean <= first.high + 1e-9
 
 
-def test_a_higher_level_is_wider():
-    values = np.random.default_rng(0).random(40)
-    narrow, wide = bootstrap_mean(values, level=0.8), bootstrap_mean(values, level=0.99)
-    assert wide.low < narrow.low < narrow.high < wide.high
-
-
 def test_a_paired_difference_is_surer_than_two_means():
     generator = np.random.default_rng(0)
     hard = generator.normal(0.6, 0.2, 100)
@@ -104,6 +98,17 @@ def test_seeds_widen_the_interval():
         bootstrap_seeds(np.array([0.5, np.nan]))
 
 
+def test_clusters_of_images_with_several_seeds():
+    images, patients = np.random.default_rng(0).random(12), np.repeat(list("cab"), 4)
+    one, several = bootstrap_mean(images, clusters=patients), bootstrap_seeds([images], clusters=patients)
+    assert several == one
+    assert several.n == 3
+    thrice = bootstrap_seeds([images] * 3, clusters=patients)
+    assert (thrice.mean, thrice.n) == (pytest.approx(one.mean), 3)
+    with pytest.raises(ValueError, match="cluster of each image"):
+        bootstrap_seeds([images], clusters=patients[1:])
+
+
 @pytest.mark.parametrize(("shape", "mean"), [((3, 1), 0.7), ((1, 1), 0.7), ((2, 0), math.nan), ((0, 4), math.nan)])
 @pytest.mark.filterwarnings("error")
 def test_fewer_than_two_images_have_no_interval_however_many_seeds(shape, mean):
@@ -145,7 +150,6 @@ def test_of_two_seeds_and_two_images_every_mean_is_known():
     """Scores 0 and 1 by image, the same for both seeds: the mean is 0, 1/2 or 1, with 1/4, 1/2 and 1/4."""
     scores = np.array([[0.0, 1.0], [0.0, 1.0]])
     assert tuple(bootstrap_seeds(scores)) == (0.5, 0, 1, 2)
-    assert bootstrap_seeds(scores, level=0.4)[1:3] == (0.5, 0.5)
     by_seed = scores.T  # the same by seed instead of by image
     assert tuple(bootstrap_seeds(by_seed)) == (0.5, 0, 1, 2)
 

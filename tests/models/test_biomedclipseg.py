@@ -32,7 +32,7 @@ def test_taps_are_what_comes_out_of_those_blocks_the_class_token_first(biomedcli
     outputs = []
     trunk = biomedclipseg.clip.visual.trunk
     hooks = [block.register_forward_hook(lambda *args: outputs.append(args[-1])) for block in trunk.blocks]
-    features = biomedclipseg.hidden_states(images, taps)
+    features = biomedclipseg.tap(biomedclipseg.preprocess(images), taps)
     for hook in hooks:
         hook.remove()
     assert len(outputs) == taps[-1] + 1  # the blocks above are not run

@@ -8,7 +8,7 @@ from vlsm_helpers.errors import SettingsError, TrainingError, WeightsError
 from vlsm_helpers.io.checkpoints import save_checkpoint
 from vlsm_helpers.models import factory, imagenet
 from vlsm_helpers.models.cris import CRIS
-from vlsm_helpers.models.cris_parts import Projector, convolve_each, positions
+from vlsm_helpers.models.cris_parts import Projector
 from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
 from vlsm_helpers.models.vision_language import average_prompts
@@ -235,15 +235,6 @@ def test_weights_of_another_network_are_refused(tiny_weights):
         CRIS(tiny_weights / "biomedclip")
 
 
-def test_each_image_is_convolved_with_its_own_kernel():
-    pixels, kernels, bias = torch.randn(3, 5, 6, 7), torch.randn(3, 5, 3, 3), torch.randn(3)
-    expected = [
-        functional.conv2d(one[None], kernel[None], shift[None], padding=1)
-        for one, kernel, shift in zip(pixels, kernels, bias, strict=True)
-    ]
-    torch.testing.assert_close(convolve_each(pixels, kernels, bias), torch.cat(expected), atol=1e-4, rtol=1e-4)
-
-
 def test_the_projectors_kernel_comes_from_the_sentence_of_its_image(make):
     geometry = make().clip.geometry()
     projector = Projector(geometry).eval()
@@ -251,10 +242,3 @@ def test_the_projectors_kernel_comes_from_the_sentence_of_its_image(make):
     logits = projector(maps, sentences)
     assert logits.shape == (2, 1, 8, 8)
     assert not torch.allclose(logits[0], logits[1])
-
-
-def test_positions_are_the_sinusoids_of_the_transformer():
-    found = positions(torch.tensor([0, 3]), 4)
-    torch.testing.assert_close(found[0], torch.tensor([0.0, 1.0, 0.0, 1.0]))
-    expected = torch.tensor([3.0, 3.0, 0.03, 0.03])
-    torch.testing.assert_close(found[1], torch.stack([expected[::2].sin(), expected[::2].cos()], 1).flatten())

@@ -16,40 +16,37 @@ from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG
 PARAMETERS = json.loads((Path(__file__).parents[1] / "golden" / "biomedclipseg.params.json").read_text())
 # In a process of its own, for the peak is a process's; /proc has it, the libraries' mapped files included.
 USE = """
-import json, re, sys, torch
-from vlsm_helpers.models import factory
+import gc, json, re, sys, torch
+from pathlib import Path
+from vlsm_helpers.models import factory, pretrained
 
-member = factory.build(sys.argv[1], weights=sys.argv[2]).eval()
-found = {"sizes": [], "parameters": sum(parameter.numel() for parameter in member.parameters())}
+member, kind, folder = sys.argv[1:]
+status = Path("/proc/self/status")
+
+def resident(name):
+    return 1024 * int(re.search(name + r":\\s+(\\d+) kB", status.read_text())[1])
+
+found = {"sizes": [], "peak": None}
+if status.exists():
+    load = {"clipseg": pretrained.load_clipseg, "biomedclip": pretrained.load_biomedclip}[kind]
+    load("tiny")  # all libraries are imported
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    loaded = load(folder)
+    found["loading"] = resident("VmHWM") - before
+    del loaded
+    gc.collect()
+member = factory.build(member, weights=folder).eval()
+found["parameters"] = sum(parameter.numel() for parameter in member.parameters())
 found["decoder"] = sum(parameter.numel() for parameter in member.decoder.parameters())
 for size in (224, 352):
     with torch.no_grad():
         logits = member(torch.rand(1, 3, size, size), "polyp")
     assert logits.isfinite().all()
     found["sizes"].append([str(logits.dtype), *logits.shape])
-try:
-    status = open("/proc/self/status").read()
-    found["peak"] = 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1])
-except OSError:
-    found["peak"] = None
+if status.exists():
+    found["peak"] = resident("VmHWM")
 print(json.dumps(found))
-"""
-
-
-LOAD = """
-import re, sys, torch, transformers
-from pathlib import Path
-from vlsm_helpers.models import pretrained
-
-def resident(name):
-    return 1024 * int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
-
-load = {"clipseg": pretrained.load_clipseg, "biomedclip": pretrained.load_biomedclip}[sys.argv[1]]
-load("tiny")  # all libraries are imported
-before = resident("VmRSS")
-Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-load(sys.argv[2])
-print(resident("VmHWM") - before)
 """
 
 
@@ -63,10 +60,15 @@ def folder(tmp_path_factory):
     shutil.rmtree(made)
 
 
-def use(member, folder):
-    done = subprocess.run([sys.executable, "-c", USE, member, folder], capture_output=True, text=True)
+@pytest.fixture(scope="module", params=[("clipseg", CLIPSEG), ("biomedclipseg", BIOMEDCLIP)], ids=lambda pair: pair[0])
+def used(request, folder):
+    """A member, its weights' file, and what was found in a process that loaded them, then predicted with them."""
+    member, kind = request.param
+    done = subprocess.run(
+        [sys.executable, "-c", USE, member, kind.name, folder / kind.name], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return member, kind.tensors_in(folder / kind.name), json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("kind", WRITERS, ids=lambda kind: kind.name)
@@ -76,24 +78,20 @@ def test_the_files_are_as_large_as_those_published(folder, kind):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
-@pytest.mark.parametrize("kind", [CLIPSEG, BIOMEDCLIP], ids=lambda kind: kind.name)
-def test_loading_takes_less_than_a_third_more_memory_than_the_file(folder, kind):
-    path = folder / kind.name
-    done = subprocess.run([sys.executable, "-c", LOAD, kind.name, path], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.splitlines()[-1]) < 1.3 * kind.tensors_in(path).stat().st_size
+def test_loading_takes_less_than_a_third_more_memory_than_the_file(used):
+    _, file, found = used
+    assert 0 < found["loading"] < 1.3 * file.stat().st_size
 
 
-@pytest.mark.parametrize(
-    ("member", "name", "parameters", "limit"),
-    [
-        ("clipseg", "clipseg", 150_747_746, 2.0e9),
-        ("biomedclipseg", "biomedclip", sum(math.prod(shape) for shape in PARAMETERS.values()), 2.5e9),
-    ],
-    ids=["clipseg", "biomedclipseg"],
-)
-def test_they_predict_at_both_sizes_within_the_memory_of_a_small_machine(folder, member, name, parameters, limit):
-    found = use(member, folder / name)
+EXPECTED = {  # parameters, bytes of memory
+    "clipseg": (150_747_746, 2.0e9),
+    "biomedclipseg": (sum(math.prod(shape) for shape in PARAMETERS.values()), 2.5e9),
+}
+
+
+def test_they_predict_at_both_sizes_within_the_memory_of_a_small_machine(used):
+    member, _, found = used
+    parameters, limit = EXPECTED[member]
     assert found["sizes"] == [["torch.float32", 1, 1, size, size] for size in (224, 352)]
     assert found["parameters"] == parameters
     assert found["decoder"] == 1_127_009

@@ -37,12 +37,6 @@ def copy(request, tiny_weights, tmp_path):
     return request.param, shutil.copytree(tiny_weights / request.param, tmp_path / request.param)
 
 
-def rewrite(path, change):
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
 def read(path):
     return load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
 
@@ -149,21 +143,21 @@ def test_a_text_is_pooled_at_its_end_though_the_config_says_2(tiny_weights):
         torch.testing.assert_close(model.clip.get_text_features(**padded).pooler_output[0], expected)
 
 
-def test_a_preprocessor_as_older_libraries_save_it_is_read(tiny_weights, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "size"),
+    [
+        ("preprocessor_config.json", 96),
+        ("preprocessor_config.json", {"shortest_edge": 96}),
+        ("processor_config.json", {"height": 96, "width": 96}),
+    ],
+)
+def test_a_preprocessor_is_read_as_older_libraries_and_as_todays_save_it(tiny_weights, tmp_path, file, size):
     folder = shutil.copytree(tiny_weights / "clipseg", tmp_path / "clipseg")
-    rewrite(folder / "preprocessor_config.json", lambda config: config.update(size=96))
-    assert load_clipseg(folder)[2].size == 96
-
-
-def test_a_preprocessor_as_todays_library_saves_it_is_read(tiny_weights, tmp_path):
-    folder = shutil.copytree(tiny_weights / "clipseg", tmp_path / "clipseg")
-    published = json.loads((folder / "preprocessor_config.json").read_text())
-    published["size"] = {"height": 96, "width": 96}
+    saved = json.loads((folder / "preprocessor_config.json").read_text()) | {"size": size}
     (folder / "preprocessor_config.json").unlink()
-    (folder / "processor_config.json").write_text(json.dumps({"image_processor": published}))
+    (folder / file).write_text(json.dumps({"image_processor": saved} if file == "processor_config.json" else saved))
     preprocessing = load_clipseg(folder)[2]
-    assert preprocessing.size == 96
-    assert preprocessing.mean == (0.485, 0.456, 0.406)
+    assert (preprocessing.size, preprocessing.mean) == (96, (0.485, 0.456, 0.406))
 
 
 def test_a_missing_file_is_named(copy):
@@ -174,22 +168,18 @@ def test_a_missing_file_is_named(copy):
         LOADERS[name](folder)
 
 
-@pytest.mark.parametrize("length", [0, 5, 10_000])
-def test_a_truncated_file_is_named(copy, length):
+# What a clone leaves that did not fetch large files, or a page that was saved in their place.
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 603047096\n"
+
+
+@pytest.mark.parametrize("left", [slice(0), slice(5), slice(10_000), POINTER], ids=["none", "5", "10,000", "pointer"])
+def test_a_truncated_file_and_a_pointer_to_one_are_named(copy, left):
     name, folder = copy
     path = folder / TENSORS[name]
-    path.write_bytes(path.read_bytes()[:length])
+    path.write_bytes(path.read_bytes()[left] if isinstance(left, slice) else left)
     with pytest.raises(WeightsError, match="broken") as failure:
         LOADERS[name](folder)
     assert failure.value.where == path
-
-
-def test_a_pointer_in_place_of_the_file_is_no_weights(copy):
-    """What a clone leaves that did not fetch large files, or a page that was saved in their place."""
-    name, folder = copy
-    (folder / TENSORS[name]).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 603047096\n")
-    with pytest.raises(WeightsError, match="broken"):
-        LOADERS[name](folder)
 
 
 def test_a_broken_configuration_is_an_error_that_says_where(copy):

@@ -111,10 +111,7 @@ def test_the_light_one_is_an_fpn_around_the_pretrained_encoder(light):
     images = torch.rand(2, 3, 64, 96)
     tensors = imagenet.load_efficientnet_lite0()
     same = smp.FPN(
-        "tu-tf_efficientnet_lite0",
-        encoder_weights=None,
-        decoder_pyramid_channels=128,
-        decoder_segmentation_channels=64,
+        "tu-tf_efficientnet_lite0", encoder_weights=None, decoder_pyramid_channels=128, decoder_segmentation_channels=64
     ).eval()
     same.load_state_dict(light.network.state_dict())
     encoder = {name: value for name, value in tensors.items() if not name.startswith(imagenet.HEAD)}

@@ -24,9 +24,24 @@ def test_equal_weights_of_channels_stay_visible_and_all_panels_share_an_axis():
     assert [axes.get_ylim() for axes in figure.axes] == [(0, 1), (0, 1)]
 
 
-def test_the_in_domain_dataset_comes_first():
+def test_best_dots_on_the_same_point_are_all_visible():
+    same = ([0.25, 0.5], [0.1, 0.2])
+    axes = plots.curves({"one": same, "two": same}, "threshold", "Dice", mark_best=True).axes[0]
+    one, two = (line.get_markersize() for line in axes.lines if len(line.get_xydata()) == 1)
+    assert one > two
+
+
+def test_seeds_are_thin_lines_beside_the_mean():
+    table = pd.DataFrame({"dataset": "d", "model": "m", "images": [20, 200], "value": [0.2, 0.6]})
+    table = table.assign(low=0.1, high=0.7, seeds=[(0.1, 0.3), (0.5, 0.7)])
+    axes = plots.learning_curves(table).axes[0]
+    mean, *seeds = (line.get_ydata().tolist() for line in axes.lines)
+    assert (mean, seeds) == ([0.2, 0.6], [[0.1, 0.5], [0.3, 0.7]])
+
+
+def test_a_panel_holds_one_test_set_and_the_in_domain_training_comes_first():
     shift = [("b", "one", 0.4), ("a", "one", 0.5), ("b", "two", 0.6), ("a", "two", 0.7)]
-    table = pd.DataFrame(shift, columns=["dataset", "model", "value"]).assign(trained_on="a")
+    table = pd.DataFrame(shift, columns=["trained_on", "model", "value"]).assign(dataset="a")
     axes = plots.in_and_out_of_domain(table).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["in-domain\na", "out-of-domain\nb"]
     assert axes.lines[0].get_ydata().tolist() == [0.5, 0.4]

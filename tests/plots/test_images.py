@@ -24,8 +24,17 @@ def test_an_image_is_cut_at_the_borders_of_its_patches():
 
 
 def test_a_prediction_is_outlined_above_the_threshold():
-    figure = plots.prompt_predictions([IMAGE], [SQUARE], {"polyp": [GUESS]}, threshold=0.9)
-    assert len(figure.axes[0].collections) == 1, "the ground truth alone"
+    for threshold, outlines in ((0.5, 2), (0.9, 1)):  # ground truth and prediction, then the ground truth alone
+        figure = plots.prompt_predictions([IMAGE], [SQUARE], {"": [GUESS]}, threshold=threshold)
+        assert [axes.get_title() for axes in figure.axes] == ["image", "empty prompt"]
+        assert [len(axes.collections) for axes in figure.axes] == [1, outlines]
+
+
+def test_a_prediction_is_tinted_and_the_rest_of_the_image_is_not():
+    figure = plots.image_grid([IMAGE], [SQUARE], ["a"], [SQUARE])
+    image, tint = (shown.get_array() for shown in figure.axes[0].images)
+    assert (np.asarray(image) == IMAGE).all()
+    assert ((np.asarray(tint)[..., 3] > 0) == SQUARE).all()
 
 
 def test_maps_stand_below_their_images_with_the_same_outline():

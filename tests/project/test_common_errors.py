@@ -11,6 +11,7 @@ OTHERS = (
     "Input image size",
     "Unexpected key",
     "unet_imagenet is",
+    "There is no dataset",
 )  # not literals
 ROW = re.compile(r"^\| (?:[a-z ]+ )?`([^`]{9,})`[^|]*\|", re.M)
 

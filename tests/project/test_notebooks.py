@@ -11,8 +11,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tools.notebooks import PROJECT
-from vlsm_helpers.course import runner
 from vlsm_helpers.course.executed import read
+from vlsm_helpers.course.execution import run_notebook
 
 pytestmark = pytest.mark.notebooks
 
@@ -73,7 +73,7 @@ def test_papermill_runs_in_the_callers_folder_unless_told(tmp_path):
     notebook = write_notebook(tmp_path / "notebooks" / "00_lesson.ipynb", source)
     with pytest.raises(papermill.PapermillExecutionError, match="AssertionError"):
         papermill.execute_notebook(notebook, tmp_path / "out.ipynb", cwd=tmp_path, progress_bar=False)
-    runner.run_notebook(notebook, tmp_path / "out.ipynb", {}, label="00_lesson")
+    run_notebook(notebook, tmp_path / "out.ipynb", {})
     assert read(tmp_path / "out.ipynb").failure is None
 
 
@@ -83,5 +83,5 @@ def test_an_expected_error_still_fails_with_papermill(tmp_path):
     content = nbformat.read(notebook, as_version=4)
     content.cells[0].metadata["tags"] = ["raises-exception"]
     nbformat.write(content, notebook)
-    runner.run_notebook(notebook, tmp_path / "out.ipynb", {}, label="00_lesson")
+    run_notebook(notebook, tmp_path / "out.ipynb", {})
     assert read(tmp_path / "out.ipynb").failure.error == "ZeroDivisionError: division by zero"

@@ -19,15 +19,7 @@ from vlsm_helpers import __version__
 PROJECT = Path(__file__).parents[2]
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 # torch, and what requires it
-BRINGS_CUDA = {
-    "accelerate",
-    "open-clip-torch",
-    "peft",
-    "segmentation-models-pytorch",
-    "timm",
-    "torch",
-    "torchvision",
-}
+BRINGS_CUDA = {"accelerate", "open-clip-torch", "peft", "segmentation-models-pytorch", "timm", "torch", "torchvision"}
 
 
 @cache

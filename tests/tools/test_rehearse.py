@@ -50,8 +50,7 @@ def test_random_weights_are_written_once_and_again_when_they_are_broken(small, t
     pretrained.check(tmp_path / "biomedclip", BIOMEDCLIP)
 
 
-def test_a_handful_is_the_beginning_of_each_split(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
+def test_a_handful_is_the_beginning_of_each_split(tmp_path, own_data):
     write_toy(tmp_path / "data", "kvasir_polyp")
     assert rehearse.write_handful(tmp_path / "few", images=3) == "kvasir_polyp"
     for split in SPLITS:

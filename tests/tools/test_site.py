@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
+import pytest
 
 from tools import site
 from tools.notebooks import NOTEBOOKS, PROJECT, REPOSITORY
@@ -83,13 +84,14 @@ def test_rows_for_programs_are_left_out_and_attachments_become_files(tmp_path):
     assert list(page.parent.glob("05_late_fusion_headline.*"))
 
 
-def test_a_link_that_leads_nowhere_fails_the_build(tmp_path, monkeypatch):
-    write = site.write_sources
+@pytest.mark.parametrize(("target", "status"), [("page.md", 0), ("nowhere.md", 1)])
+def test_a_link_that_leads_nowhere_fails_the_build(tmp_path, monkeypatch, target, status):
+    def two_pages(folder):
+        (folder / "index.md").write_text(f"# Front\n\n[a link]({target})\n\n```{{toctree}}\npage\n```\n")
+        (folder / "page.md").write_text("# Page\n")
+        (folder / "conf.py").write_text(site.CONFIG)
+        (folder / "_own").mkdir()
+        (folder / "_own" / "own.css").touch()
 
-    def broken(folder):
-        write(folder)
-        with (folder / "docs" / "glossary.md").open("a") as page:
-            page.write("\n[nowhere](nowhere.md)\n")
-
-    monkeypatch.setattr(site, "write_sources", broken)
-    assert site.build(tmp_path / "site") != 0
+    monkeypatch.setattr(site, "write_sources", two_pages)
+    assert site.build(tmp_path / "site") == status

@@ -47,11 +47,7 @@ def test_cleaning_keeps_what_the_notebook_says_and_drops_how_it_was_run():
     assert [output.text for output in clean.cells[0].outputs] == ["done"]
     assert set(clean.metadata) == {"accelerator", "kernelspec", "language_info", "vlsm"}
     assert clean.metadata["language_info"] == {"name": "python"}
-    assert clean.metadata["vlsm"] == {
-        "code": stamping.code_hash(notebook),
-        "version": __version__,
-        "shipped": {},
-    }
+    assert clean.metadata["vlsm"] == {"code": stamping.code_hash(notebook), "version": __version__, "shipped": {}}
     assert notebook.metadata["widgets"] == {"state": {}}  # the original is left as it was
     nbformat.validate(clean)
 

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from tests.training.test_loop import Killed, killed
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.prompts import names_side
 from vlsm_helpers.data.samples import load_split
@@ -23,9 +22,10 @@ from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import PROFILES
 from vlsm_helpers.training import feature_cache
 from vlsm_helpers.training.feature_cache import LIMIT, PromptEmbeddings, cache_features
-from vlsm_helpers.training.feature_files import FeatureFiles, one_ahead
-from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit
+from vlsm_helpers.training.feature_files import FeatureFiles
+from vlsm_helpers.training.loop import fit
 from vlsm_helpers.training.recipes import CNN
+from vlsm_helpers.training.run_folder import BEST, LAST, METRICS
 
 SIZE = 32
 SHORT = replace(CNN, epochs=3, batch_size=4)
@@ -174,15 +174,6 @@ def test_ensemble_c_computes_what_the_caches_of_its_parts_lack(toy, monkeypatch,
     shared = cache_features(both, dataset(), views=2)
     assert (shared.folders[1], sum(counts)) == (kept.folders[0], 1)  # one image, for the size
     assert capsys.readouterr().out.count("24 views of 12 images") == 1
-
-
-@given(st.lists(st.integers(), max_size=5))
-def test_batches_are_written_once_the_next_one_has_been_started(batches):
-    started, written = [], []
-    for batch in one_ahead(started.append(batch) or batch for batch in batches):
-        written.append(batch)
-        assert len(started) == min(len(written) + 1, len(batches))
-    assert written == batches
 
 
 @pytest.mark.parametrize("folder", ["images", "masks"])
@@ -374,23 +365,11 @@ def test_scoring_reads_the_cache_too(toy, clipseg, tiny_weights, monkeypatch):
         evaluate(CLIPSeg(tiny_weights / "clipseg", image_size=64), kept)
 
 
-class Killed(Exception):
-    pass
-
-
 def test_a_cached_run_that_died_ends_with_the_same_numbers(toy, tiny_weights, tmp_path):
     whole, dying, resumed = (CLIPSeg(tiny_weights / "clipseg") for _ in range(3))
     expected = fit(whole, *pair(whole), tmp_path / "whole", SHORT)
-    steps = []
-
-    def die(*_):
-        steps.append(1)
-        if len(steps) == 6:  # an epoch has three steps of training and one of validation
-            raise Killed
-
-    dying.register_forward_pre_hook(die)
     with pytest.raises(Killed):
-        fit(dying, *pair(dying), tmp_path / "killed", SHORT)
+        fit(killed(6, dying), *pair(dying), tmp_path / "killed", SHORT)
     pd.testing.assert_frame_equal(fit(resumed, *pair(resumed), tmp_path / "killed", SHORT), expected)
 
 

@@ -1,4 +1,4 @@
-import json
+import itertools
 import os
 import signal
 import subprocess
@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from tests.helpers import write_toy
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.errors import BusyError, SettingsError, TrainingError
+from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.training import loop
-from vlsm_helpers.training.acceleration import loader_workers, training_layout
-from vlsm_helpers.training.loop import BEST, LAST, METRICS, fit, segmentation_loss
+from vlsm_helpers.training.loop import fit
 from vlsm_helpers.training.recipes import CNN, PUBLISHED
+from vlsm_helpers.training.run_folder import BEST, LAST, METRICS
 
 PROJECT = Path(__file__).parents[2]
 SHORT = replace(CNN, epochs=4, batch_size=4)
@@ -74,19 +74,22 @@ class Killed(Exception):
     pass
 
 
-def test_a_run_that_died_in_the_middle_of_an_epoch_ends_with_the_same_numbers(toy, tmp_path):
-    whole = fit(network(), *datasets(), tmp_path / "whole", SHORT)
-
-    model, steps = network(), []
+def killed(step, model=None):
+    """A network, a new one by default, that dies at its `step`-th call; an epoch has three of training and one of validation."""
+    model, calls = model or network(), itertools.count(1)
 
     def die(*_):
-        steps.append(1)
-        if len(steps) == 9:  # an epoch has three steps of training and one of validation
+        if next(calls) == step:
             raise Killed
 
     model.register_forward_pre_hook(die)
+    return model
+
+
+def test_a_run_that_died_in_the_middle_of_an_epoch_ends_with_the_same_numbers(toy, tmp_path):
+    whole = fit(network(), *datasets(), tmp_path / "whole", SHORT)
     with pytest.raises(Killed):
-        fit(model, *datasets(), tmp_path / "killed", SHORT)
+        fit(killed(9), *datasets(), tmp_path / "killed", SHORT)
     assert len(pd.read_csv(tmp_path / "killed" / METRICS)) == 2
     resumed = fit(network(), *datasets(), tmp_path / "killed", SHORT)
     pd.testing.assert_frame_equal(resumed, whole)
@@ -199,34 +202,6 @@ def test_float16_scales_the_loss_skips_steps_that_overflow_and_resumes_with_the_
     assert np.isfinite(history.to_numpy()).all()
 
 
-@pytest.mark.parametrize(
-    ("cores", "processes", "device", "workers"),
-    [(2, 1, "cuda", 2), (16, 1, "cuda", 4), (1, 1, "mps", 1), (8, 4, "cuda", 2), (2, 4, "cuda", 1), (16, 1, "cpu", 0)],
-)
-def test_no_more_loaders_than_cores(monkeypatch, cores, processes, device, workers):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert loader_workers(device) == workers
-
-
-@pytest.mark.parametrize(
-    ("capability", "device", "width", "size", "layout"),
-    [
-        ("AVX2", "cpu", 1, 224, torch.contiguous_format),
-        ("AVX2", "cpu", 1, 352, torch.contiguous_format),
-        ("AVX2", "cpu", 1, 128, torch.channels_last),
-        ("AVX2", "cpu", 1 / 8, 352, torch.channels_last),
-        ("AVX512", "cpu", 1, 352, torch.channels_last),
-        ("DEFAULT", "cpu", 1, 352, torch.channels_last),  # not measured on ARM
-        ("AVX2", "cuda", 1, 352, torch.channels_last),
-    ],
-)
-def test_the_layout_follows_from_the_cpu_and_the_size(monkeypatch, capability, device, width, size, layout):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert training_layout(UNetD(width), size, device) == layout
-    assert training_layout(UNetD(width).requires_grad_(False), size, device) == torch.channels_last
-
-
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_images_and_weights_have_the_layout(toy, tmp_path, monkeypatch, layout):
     monkeypatch.setattr(loop, "training_layout", lambda *_: layout)
@@ -244,120 +219,6 @@ def test_a_precision_changed_after_the_first_training_is_refused(toy, tmp_path, 
     with pytest.warns(UserWarning, match="times as long"), pytest.raises(SettingsError) as failure:
         fit(network(), *datasets(), tmp_path / "second", replace(SHORT, epochs=1))
     assert "restart" in failure.value.hint
-
-
-def test_a_finished_run_is_not_trained_again(toy, tmp_path):
-    first = fit(network(), *datasets(), tmp_path / "run", SHORT)
-    written = (tmp_path / "run" / LAST).stat().st_mtime_ns
-    pd.testing.assert_frame_equal(fit(network(), *datasets(), tmp_path / "run", SHORT), first)
-    assert (tmp_path / "run" / LAST).stat().st_mtime_ns == written
-
-
-def test_a_folder_of_another_run_is_refused(toy, tmp_path):
-    fit(network(), *datasets(), tmp_path / "run", SHORT)
-    with pytest.raises(TrainingError, match=r"other settings \(seed: there 0, asked for 5\)"):
-        fit(network(), *datasets(), tmp_path / "run", SHORT, seed=5)
-
-
-def test_settings_that_differ_are_named_one_by_one(toy, tmp_path):
-    fit(network(), *datasets(), tmp_path / "run", SHORT)
-    with pytest.raises(TrainingError) as failure:
-        fit(network(), *datasets(), tmp_path / "run", replace(SHORT, batch_size=2, name="other"))
-    named = "recipe.name: there cnn, asked for other; recipe.batch_size: there 4, asked for 2"
-    assert f"({named})" in failure.value.what
-    assert "--name" in failure.value.hint
-
-
-def test_a_run_of_version_0_1_0_resumes(toy, tmp_path):
-    """Its settings hold the words of then: `ours` for the recipe, `epochs_a_view` for a number of it."""
-    whole = fit(network(), *datasets(), tmp_path / "whole", SHORT)
-    steps = []
-
-    def die(*_):
-        steps.append(1)
-        if len(steps) == 9:
-            raise Killed
-
-    model = network()
-    model.register_forward_pre_hook(die)
-    with pytest.raises(Killed):
-        fit(model, *datasets(), tmp_path / "run", SHORT)
-    path = tmp_path / "run" / "settings.json"
-    old = path.read_text().replace('"name": "cnn"', '"name": "ours"').replace("epochs_per_view", "epochs_a_view")
-    assert old != path.read_text()
-    path.write_text(old)
-    pd.testing.assert_frame_equal(fit(network(), *datasets(), tmp_path / "run", SHORT), whole)
-
-
-@pytest.mark.parametrize("leave", ["settings", "settings cut short by a power failure", "settings and best weights"])
-def test_a_start_that_saved_no_epoch_is_begun_anew(toy, tmp_path, leave):
-    """Out of memory, a wrong prompt, a kill: the same name with other settings then starts from nothing."""
-    run = tmp_path / "run"
-    model = network()
-
-    def die(*_):
-        raise Killed
-
-    model.register_forward_pre_hook(die)
-    with pytest.raises(Killed):
-        fit(model, *datasets(), run, SHORT)
-    assert (run / "settings.json").exists()
-    if "power" in leave:
-        (run / "settings.json").write_bytes(b"\0" * 40)
-    if "best" in leave:
-        (run / BEST).write_bytes(b"weights of other settings")
-    (run / ".last.safetensors.partial-0").write_bytes(b"half")
-    recipe = replace(SHORT, batch_size=2)
-    found = fit(network(), *datasets(), run, recipe, seed=3)
-    pd.testing.assert_frame_equal(found, fit(network(), *datasets(), tmp_path / "whole", recipe, seed=3))
-    assert not list(run.glob("*.partial-*"))
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("settings.json", '{"editor.tabSize": 2}'),
-        ("settings.json", "// comment"),
-        (METRICS, "my,own\n1,2\n"),
-        (BEST, "weights without a run"),
-        (LAST, "weights without a run"),
-    ],
-)
-def test_files_of_others_in_the_folder_are_left_as_they_are(toy, tmp_path, name, content):
-    """A folder of the user's own, named by mistake: an editor's settings, somebody's table, weights without a run."""
-    (tmp_path / name).write_text(content)
-    with pytest.raises(TrainingError):
-        fit(network(), *datasets(), tmp_path, SHORT)
-    assert (tmp_path / name).read_text() == content
-    assert {path.name for path in tmp_path.glob("[!.]*")} == {name, "data"}
-
-
-def test_a_run_without_its_last_checkpoint_keeps_its_best_one(toy, tmp_path):
-    """Deleted to free space, perhaps: beginning anew would replace the weights that are left."""
-    run = tmp_path / "run"
-    fit(network(), *datasets(), run, SHORT)
-    (run / LAST).unlink()
-    best = (run / BEST).read_bytes()
-    with pytest.raises(TrainingError, match="no last.safetensors"):
-        fit(network(), *datasets(), run, SHORT)
-    assert (run / BEST).read_bytes() == best
-
-
-def test_of_two_that_train_one_run_the_second_is_refused(toy, tmp_path):
-    """Though it wants the very same: each holds a lock of its own on the file, as two processes do."""
-    run, model, refused = tmp_path / "run", network(), []
-
-    def second(*_):
-        if not refused:
-            with pytest.raises(BusyError) as failure:
-                fit(network(), *datasets(), run, SHORT)
-            refused.append(failure.value)
-
-    model.register_forward_pre_hook(second)
-    history = fit(model, *datasets(), run, SHORT)
-    assert refused[0].where == run
-    assert len(history) == SHORT.epochs
-    assert (run / METRICS).read_text() == history.to_csv(index=False)
 
 
 @pytest.mark.parametrize("told", ["foo", "bf-16"])
@@ -404,54 +265,6 @@ def test_the_published_recipe_goes_back_to_the_best_weights_after_a_worse_epoch(
     last, kept = (load_file(tmp_path / "run" / name) for name in (LAST, BEST))
     for name, tensor in kept.items():
         assert torch.equal(last[f"model.{name}"], tensor), name
-
-
-def test_the_loss_reads_logits():
-    """Trap of the benchmark: probabilities handed to a loss that takes logits leave 0.50 on a perfect prediction."""
-    mask = torch.zeros(1, 1, 4, 4)
-    mask[..., 1:3, 1:3] = 1
-    logits = 40 * (2 * mask - 1)
-    loss = segmentation_loss()
-    assert loss(logits, mask).item() == pytest.approx(0, abs=1e-4)
-    assert loss(torch.sigmoid(logits), mask).item() > 0.5
-
-
-def test_both_terms_of_the_loss_count():
-    """By hand, all logits 0 on a 4x4 mask with 4 foreground pixels: CE ln 2, Dice loss 1 - 2*2 / (8+4)."""
-    mask = torch.zeros(1, 1, 4, 4)
-    mask[..., 1:3, 1:3] = 1
-    assert segmentation_loss()(torch.zeros(1, 1, 4, 4), mask).item() == pytest.approx(np.log(2) + 1 - 4 / 12, abs=1e-4)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_loss_and_its_gradient_are_monais_to_the_bit(dtype):
-    """So that runs of earlier versions, which used MONAI's, have the numbers of this one."""
-    from monai.losses import DiceCELoss  # takes seconds: not in the child processes that import this module
-
-    generator, results = torch.Generator().manual_seed(0), []
-    logits = (5 * torch.randn(4, 1, 33, 20, generator=generator)).to(dtype)
-    masks = (torch.rand(4, 1, 33, 20, generator=generator) > 0.7).float()
-    masks[0] = 0
-    for loss in (segmentation_loss(), DiceCELoss(sigmoid=True, lambda_dice=1.0, lambda_ce=1.0)):
-        given = logits.clone().requires_grad_()
-        value = loss(given, masks)
-        value.backward()
-        results.append((value.detach(), given.grad))
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*results, strict=True))
-
-
-def test_the_loss_refuses_masks_of_another_size():
-    with pytest.raises(ValueError, match="size"):
-        segmentation_loss()(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 5))
-
-
-def test_settings_say_what_was_trained(toy, tmp_path):
-    fit(network(), *datasets(), tmp_path / "run", replace(SHORT, epochs=1))
-    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert settings["dataset"] == ["toy"]
-    assert settings["member"]["name"] == "unet_d"
-    assert settings["train_images"] == 12
-    assert settings["recipe"]["learning_rate"] == CNN.learning_rate
 
 
 def test_validation_of_another_size_than_the_batch_counts_every_image(toy, tmp_path):
@@ -503,19 +316,11 @@ def test_encoders_learn_at_their_own_rate(toy, tiny_weights, tmp_path):
 def test_a_run_with_two_rates_that_died_ends_with_the_same_numbers(toy, tiny_weights, tmp_path):
     recipe = replace(SHORT, epochs=3, encoder_rate=0.1)
 
-    def run(folder, before=lambda segmenter: None):
+    def run(folder, dies_at=None):
         torch.manual_seed(0)
         segmenter = factory.build("clipseg", weights=tiny_weights / "clipseg", train="encoders")
-        before(segmenter)
-        return fit(segmenter, *datasets(), tmp_path / folder, recipe)
-
-    steps = []
-
-    def die(*_):
-        steps.append(1)
-        if len(steps) == 6:  # in the second epoch
-            raise Killed
+        return fit(killed(dies_at, segmenter), *datasets(), tmp_path / folder, recipe)
 
     with pytest.raises(Killed):
-        run("killed", lambda segmenter: segmenter.register_forward_pre_hook(die))
+        run("killed", dies_at=6)  # in the second epoch
     pd.testing.assert_frame_equal(run("killed"), run("whole"))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.helpers import toy_store
+from vlsm_helpers.course.shipped import tiny_store
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.evaluation.shipped import tiny_store
-from vlsm_helpers.fusion.interactive import FusionModel
 from vlsm_helpers.widgets import FusionExplorer, static
+from vlsm_helpers.widgets.fusion_model import FusionModel
 
 
 def inflated(text):

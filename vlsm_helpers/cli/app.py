@@ -21,10 +21,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx):
         """Run the command that `ctx` holds."""
-        for stream in (
-            sys.stdout,
-            sys.stderr,
-        ):  # on Windows, a file or a pipe takes cp1252: a ✗ or a Chinese name is no crash
+        # On Windows, a file or a pipe takes cp1252: a ✗ or a Chinese name is no crash.
+        for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
         try:
@@ -32,8 +30,8 @@ class Commands(TyperGroup):
         except CourseError as error:
             typer.echo(f"vlsm: {error}", err=True)
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            typer.echo("\nvlsm: stopped; what is finished is kept.", err=True)
+        except KeyboardInterrupt as stop:
+            typer.echo(f"\nvlsm: stopped; what is finished is kept. {stop}".rstrip(), err=True)
             raise typer.Exit(130) from None
 
 
@@ -69,6 +67,15 @@ def run(
     output: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The report's folder.", show_default="runs/course")
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Notebooks run at once.",
+            show_default="one per core, 4 at most; 1 on a GPU or at full",
+        ),
+    ] = None,
 ) -> None:
     """Run the course's notebooks and write a report: index.html, results.csv, pictures.
 
@@ -77,7 +84,6 @@ def run(
     A notebook that fails does not stop the others; the command then ends with status 1.
     """
     from vlsm_helpers.course import report, results, runner
-    from vlsm_helpers.widgets.export import ExplorableHTML
 
     executed = runner.run_course(
         notebooks or ("*",),
@@ -85,7 +91,8 @@ def run(
         dataset=dataset,
         seed=seed,
         output=output,
-        exporter=ExplorableHTML,
+        jobs=jobs,
+        exporter="vlsm_helpers.widgets.export.ExplorableHTML",  # imported when the first notebook is done
     )
     failed = [notebook for notebook in executed if notebook.failure is not None]
     for notebook in failed:

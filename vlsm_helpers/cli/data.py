@@ -21,6 +21,7 @@ from vlsm_helpers.cli.options import (
     Modality,
     Noun,
     Window,
+    given,
 )
 
 data = typer.Typer(no_args_is_help=True, help="The datasets: which there are, preparing one, checking one.")
@@ -62,9 +63,7 @@ def prepare_dataset(
     splits: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="A copy of the MedVLSM benchmark's splits; else fetched.")
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--to", metavar="FOLDER", help="What holds the datasets.", show_default="VLSM_DATA")
-    ] = None,
+    folder: DataFolder = None,
 ) -> None:
     """Bring a dataset into the course's layout: download, verify, convert the masks, add splits and prompts."""
     from vlsm_helpers.data.public.prepare import prepare
@@ -112,19 +111,10 @@ def adopt_dataset(
     from vlsm_helpers.data.formats import Reading, as_window
     from vlsm_helpers.data.own import adopt
 
-    choices = {"window": window and as_window(window), "axis": axis, "every": every}
-    reading = Reading(**{name: value for name, value in choices.items() if value is not None})
+    reading = Reading(**given(window=window and as_window(window), axis=axis, every=every))
     options = {"modality": modality, "group": group, "seed": seed, "folder": folder, "reading": reading}
-    given = {
-        "labels": labels,
-        "key": key,
-        "foreground": foreground,
-        "mask_name": mask_name,
-        "merge_masks": merge_masks or None,
-        "alike": alike,
-    }
-    options |= {key: value for key, value in given.items() if value is not None}
-    adopted = adopt(name, images, masks, noun, **options)
+    options |= given(labels=labels, key=key, foreground=foreground, mask_name=mask_name, alike=alike)
+    adopted = adopt(name, images, masks, noun, **options, **given(merge_masks=merge_masks or None))
     typer.echo(adopted)
     where = f"VLSM_DATA={folder} " if folder else ""
     typer.echo(f"\nTrain on it: {where}vlsm ensemble {name} --save FOLDER")

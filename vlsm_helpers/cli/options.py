@@ -1,9 +1,15 @@
-"""Options of the commands on runs, each declared once."""
+"""Options of several commands, and of commands with many, each declared once."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def given(**options: object) -> dict[str, object]:
+    """The options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
 
 LARGEST_SEED = 2**32 - 1  # what NumPy takes
 
@@ -53,8 +59,7 @@ Size = Annotated[
     typer.Option(min=16, max=4096, help="Pixels per side of the training images.", show_default="the profile's"),
 ]
 Width = Annotated[
-    float | None,
-    typer.Option(min=0.01, max=8, help="Factor of UNet-D's channel counts.", show_default="the profile's"),
+    float | None, typer.Option(min=0.01, max=8, help="Factor of UNet-D's channel counts.", show_default="the profile's")
 ]
 
 # What only `vlsm data adopt` takes.
@@ -98,8 +103,7 @@ Group = Annotated[
 Alike = Annotated[
     float | None,
     typer.Option(
-        help="Near-duplicates above this thumbnail correlation go to one split; 1 disables this.",
-        show_default="0.98",
+        help="Near-duplicates above this thumbnail correlation go to one split; 1 disables this.", show_default="0.98"
     ),
 ]
 Foreground = Annotated[
@@ -128,8 +132,7 @@ Window = Annotated[
     ),
 ]
 Axis = Annotated[
-    str | None,
-    typer.Option(metavar="axial|coronal|sagittal", help="How volumes are sliced.", show_default="axial"),
+    str | None, typer.Option(metavar="axial|coronal|sagittal", help="How volumes are sliced.", show_default="axial")
 ]
 Every = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Use each Nth frame, slice or page.", show_default="all")
@@ -137,9 +140,7 @@ Every = Annotated[
 KeyTable = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE",
-        help="Write a CSV table of which file each image was, beside your files.",
-        show_default="none",
+        metavar="FILE", help="Write a CSV table of which file each image was, beside your files.", show_default="none"
     ),
 ]
 DataFolder = Annotated[

@@ -20,6 +20,7 @@ from vlsm_helpers.cli.options import (
     WarmStart,
     Weights,
     Width,
+    given,
 )
 from vlsm_helpers.errors import CourseError
 
@@ -52,12 +53,9 @@ def train(
     from vlsm_helpers.course.results import readable
     from vlsm_helpers.experiments.runs import evaluate_run, train_member
 
-    options = dict(
-        run=name or run, recipe=recipe, size=size, epochs=epochs, batch_size=batch_size, limit=limit, prompt=prompt
-    )
-    options |= dict(warm_start=warm_start, train=parts, weights=weights, width=width)
-    given = {name: value for name, value in options.items() if value is not None}
-    folder = train_member(member, dataset, seed=seed, **given)
+    options = given(run=name or run, recipe=recipe, warm_start=warm_start, train=parts, weights=weights, width=width)
+    options |= given(size=size, epochs=epochs, batch_size=batch_size, limit=limit, prompt=prompt)
+    folder = train_member(member, dataset, seed=seed, **options)
     if not settings.process().is_main_process:  # of several that `accelerate launch` started, one scores
         return
     typer.echo(readable(evaluate_run(folder)).to_string(index=False))
@@ -166,18 +164,18 @@ def reproduce(
     table of the cells done so far goes to reproduce/table.csv and table.md in the runs folder. At the tiny profile --limit is
     200 by default.
     """
-    from vlsm_helpers.experiments import grid as program
     from vlsm_helpers.experiments import table as paper_table
+    from vlsm_helpers.experiments.grid import run
     from vlsm_helpers.experiments.members import left_out
+    from vlsm_helpers.experiments.plan import as_shard, paper_plan
 
     fused = sorted(set(fuse or []))  # an order of their own: it is in the name of the folder
-    given = {"datasets": datasets, "members": member, "seeds": seed, "prompts": prompt, "also_test": also_test}
-    given |= {"fused": fused}
-    chosen = {name: tuple(values) for name, values in given.items() if values}
-    plan = program.paper_plan(**chosen, epochs=epochs, batch_size=batch_size, limit=limit)
+    lists = {"datasets": datasets, "members": member, "seeds": seed, "prompts": prompt, "also_test": also_test}
+    chosen = {name: tuple(values) for name, values in (lists | {"fused": fused}).items() if values}
+    plan = paper_plan(**chosen, epochs=epochs, batch_size=batch_size, limit=limit)
     if not member and (missing := left_out(plan.members)):
         typer.echo(missing)
-    failed = {} if table_only else program.run(plan, plan.shard(*program.as_shard(shard)), typer.echo)
+    failed = {} if table_only else run(plan, plan.shard(*as_shard(shard)), typer.echo)
     shown = paper_table.readable(paper_table.write(plan))
     typer.echo(f"\n{shown.to_string(index=False)}")
     if failed:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlsm_helpers.cli.options import Every, given
 from vlsm_helpers.errors import CourseError
 
 if TYPE_CHECKING:
@@ -48,9 +49,6 @@ Axis = Annotated[
     str | None,
     typer.Option(metavar="axial|coronal|sagittal", help="How volumes are sliced.", show_default="as in its training"),
 ]
-Every = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Use each Nth frame, slice or page.", show_default="all")
-]
 
 
 @segments.command()
@@ -82,16 +80,13 @@ def segment(
     forms = [form for one in also or [] for form in one.split(",")]
     check_forms(forms, files, output)
     predictor = predictor_from(model, prompted=bool(prompt))
-    choices = {"window": window and as_window(window), "axis": axis, "every": every}
-    given = {name: value for name, value in choices.items() if value is not None}
-    predictor.reading = replace(predictor.reading, **given)
+    chosen = given(window=window and as_window(window), axis=axis, every=every)
+    predictor.reading = replace(predictor.reading, **chosen)
     prompts = prompt or [predictor.prompt]
     if predictor.trained_on and (untested := [text for text in prompts if text not in predictor.trained_on]):
-        shown = ", ".join(map(repr, predictor.trained_on[:3]))
-        words = ", ".join(map(repr, untested))
-        typer.echo(
-            f"It was trained and scored with the prompt {shown}; other words were not tested: {words}.", err=True
-        )
+        shown, words = (", ".join(map(repr, texts)) for texts in (predictor.trained_on[:3], untested))
+        what = f"It was trained and scored with the prompt {shown}; other words were not tested: {words}."
+        typer.echo(what, err=True)
     table, broken = segment_files(predictor, files, output, prompts)
     _show(table, prompts, output)
     written, failed = export(forms, open_frames(files, predictor.reading)[0] if forms else [], output, prompts)

@@ -1,1 +1,1 @@
-"""Running, reporting and checking the notebooks."""
+"""Running, reporting and checking the notebooks, and the predictions and networks that they start from."""

@@ -6,7 +6,6 @@ FOLDER/NN_name.ipynb and .html, index.html (one card per notebook), results.csv 
 import re
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nbformat
 import pandas as pd
@@ -14,21 +13,20 @@ import pandas as pd
 from vlsm_helpers.course.executed import CSV_COLUMNS, Executed, is_stamped, read
 from vlsm_helpers.course.index_page import index_page
 
-if TYPE_CHECKING:
-    from nbconvert import HTMLExporter
+HTML = "html"  # nbconvert's name of its own exporter
 
 
-def write(folder: Path, exporter: "type[HTMLExporter] | None" = None) -> Path:
+def write(folder: Path, exporter: str = HTML) -> Path:
     """Rebuild index.html, results.csv, pictures/ and the HTML renderings of `folder` from its executed notebooks.
 
-    All notebooks there appear, those of earlier runs too, so that the course can be run bit by bit. `exporter` renders them,
-    by default nbconvert's HTMLExporter. Returns the index.
+    All notebooks there appear, those of earlier runs too, so that the course can be run bit by bit. `exporter` renders them:
+    its name in nbconvert, or where to import it. Returns the index.
     """
     executed = [read(path) for path in sorted(folder.glob("*.ipynb")) if is_stamped(path)]
     results_table(executed).to_csv(folder / "results.csv", index=False)
     for notebook in executed:
         _write_pictures(notebook, folder / "pictures")
-        _write_rendering(notebook.path, exporter)
+        render(notebook.path, exporter)
     index = folder / "index.html"
     index.write_text(index_page(executed), encoding="utf-8")
     return index
@@ -40,16 +38,8 @@ def results_table(executed: list[Executed]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(CSV_COLUMNS))
 
 
-def _write_pictures(notebook: Executed, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob(f"{notebook.name}-*.png"):
-        old.unlink()
-    for number, picture in enumerate(notebook.pictures, start=1):
-        (folder / f"{notebook.name}-{number}.png").write_bytes(picture.png)
-
-
-def _write_rendering(path: Path, exporter: "type[HTMLExporter] | None") -> None:
-    """The notebook as one HTML file; links to other notebooks lead to their renderings."""
+def render(path: Path, exporter: str = HTML) -> None:
+    """Write the executed notebook `path` as one HTML file beside it, unless that is newer; links lead to other renderings."""
     rendering = path.with_suffix(".html")
     if rendering.exists() and rendering.stat().st_mtime > path.stat().st_mtime:
         return
@@ -61,11 +51,19 @@ def _write_rendering(path: Path, exporter: "type[HTMLExporter] | None") -> None:
     rendering.write_text(html, encoding="utf-8")
 
 
-def _as_html(path: Path, exporter: "type[HTMLExporter] | None") -> str:
-    from nbconvert import HTMLExporter
+def _write_pictures(notebook: Executed, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob(f"{notebook.name}-*.png"):
+        old.unlink()
+    for number, picture in enumerate(notebook.pictures, start=1):
+        (folder / f"{notebook.name}-{number}.png").write_bytes(picture.png)
+
+
+def _as_html(path: Path, exporter: str) -> str:
+    from nbconvert.exporters import get_exporter
 
     notebook = nbformat.read(path, as_version=4)
     source = notebook.metadata.get("papermill", {}).get("input_path", path)
     resources = {"metadata": {"name": path.stem, "path": str(Path(source).parent)}}
-    html, _ = (exporter or HTMLExporter)(embed_images=True).from_notebook_node(notebook, resources=resources)
+    html, _ = get_exporter(exporter)(embed_images=True).from_notebook_node(notebook, resources=resources)
     return re.sub(r'href="([^":/]+)\.ipynb"', r'href="\1.html"', html)

@@ -1,20 +1,16 @@
-"""Run the course's numbered notebooks headless, one after another, each to its end or to its first error."""
+"""Run the course's numbered notebooks headless, side by side on a CPU, each to its end or to its first error."""
 
-import time
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vlsm_helpers import settings
-from vlsm_helpers.course import report
-from vlsm_helpers.course.executed import Executed, Failure, read, stamp
+from vlsm_helpers.course import report, side_by_side
+from vlsm_helpers.course.executed import Executed, read
 from vlsm_helpers.errors import CourseError
-from vlsm_helpers.io.progress import interval_in_logs
+from vlsm_helpers.settings.machine import cores
 
-if TYPE_CHECKING:
-    from nbconvert import HTMLExporter
-
-PROGRESS = "{desc} {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} cells, {elapsed} gone, {remaining} left"
+MOST_JOBS = 4  # notebooks at once, unless the user says so: a kernel takes about 1 GB
 
 
 def run_course(
@@ -24,14 +20,17 @@ def run_course(
     dataset: str | None = None,
     seed: int | None = None,
     output: Path | None = None,
-    exporter: "type[HTMLExporter] | None" = None,
+    jobs: int | None = None,
+    exporter: str = report.HTML,
 ) -> list[Executed]:
     """Run the notebooks that `patterns` name and write the report; what is None, the notebooks decide themselves.
 
     `output` (by default `course` in the runs folder) gets the executed notebooks, index.html, results.csv, pictures/, and
-    the notebooks as pages, rendered by `exporter`, by default nbconvert's HTMLExporter.
+    the notebooks as pages, rendered by `exporter` (see report.write). `jobs` notebooks run at once (by
+    default see `default_jobs`), long ones first; they share the cores.
     A notebook that fails is kept as far as it came, and the others still run. Raises CourseError where no notebook
-    matches, and for a dataset that is not there.
+    matches, and for a dataset that is not there. KeyboardInterrupt stops all kernels and writes the report; it is raised
+    again with a sentence on what is done.
     """
     notebooks = find_notebooks(patterns)
     folder = settings.writable((output or settings.runs_folder() / "course").absolute())
@@ -40,13 +39,30 @@ def run_course(
     settings.absolute_folders()
     chosen = {"PROFILE": profile, "DATASET": dataset, "SEED": seed}
     parameters = {name: value for name, value in chosen.items() if value is not None}
-    width = max(len(notebook.stem) for notebook in notebooks)
+    longest_first = sorted(notebooks, key=_minutes, reverse=True)
+    tasks = [side_by_side.Task(path, folder / path.name, parameters) for path in longest_first]
+    jobs = min(jobs or default_jobs(profile), len(tasks))
+    threads = max(1, cores() // jobs) if jobs > 1 else None
+    ended = []
+
+    def render(task: side_by_side.Task) -> None:  # while others run
+        ended.append(task)
+        report.render(task.executed, exporter)
+
     try:
-        for notebook in notebooks:
-            run_notebook(notebook, folder / notebook.name, parameters, label=notebook.stem.ljust(width))
+        side_by_side.execute(tasks, jobs, threads, render)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_what_is_done([read(task.executed) for task in ended], folder, len(tasks))) from None
     finally:  # also when the user stops the run
         report.write(folder, exporter)
     return [read(folder / notebook.name) for notebook in notebooks]
+
+
+def default_jobs(profile: str | None) -> int:
+    """How many notebooks run at once: one on a GPU or at the full profile, which fill the machine; else one per core, up to 4."""
+    if settings.device() != "cpu" or settings.choose_profile(profile)[0].name == "full":
+        return 1
+    return min(cores(), MOST_JOBS)
 
 
 def find_notebooks(patterns: Sequence[str], folder: Path | None = None) -> list[Path]:
@@ -69,33 +85,6 @@ def find_notebooks(patterns: Sequence[str], folder: Path | None = None) -> list[
     return chosen
 
 
-def run_notebook(notebook: Path, executed: Path, parameters: dict[str, str | int], *, label: str) -> None:
-    """Execute `notebook` in its own folder with a progress bar called `label`, and write it to `executed`.
-
-    `parameters` are injected after the cell tagged so. The first error ends the notebook and stays in its outputs;
-    where and what it was, and the seconds taken, are stamped on `executed` (see executed.stamp).
-    """
-    import papermill
-
-    executed.unlink(missing_ok=True)  # what an earlier run left must not pass for this one's
-    failure, begin = None, time.monotonic()
-    try:
-        papermill.execute_notebook(
-            notebook,
-            executed,
-            parameters=parameters,
-            cwd=notebook.parent,
-            progress_bar={"desc": label, "bar_format": PROGRESS} | interval_in_logs(),
-            extra_arguments=["--log-level=ERROR"],  # else every kernel warns, in the bar, that it talks over TCP
-        )
-    except BaseException as error:
-        failure = _failure(executed, error)
-        if not isinstance(error, Exception):  # the user stops the whole run
-            raise
-    finally:
-        stamp(executed, time.monotonic() - begin, failure)
-
-
 def _check_dataset(name: str) -> None:
     """Fail now, and once, rather than in every notebook."""
     from vlsm_helpers.data.samples import dataset_folder
@@ -103,21 +92,15 @@ def _check_dataset(name: str) -> None:
     dataset_folder(name)
 
 
-def _failure(executed: Path, error: BaseException) -> Failure:
-    """Where and why the notebook stopped: at a cell that raised, or (a kernel that died) at the last one begun."""
-    import nbformat
-    from papermill.exceptions import PapermillExecutionError
-
-    if isinstance(error, PapermillExecutionError):
-        return Failure(f"In [{error.exec_count}]", _first_line(error.source), f"{error.ename}: {error.evalue}")
-    message = f"{type(error).__name__}: {error}".rstrip(": ")
-    cells = nbformat.read(executed, as_version=4).cells if executed.exists() else []
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    begun = [n for n, cell in enumerate(code, 1) if cell.metadata.get("papermill", {}).get("start_time")]
-    if not begun:
-        return Failure("before its first cell", "", message)
-    return Failure(f"In [{begun[-1]}]", _first_line(code[begun[-1] - 1].source), message)
+def _minutes(notebook: Path) -> float:
+    """What the table at the head of a notebook says, so that long ones start first and all workers end together."""
+    found = re.search(r"\*\*Minutes\*\* \| ([\d.]+)", notebook.read_text(encoding="utf-8"))
+    return float(found[1]) if found else 0.0
 
 
-def _first_line(source: str) -> str:
-    return next((line.strip() for line in source.splitlines() if line.strip()), "")
+def _what_is_done(ended: Sequence[Executed], folder: Path, number: int) -> str:
+    done = [notebook.name for notebook in ended if notebook.failure is None]
+    failed = [notebook.name for notebook in ended if notebook.failure is not None]
+    words = f"{len(done)} of {number} notebooks are done" + (f" ({', '.join(sorted(done))})" if done else "")
+    words += f", {', '.join(sorted(failed))} failed" if failed else ""
+    return f"{words}. The report: {folder / 'index.html'}"

@@ -1,7 +1,8 @@
 """Networks that the course ships trained, so that chapter 4 starts from an ensemble A that has learned something.
 
-Ensemble A, two of its members and a control, trained on the endoscopy phantoms at the tiny profile with seed 0: runs of
-`benchmarks/hybrid_ensembles.py`, their best weights in float16. `tools.tiny_hybrid` writes them.
+Ensemble A, two of its members and a control, trained on the endoscopy phantoms at the tiny profile with seed 0, by the recipes
+of `benchmarks/hybrid_ensembles.py`; the best weights of each, in float16. `tools.tiny_hybrid` writes them. The runs behind
+`measured/hybrid_ensembles.csv.gz` are others: rounding differs between machines, and training amplifies it.
 """
 
 from importlib import resources

@@ -1,6 +1,6 @@
 """`check`: whether a prepared dataset is complete, fits its annotations, and keeps its splits apart."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +18,6 @@ from vlsm_helpers.data.seen import SeenImage, SeenMask
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.io.progress import tqdm
 
-BAR_AFTER = 2  # seconds: quicker work shows no progress bar
 MOSTLY_FOREGROUND = 0.5  # a share of the pixels that no target of the public datasets has in the mean
 FEW_GREYS = 16  # of 256: an image with so few levels of grey has lost its contrast
 NEAR_DUPLICATE = 0.95  # correlation of two thumbnails
@@ -83,10 +82,11 @@ def check(name: str, folder: Path | None = None, seen: Mapping[str, SeenImage | 
     splits = {split: _samples(root, split, problems) for split in SPLITS}
     images, masks, counts = {}, {}, {}
     steps = sum(len(_image_files(samples)) + len(samples) for samples in splits.values())
-    with tqdm(total=steps, desc=f"checking {name}", unit="file", delay=BAR_AFTER) as bar:
+    with tqdm(total=steps, desc=f"checking {name}", unit="file", delay=2) as bar:
         for split, samples in splits.items():
-            images[split] = _look_at_images(split, samples, problems, bar, seen or {})
-            masks[split] = _look_at_masks(split, samples, problems, bar, seen or {})
+            images[split] = _look("image", split, _image_files(samples), _see_image, problems, bar, seen or {})
+            files = [sample.mask for sample in samples]
+            masks[split] = _look("mask", split, files, _see_mask, problems, bar, seen or {})
             counts[split] = _counts(samples, masks[split])
             problems += _without_contrast(split, images[split])
             problems += _inverted(split, counts[split]["foreground_share"], masks[split])
@@ -149,34 +149,27 @@ def _image_files(samples: list[Sample]) -> list[Path]:
     return list(dict.fromkeys(sample.image for sample in samples))  # CheXlocalize has several findings an image
 
 
-def _look_at_images(
-    split: str, samples: list[Sample], problems: list, bar: tqdm, seen: Mapping[str, SeenImage]
-) -> dict[Path, SeenImage]:
-    images = {}
-    for path in _image_files(samples):
+def _look(kind: str, split: str, paths: list[Path], see: Callable, problems: list, bar: tqdm, seen: Mapping) -> dict:
+    """What is kept of each file, by its path; one that cannot be decoded becomes a row of `problems`."""
+    found = {}
+    for path in paths:
         bar.update()
-        file = f"images/{path.name}"
+        file = f"{kind}s/{path.name}"
         try:
-            raster = None if file in seen else decode(path)
-            images[path] = SeenImage.of(file, as_rgb(raster, path), raster.turn) if raster else seen[file]
+            found[path] = seen[file] if file in seen else see(file, path)
         except DataError as error:
-            problems.append(("error", "image", split, file, error.what))
-    return images
+            problems.append(("error", kind, split, file, error.what))
+    return found
 
 
-def _look_at_masks(
-    split: str, samples: list[Sample], problems: list, bar: tqdm, seen: Mapping[str, SeenMask]
-) -> dict[Path, SeenMask]:
-    masks = {}
-    for sample in samples:
-        bar.update()
-        file = f"masks/{sample.mask.name}"
-        try:
-            found = None if file in seen else find_foreground(sample.mask)
-            masks[sample.mask] = SeenMask.of(file, found.mask, found.turn) if found else seen[file]
-        except DataError as error:
-            problems.append(("error", "mask", split, file, error.what))
-    return masks
+def _see_image(file: str, path: Path) -> SeenImage:
+    raster = decode(path)
+    return SeenImage.of(file, as_rgb(raster, path), raster.turn)
+
+
+def _see_mask(file: str, path: Path) -> SeenMask:
+    found = find_foreground(path)
+    return SeenMask.of(file, found.mask, found.turn)
 
 
 def _without_contrast(split: str, images: dict[Path, SeenImage]) -> list:

@@ -52,7 +52,7 @@ def image_paths(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError("The folder does not exist.", where=folder, hint="name the folder that holds the files.")
     files = [path for path in sorted(folder.iterdir()) if _is_read(path)]
-    files = files or [path for path in sorted(folder.rglob("*")) if _is_read(path) and not _is_hidden(path, folder)]
+    files = files or [path for path in sorted(folder.rglob("*")) if _is_read(path) and not is_hidden(path, folder)]
     if not files:
         told = f" ({others})" if (others := passed_over(folder)) else ""
         hint = "it must hold pictures, DICOM, NIfTI or video files, or one folder per patient (export arrays first)."
@@ -68,7 +68,7 @@ def passed_over(folder: Path) -> str:
     """What is not read of a folder, in a few words: files of other kinds, folders beside images; empty if there is nothing."""
     files = [path for path in folder.iterdir() if path.name[0] != "."]
     nested = not any(map(_is_read, files))
-    files = [path for path in folder.rglob("*") if not _is_hidden(path, folder)] if nested else files
+    files = [path for path in folder.rglob("*") if not is_hidden(path, folder)] if nested else files
     read = [path for path in files if _is_read(path)]
     read = set(_without_videos(read) or read)
     others = Counter(
@@ -84,5 +84,6 @@ def _is_read(path: Path) -> bool:
     return path.name[0] != "." and not path.is_dir() and kind(path) is not None
 
 
-def _is_hidden(path: Path, root: Path) -> bool:
+def is_hidden(path: Path, root: Path) -> bool:
+    """Whether the file, or a folder between it and `root`, is hidden, or is what macOS adds to its archives."""
     return any(part[0] == "." or part == "__MACOSX" for part in path.relative_to(root).parts)

@@ -49,11 +49,8 @@ class Fold(NamedTuple):
             return None
         fold = cls(found[1], int(found[2]), int(found[3]))
         if fold.folds < LEAST or not 1 <= fold.number <= fold.folds:
-            raise DataError(
-                f"There is no fold {fold.number} of {fold.folds}.",
-                where=name,
-                hint=f"give {LEAST} folds or more, and count them from 1, as in {fold.dataset}@1of5.",
-            )
+            hint = f"give {LEAST} folds or more, and count them from 1, as in {fold.dataset}@1of5."
+            raise DataError(f"There is no fold {fold.number} of {fold.folds}.", where=name, hint=hint)
         return fold
 
     def split_of(self, dealt: int) -> str:
@@ -73,11 +70,9 @@ def in_fold(fold: Fold, samples: Sequence[AnySample], split: str) -> list[AnySam
     """
     repeated = {sample.id for sample in samples}
     if len(repeated) < len(samples):
-        raise DataError(
-            f"Names of images are used several times ({len(samples) - len(repeated)}): the dataset has no folds.",
-            where=fold.dataset,
-            hint=f"`vlsm data check {fold.dataset}` lists shared names; remove or rename these images.",
-        )
+        what = f"Names of images are used several times ({len(samples) - len(repeated)}): the dataset has no folds."
+        hint = f"`vlsm data check {fold.dataset}` lists shared names; remove or rename these images."
+        raise DataError(what, where=fold.dataset, hint=hint)
     keys = tuple((sample.mask, sample.mask.stat().st_mtime_ns, group_of(sample)) for sample in samples)
     dealt = _deal(keys, fold.dataset, fold.folds)
     return [sample for sample, number in zip(samples, dealt, strict=True) if fold.split_of(number) == split]
@@ -92,10 +87,7 @@ def _deal(keys: tuple[tuple[Path, int, object], ...], dataset: str, folds: int) 
     with_lesion = {group for group, lesion in zip(groups, lesions, strict=True) if lesion}
     for count, what in ((len(numbers), "groups of images"), (len(with_lesion), "groups with foreground")):
         if count < folds:
-            raise DataError(
-                f"{count} {what} make no {folds} folds: a group is never split.",
-                where=dataset,
-                hint=f"give {max(count, LEAST)} folds or fewer, or add images of more patients.",
-            )
+            hint = f"give {max(count, LEAST)} folds or fewer, or add images of more patients."
+            raise DataError(f"{count} {what} make no {folds} folds: a group is never split.", where=dataset, hint=hint)
     shares = {str(number): 1 / folds for number in range(1, folds + 1)}
     return [int(number) for number in split_groups(groups, lesions, shares=shares)]

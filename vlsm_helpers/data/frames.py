@@ -12,8 +12,7 @@ from vlsm_helpers.data.files import image_paths, kind, stem
 from vlsm_helpers.data.formats import AS_FILED, Reading, Source
 from vlsm_helpers.data.formats.dicom import Dicom
 from vlsm_helpers.data.formats.nifti import Volume
-from vlsm_helpers.data.formats.pages import Pages
-from vlsm_helpers.data.formats.picture import Picture
+from vlsm_helpers.data.formats.picture import Pages, Picture
 from vlsm_helpers.data.formats.video import Video
 from vlsm_helpers.data.raster import Raster
 from vlsm_helpers.errors import DataError, some_of

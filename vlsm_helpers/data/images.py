@@ -89,11 +89,8 @@ def _scaled(values: np.ndarray, bits: int, where: Path | str, depth: int | None)
 
 def _refuse_unscaled(values: np.ndarray, where: Path | str) -> None:
     if values.dtype.kind == "f" or values.min(initial=0) < 0 or values.max(initial=0) > 65535:
-        raise DataError(
-            f"Pixels of kind {values.dtype} from {values.min()} to {values.max()} have no agreed brightness.",
-            where=where,
-            hint="save it with 8 or 16 bits per channel.",
-        )
+        what = f"Pixels of kind {values.dtype} from {values.min()} to {values.max()} have no agreed brightness."
+        raise DataError(what, where=where, hint="save it with 8 or 16 bits per channel.")
 
 
 def _may_be_deep(path: Path) -> bool:

@@ -148,10 +148,10 @@ def _by_colour(raster: Raster, path: Path) -> tuple[np.ndarray, str]:
         raise DataError(f"The mask is ambiguous: {what}.", where=path, hint=HINT)
     grey = values.max(axis=2)
     if values.shape[2] == 1:
-        return _by_value(raster, grey, path, str)
+        return _by_value(raster, grey, path)
     spread = np.ptp(values, axis=2)
     if not spread.any():
-        return _by_value(raster, grey, path, str)
+        return _by_value(raster, grey, path)
     colours, counts = _colours(values)
     if len(colours) == 2 and not raster.lossy and not colours[0].any() and np.ptp(colours[1]) > 0:
         return grey > 0, _colour(colours[1], raster.bits)
@@ -163,10 +163,9 @@ def _by_colour(raster: Raster, path: Path) -> tuple[np.ndarray, str]:
         order = np.argsort(-counts)[:5]
         found = ", ".join(f"{_colour(colours[one], raster.bits)} ({counts[one]} pixels)" for one in order)
         more = f" and {len(colours) - 5} more" * (len(colours) > 5)
-        raise DataError(
-            f"The mask is coloured, and which colour counts is not known: {found}{more}.", where=path, hint=HINT
-        )
-    return _by_value(raster, grey, path, str)
+        what = f"The mask is coloured, and which colour counts is not known: {found}{more}."
+        raise DataError(what, where=path, hint=HINT)
+    return _by_value(raster, grey, path)
 
 
 def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,7 +189,7 @@ def _colour(colour: np.ndarray, bits: int) -> str:
     return "#" + "".join(f"{int(one) * 255 // (2**bits - 1):02x}" for one in colour)
 
 
-def _by_value(raster: Raster, values: np.ndarray, path: Path, name: type) -> tuple[np.ndarray, str]:
+def _by_value(raster: Raster, values: np.ndarray, path: Path) -> tuple[np.ndarray, str]:
     levels, counts = _counted(values)
     largest = int(levels[-1])
     if largest <= 1:
@@ -200,7 +199,7 @@ def _by_value(raster: Raster, values: np.ndarray, path: Path, name: type) -> tup
         darkest = int(levels[0]) if len(levels) == 2 else 0
         mirrored = darkest <= top // 15 and abs(darkest + largest - top) <= top // 60  # 1 and 254, 16 and 235
         if _is_white(largest, raster.bits) and (darkest == 0 or (mirrored and largest < top)):
-            return values == largest, "white" if largest >= 0.9 * top or _is_full(largest) else name(largest)
+            return values == largest, "white" if largest >= 0.9 * top or _is_full(largest) else str(largest)
         raise _ambiguous(levels, counts, path)
     if raster.lossy and raster.tables and raster.bits == 8:
         mask = values >= 128

@@ -19,19 +19,17 @@ from vlsm_helpers.data.files import kind, passed_over
 from vlsm_helpers.data.folds import CLUSTER
 from vlsm_helpers.data.formats import AS_FILED, Reading
 from vlsm_helpers.data.frames import Frame, hashed
-from vlsm_helpers.data.images import bit_depth, read_mask
+from vlsm_helpers.data.images import bit_depth
 from vlsm_helpers.data.intake import read_all
 from vlsm_helpers.data.labels import Labels
 from vlsm_helpers.data.masks import parse
-from vlsm_helpers.data.pairing import SHOWN, pairs, patients
+from vlsm_helpers.data.pairing import patients
 from vlsm_helpers.data.samples import FACTS
 from vlsm_helpers.data.splits import SHARES, split_groups
 from vlsm_helpers.data.staging import Record, Staging, staging
-from vlsm_helpers.errors import DataError, SettingsError
+from vlsm_helpers.errors import DataError, SettingsError, some_of
 from vlsm_helpers.io.atomic import require_writable, write_table
 from vlsm_helpers.settings import data_folder, writable
-
-__all__ = ["ALIKE", "SHARES", "Adopted", "adopt", "pairs", "read_mask", "split_groups"]
 
 ALIKE = 0.98  # images whose thumbnails correlate more are put into one group; `check` tells of more than 0.95
 
@@ -56,13 +54,12 @@ class Adopted:
         return len(self.sizes)
 
     def __str__(self) -> str:
-        names = ", ".join(f"{one} and {other}" for one, other in self.joined[:SHOWN])
-        more = f" and {len(self.joined) - SHOWN} pairs more" * (len(self.joined) > SHOWN)
+        twins = some_of([f"{one} and {other}" for one, other in self.joined])
         least, most = min(self.sizes), max(self.sizes)
         sizes = f"{least} to {most} images" if least < most else f"{most} image{'s' * (most > 1)}"
         lines = [str(self.report), "", *self.notes, f"{self.groups} groups of {sizes}, none of them in two splits"]
         lines += self.passed_over
-        return "\n".join([*lines, *[f"near-duplicates, kept together: {names}{more}"] * bool(self.joined)])
+        return "\n".join([*lines, *[f"near-duplicates, kept together: {twins}"] * bool(self.joined)])
 
 
 def adopt(
@@ -190,9 +187,7 @@ def _groups(found: Sequence[Frame], group: Grouping) -> list[str]:
             one if frame.id == frame.name else hashed(one, salt) for one, frame in zip(groups, found, strict=True)
         ]
     if len(set(groups)) == 1:
-        hint = (
-            "say what tells one patient from another, or leave the group out: each image is then a patient of its own."
-        )
+        hint = "say what tells patients apart, or leave the group out: each image is then a patient of its own."
         raise DataError(f"All {len(names)} images are in one group, {groups[0]!r}.", hint=hint)
     return groups
 

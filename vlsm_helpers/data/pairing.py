@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlsm_helpers.data.files import image_paths, may_have_frames, passed_over, stem
-from vlsm_helpers.errors import DataError, SettingsError
-
-__all__ = ["Pair", "image_paths", "pairs", "passed_over", "patients"]
+from vlsm_helpers.data.files import image_paths, may_have_frames, stem
+from vlsm_helpers.errors import DataError, SettingsError, some_of
 
 SHOWN = 5  # file names in a message
 _WORDS = r"masks?|seg|segmentations?|labels?|gt|ground[ _-]?truth|annotations?"
@@ -47,9 +45,8 @@ def pairs(images: Path, masks: Path, mask_name: str | None = None, merge: bool =
     without {stem}.
     """
     if mask_name is not None and "{stem}" not in mask_name:
-        raise SettingsError(
-            f"The name {mask_name!r} lacks {{stem}}.", hint="write it as in --mask-name '{stem}_lesion'."
-        )
+        what = f"The name {mask_name!r} lacks {{stem}}."
+        raise SettingsError(what, hint="write it as in --mask-name '{stem}_lesion'.")
     image_files, mask_files = image_paths(images), image_paths(masks)
     if images.resolve() == masks.resolve():
         is_mask = _matches_of(mask_name, images, image_files) if mask_name else _has_mask_word
@@ -214,16 +211,9 @@ def _without_image(strangers: Sequence[Path], image_files: Sequence[Path], masks
     shown = ", ".join(f"{mask.name} (nearest image: {image})" for mask, image in nearest.items())
     shown += f" and {len(strangers) - SHOWN} more" * (len(strangers) > SHOWN)
     rule = _rule(strangers, stems)
-    how = (
-        f"give --mask-name '{rule}'"
-        if rule
-        else "give the rule, such as --mask-name '{stem}_lesion', name each mask as its image"
-    )
-    return DataError(
-        f"Masks without an image ({len(strangers)}): {shown}.",
-        where=masks,
-        hint=f"{how}, or remove what does not belong.",
-    )
+    anyone = "give the rule, such as --mask-name '{stem}_lesion', name each mask as its image"
+    hint = f"{f'give --mask-name {rule!r}' if rule else anyone}, or remove what does not belong."
+    return DataError(f"Masks without an image ({len(strangers)}): {shown}.", where=masks, hint=hint)
 
 
 def _rule(strangers: Sequence[Path], stems: Sequence[str]) -> str | None:
@@ -237,5 +227,4 @@ def _rule(strangers: Sequence[Path], stems: Sequence[str]) -> str | None:
 
 
 def _unpaired(what: str, names: Sequence[str], where: Path, hint: str) -> DataError:
-    shown = ", ".join(names[:SHOWN]) + f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
-    return DataError(f"{what} ({len(names)}): {shown}.", where=where, hint=f"{hint}.")
+    return DataError(f"{what} ({len(names)}): {some_of(names)}.", where=where, hint=f"{hint}.")

@@ -64,10 +64,9 @@ def _fill(samples: Sequence[Sample], size: int, folder: Path) -> None:
                 masks.write(square_mask(read_mask(sample.mask), size).tobytes())
             except DataError as error:
                 broken.append(error)
-    if broken:
-        if len(broken) == 1:
-            raise broken[0]
+    if len(broken) == 1:
+        raise broken[0]
+    if broken:  # images and masks have the same names: their whole paths are told
         shown = "\n".join(f"  {error.where}: {error.what}" for error in broken[:10])
-        raise DataError(
-            f"{len(broken)} files cannot be used, the first ones:\n{shown}", hint="`vlsm data check` lists all."
-        )
+        what = f"{len(broken)} files cannot be used, the first ones:\n{shown}"
+        raise DataError(what, hint="`vlsm data check` lists all.")

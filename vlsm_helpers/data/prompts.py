@@ -180,19 +180,16 @@ def _as_mask(mask: np.ndarray) -> np.ndarray:
     if mask.ndim != 2 or not mask.size:
         raise DataError(f"A mask of shape {mask.shape} is not 2-D.", hint="give it as (height, width).")
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
-        raise DataError(
-            f"The mask has values from {mask.min()} to {mask.max()}, not just 0 and 1.",
-            hint="give it as bool, such as mask > 127.",
-        )
+        what = f"The mask has values from {mask.min()} to {mask.max()}, not just 0 and 1."
+        raise DataError(what, hint="give it as bool, such as mask > 127.")
     return mask.astype(bool)
 
 
 def _foreground(mask: np.ndarray) -> np.ndarray:
     mask = _as_mask(mask)
     if not mask.any():
-        raise DataError(
-            "The mask is empty: it has no place, shape or colour.", hint="ask only for masks with foreground."
-        )
+        what = "The mask is empty: it has no place, shape or colour."
+        raise DataError(what, hint="ask only for masks with foreground.")
     return mask
 
 
@@ -202,8 +199,6 @@ def _as_image(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=-1)
     if image.shape != (*mask.shape, 3):
-        raise DataError(
-            f"The image {image.shape} and its mask {mask.shape} do not fit.",
-            hint="give an RGB or grey image of the mask's size.",
-        )
+        what = f"The image {image.shape} and its mask {mask.shape} do not fit."
+        raise DataError(what, hint="give an RGB or grey image of the mask's size.")
     return image

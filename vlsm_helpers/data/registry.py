@@ -1,11 +1,10 @@
 """The datasets the course knows: the paper's public ones and the project's own phantoms, as facts."""
 
-import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlsm_helpers import settings
-from vlsm_helpers.errors import DataError
+from vlsm_helpers.errors import DataError, unknown
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,17 @@ def _entries(train: int, val: int, test: int) -> dict[str, int]:
     return {"train": train, "val": val, "test": test}
 
 
+_BKAI = Dataset(
+    "bkai_polyp",
+    "BKAI-IGH NeoPolyp",
+    "colonoscopy",
+    "polyp",
+    paper="Lan et al., NeoUNet: Towards accurate colon polyp segmentation and neoplasm detection, ISVC 2021",
+    home="https://www.kaggle.com/c/bkai-igh-neopolyp/",
+    terms="Free for research and education under the rules of the challenge page; cite the paper.",
+    account=True,
+    entries=_entries(800, 100, 100),
+)
 _PUBLIC = [
     Dataset(
         "kvasir_polyp",
@@ -56,26 +66,12 @@ _PUBLIC = [
         account=True,
         entries=_entries(490, 61, 61),
     ),
-    Dataset(
-        "bkai_polyp",
-        "BKAI-IGH NeoPolyp",
-        "colonoscopy",
-        "polyp",
-        paper="Lan et al., NeoUNet: Towards accurate colon polyp segmentation and neoplasm detection, ISVC 2021",
-        home="https://www.kaggle.com/c/bkai-igh-neopolyp/",
-        terms="Free for research and education under the rules of the challenge page; cite the paper.",
-        account=True,
-        entries=_entries(800, 100, 100),
-    ),
-    Dataset(
-        "bkai_polyp_classes",
-        "BKAI-IGH NeoPolyp in two classes",
-        "colonoscopy",
-        "neoplastic or non-neoplastic polyp",
-        paper="Lan et al., NeoUNet: Towards accurate colon polyp segmentation and neoplasm detection, ISVC 2021",
-        home="https://www.kaggle.com/c/bkai-igh-neopolyp/",
-        terms="Free for research and education under the rules of the challenge page; cite the paper.",
-        account=True,
+    _BKAI,
+    replace(
+        _BKAI,
+        name="bkai_polyp_classes",
+        title="BKAI-IGH NeoPolyp in two classes",
+        target="neoplastic or non-neoplastic polyp",
         entries=_entries(1600, 200, 200),
         variant_of="bkai_polyp",
     ),
@@ -142,10 +138,7 @@ def find(name: str, own: Sequence[str] = ()) -> Dataset:
     among the course's and `own`."""
     if name in DATASETS:
         return DATASETS[name]
-    known = [*own, *DATASETS]
-    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-    raise DataError(f"There is no dataset {name!r}.", hint=f"{meant}`vlsm data list` shows all: {', '.join(known)}.")
+    raise unknown("dataset", name, [*own, *DATASETS], error=DataError, listing="`vlsm data list` shows all:")
 
 
 def availability(card: Dataset) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from vlsm_helpers.data import phantoms, registry
 from vlsm_helpers.data.folds import Fold, in_fold
 from vlsm_helpers.data.formats import Reading
-from vlsm_helpers.errors import DataError
+from vlsm_helpers.errors import DataError, some_of, unknown
 from vlsm_helpers.settings import cache_folder, data_folder
 
 SPLITS = ("train", "val", "test")
@@ -38,9 +38,7 @@ class Sample:
         Raises DataError for a key this sample does not have.
         """
         if key not in self.prompts:
-            raise DataError(
-                f"There is no prompt {key!r}.", where=self.image, hint=f"use one of {', '.join(self.prompts)}."
-            )
+            raise unknown("prompt", key, self.prompts, error=DataError, where=self.image)
         choices = self.prompts[key]
         if isinstance(choices, str):
             return choices
@@ -62,7 +60,7 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     """
     root = dataset_folder(name, folder)
     if split not in SPLITS:
-        raise DataError(f"There is no split {split!r}.", where=root, hint=f"use one of {', '.join(SPLITS)}.")
+        raise unknown("split", split, SPLITS, error=DataError, where=root)
     if fold := Fold.parse(name):
         samples = [sample for one in SPLITS for sample in load_split(fold.dataset, one, folder)]
         return [replace(sample, dataset=name) for sample in in_fold(fold, samples, split)]
@@ -73,12 +71,8 @@ def load_split(name: str, split: str, folder: Path | None = None) -> list[Sample
     missing = [f"images/{e['img_name']}" for e in entries if _stem(e["img_name"]) not in images]
     missing += [f"masks/{e['mask_name']}" for e in entries if _stem(e["mask_name"]) not in masks]
     if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise DataError(
-            f"{len(missing)} files that {split}.json names are missing: {shown}.",
-            where=root,
-            hint=f"put them there, or run `vlsm data prepare {name}` again.",
-        )
+        what = f"{len(missing)} files that {split}.json names are missing: {some_of(missing)}."
+        raise DataError(what, where=root, hint=f"put them there, or run `vlsm data prepare {name}` again.")
     return [_sample(name, e, images[_stem(e["img_name"])], masks[_stem(e["mask_name"])]) for e in entries]
 
 
@@ -97,24 +91,9 @@ def dataset_folder(name: str, folder: Path | None = None) -> Path:
     if not (root / "anns").is_dir():
         own = [path.parent.name for path in sorted(root.parent.glob("*/anns"))]
         card = registry.find(name, own)  # an unknown name that is not on disk either: say which names there are
-        raise DataError(
-            f"The dataset {card.title} is not prepared.",
-            where=root,
-            hint=f"run `vlsm data prepare {name}`, or set VLSM_DATA to the folder that holds {name}/.",
-        )
+        hint = f"run `vlsm data prepare {name}`, or set VLSM_DATA to the folder that holds {name}/."
+        raise DataError(f"The dataset {card.title} is not prepared.", where=root, hint=hint)
     return root
-
-
-def source_depth(name: str, folder: Path | None = None) -> int:
-    """The bits per channel that the images of a dataset had before it was adopted, 8 where nothing else is known.
-
-    `read_image(path, depth)` brings new images of the same source to the brightness that the dataset's images have.
-    """
-    try:
-        facts = json.loads(((folder or data_folder()) / _whole(name) / FACTS).read_text(encoding="utf-8"))
-        return int(facts["bit_depth"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 8
 
 
 def dataset_facts(name: str, folder: Path | None = None) -> dict:
@@ -145,18 +124,15 @@ def read_entries(path: Path) -> list[dict]:
     except FileNotFoundError:
         raise DataError("The annotation file is missing.", where=path, hint="prepare the dataset again.") from None
     except ValueError as error:
-        raise DataError(
-            f"The annotation file is not JSON ({error}).", where=path, hint="prepare the dataset again."
-        ) from None
+        what = f"The annotation file is not JSON ({error})."
+        raise DataError(what, where=path, hint="prepare the dataset again.") from None
     for number, entry in enumerate(entries if isinstance(entries, list) else [None]):
         if not isinstance(entry, dict) or not {"img_name", "mask_name", "prompts"} <= entry.keys():
-            raise DataError(
-                f"Entry {number} lacks img_name, mask_name or prompts.", where=path, hint="prepare the dataset again."
-            )
+            what = f"Entry {number} lacks img_name, mask_name or prompts."
+            raise DataError(what, where=path, hint="prepare the dataset again.")
         if not all(isinstance(entry[key], str) and _stem(entry[key]) for key in ("img_name", "mask_name")):
-            raise DataError(
-                f"In entry {number}, img_name or mask_name is no file name.", where=path, hint="write names of files."
-            )
+            what = f"In entry {number}, img_name or mask_name is no file name."
+            raise DataError(what, where=path, hint="write names of files.")
         if not isinstance(entry["prompts"], dict) or not all(map(_is_prompt, entry["prompts"].values())):
             hint = 'write them as {"p0": "", "p1": "polyp", "p2": ["round polyp", "flat polyp"]}.'
             raise DataError(f"In entry {number}, the prompts are no texts by name.", where=path, hint=hint)
@@ -180,18 +156,13 @@ def _sample(dataset: str, entry: dict, image: Path, mask: Path) -> Sample:
     prompts = {key: text if isinstance(text, str) else tuple(text) for key, text in entry["prompts"].items()}
     known = ("img_name", "mask_name", "prompts", "sentences", "sentences_num")
     return Sample(
-        id=_identity(entry),
+        id=_stem(entry["mask_name"]),  # CheXlocalize has several findings, so several masks, an image
         image=image,
         mask=mask,
         prompts=prompts,
         dataset=dataset,
         attributes={key: value for key, value in entry.items() if key not in known},
     )
-
-
-def _identity(entry: dict) -> str:
-    """The mask's stem: CheXlocalize has several findings, so several masks, an image."""
-    return _stem(entry["mask_name"])
 
 
 def _stem(name: str) -> str:

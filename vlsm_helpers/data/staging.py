@@ -21,9 +21,7 @@ from vlsm_helpers.data.seen import SeenImage, SeenMask
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.io import atomic
 
-WORTH_KEEPING = (
-    60  # seconds of reading that are kept if files are then refused: they can be fixed, and the rest is done
-)
+WORTH_KEEPING = 60  # seconds of reading that are kept if files are then refused: they can be fixed
 KEPT = 7 * 86400  # seconds after which the next `adopt` of that name removes what an interrupted one left
 _LINES, _THUMBNAILS, _LOCK = "read.jsonl", "thumbnails.f16", "lock"
 _ITEM = THUMBNAIL**2  # numbers of a thumbnail
@@ -118,9 +116,8 @@ def staging(target: Path, options: str) -> Iterator[Staging]:
         os.replace(folder, target)
     except OSError as error:
         hint = f"free some space, or name another folder; {_GO_ON}."
-        raise SettingsError(
-            f"The dataset could not be written ({error.strerror or error}).", where=target, hint=hint
-        ) from error
+        what = f"The dataset could not be written ({error.strerror or error})."
+        raise SettingsError(what, where=target, hint=hint) from error
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)

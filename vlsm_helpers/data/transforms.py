@@ -8,7 +8,7 @@ import albumentations as A
 import numpy as np
 
 
-def build_transforms(train: bool, size: int, *, seed: int | None = None, mirror: bool = True) -> A.Compose:
+def build_transforms(train: bool, size: int, *, mirror: bool = True) -> A.Compose:
     """A transform `t(image=uint8 (H, W, 3), mask=uint8 (H, W) of 0 and 1)` that gives both square, `size` pixels a side.
 
     For training: spatial changes (mirror, turn, zoom, shift; the same for image and mask, which stays 0 and 1) and
@@ -17,7 +17,7 @@ def build_transforms(train: bool, size: int, *, seed: int | None = None, mirror:
     little, too. `reseed(t, n)` makes the next draw repeatable.
     """
     resize = A.Resize(size, size)
-    return A.Compose([resize, *_augmentations(mirror)] if train else [resize], seed=seed)
+    return A.Compose([resize, *_augmentations(mirror)] if train else [resize])
 
 
 def reseed(transforms: A.Compose, seed: int) -> None:

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import Sample, load_split
-from vlsm_helpers.errors import DataError, unknown
+from vlsm_helpers.errors import DataError, some_of, unknown
 from vlsm_helpers.io import atomic
 from vlsm_helpers.models.segmenter import resize
 
 LOGITS, INDEX = "logits.npy", "index.json"
+NO_HEAD = (SyntaxError, TokenError)  # what NumPy raises for a broken head of a .npy file
 LARGEST = float(np.finfo(np.float16).max)  # larger logits are clipped: their probability is 0 or 1 anyway
 
 
@@ -38,6 +39,11 @@ class PredictionInfo:
     ids: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]  # (height, width) of each image's true mask
     weights: str  # a hash of the member's weights, or any word for a custom member
+
+    @classmethod
+    def of(cls, facts: dict) -> "PredictionInfo":
+        """That of its JSON."""
+        return cls(**facts | {"ids": tuple(facts["ids"]), "sizes": tuple(map(tuple, facts["sizes"]))})
 
 
 class MemberLogits(NamedTuple):
@@ -71,23 +77,15 @@ def read(folder: Path) -> Prediction:
     folder = Path(folder)
     try:
         facts = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        index = PredictionInfo(**facts | {"ids": tuple(facts["ids"]), "sizes": tuple(map(tuple, facts["sizes"]))})
+        index = PredictionInfo.of(facts)
         if not atomic.is_complete(folder, _key(index)):
             raise ValueError("its files are not as long as their stamp says")
         logits = np.load(folder / LOGITS, mmap_mode="r")
         if logits.ndim != 3 or len(logits) != len(index.ids) or logits.dtype != np.float16:
             raise ValueError(f"logits of the kind {logits.dtype} {logits.shape} for {len(index.ids)} images")
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        SyntaxError,
-        TokenError,
-    ) as error:  # the last two from a .npy's head
-        raise DataError(
-            f"There is no whole prediction here ({error}).", where=folder, hint="make it again: `vlsm predict RUN`."
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, *NO_HEAD) as error:
+        what = f"There is no whole prediction here ({error})."
+        raise DataError(what, where=folder, hint="make it again: `vlsm predict RUN`.") from error
     return Prediction(index, logits)
 
 
@@ -106,10 +104,8 @@ class PredictionStore:
             _check_same_images(first, other.index)
         self.names = [prediction.index.member for prediction in predictions]
         if len(set(self.names)) < len(self.names):
-            raise DataError(
-                f"Duplicate member name: {', '.join(self.names)}.",
-                hint="`vlsm predict RUN --name NAME` renames one.",
-            )
+            what = f"Duplicate member name: {', '.join(self.names)}."
+            raise DataError(what, hint="`vlsm predict RUN --name NAME` renames one.")
         self.dataset, self.split, self.ids, self.sizes = first.dataset, first.split, first.ids, first.sizes
         self._predictions, self._samples = list(predictions), samples
 
@@ -171,11 +167,9 @@ class PredictionStore:
         """
         logits = np.asarray(logits)
         if logits.ndim != 3 or len(logits) != len(self):
-            raise DataError(
-                f"The logits are {logits.shape}, but the store has {len(self)} images.",
-                where=name,
-                hint="give an array (N, S, S), one map per image, in the order of `store.ids`.",
-            )
+            what = f"The logits are {logits.shape}, but the store has {len(self)} images."
+            hint = "give an array (N, S, S), one map per image, in the order of `store.ids`."
+            raise DataError(what, where=name, hint=hint)
         index = PredictionInfo(name, self.dataset, self.split, self.ids, self.sizes, "in memory")
         checked = np.stack([_checked(one, image) for one, image in zip(logits, self.ids, strict=True)])
         return PredictionStore([*self._predictions, Prediction(index, checked)], self._samples)
@@ -185,11 +179,9 @@ class PredictionStore:
         samples = load_split(self.dataset, self.split) if self._samples is None else self._samples
         by_id = {sample.id: sample for sample in samples}
         if missing := [name for name in self.ids if name not in by_id]:
-            raise DataError(
-                f"The dataset has no image {missing[0]!r} any more ({len(missing)} in all).",
-                where=f"{self.dataset}, {self.split}",
-                hint="predict again with the dataset as it is now.",
-            )
+            what = f"The dataset has no image {missing[0]!r} any more ({len(missing)} in all)."
+            hint = "predict again with the dataset as it is now."
+            raise DataError(what, where=f"{self.dataset}, {self.split}", hint=hint)
         return [by_id[name] for name in self.ids]
 
     def true_masks(self) -> list[np.ndarray]:
@@ -220,9 +212,8 @@ def _fill(index: PredictionInfo, logits: Iterator[np.ndarray], folder: Path) -> 
 
 def _checked(logits: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(logits).all():
-        raise DataError(
-            "A logit is NaN or infinite.", where=name, hint="look at the member's weights and its training."
-        )
+        what = "A logit is NaN or infinite."
+        raise DataError(what, where=name, hint="look at the member's weights and its training.")
     return logits.clip(-LARGEST, LARGEST).astype(np.float16)
 
 
@@ -237,8 +228,6 @@ def _check_same_images(first: PredictionInfo, other: PredictionInfo) -> None:
     if first.ids == other.ids:
         return
     extra = [(index.member, sorted(set(index.ids) - set(rest.ids))) for index, rest in ((first, other), (other, first))]
-    found = "; ".join(f"only {name} has {', '.join(ids[:3])}{' ...' * (len(ids) > 3)}" for name, ids in extra if ids)
-    raise DataError(
-        f"The members predicted different images ({found or 'the same ones in another order'}).",
-        hint="predict again with one of them as it is now.",
-    )
+    found = "; ".join(f"only {name} has {some_of(ids, 3)}" for name, ids in extra if ids)
+    what = f"The members predicted different images ({found or 'the same ones in another order'})."
+    raise DataError(what, hint="predict again with one of them as it is now.")

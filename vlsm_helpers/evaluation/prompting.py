@@ -69,10 +69,9 @@ class PromptedImages:
         for start in range(0, len(numbers), BATCH):
             some = numbers[start : start + BATCH]
             pixels = self._pixels(some)
+            asked = text[start : start + BATCH]
             with torch.no_grad():
-                logits = self.segmenter.decode(
-                    self.features(some), text[start : start + BATCH], pixels, pixels.shape[-2:]
-                )
+                logits = self.segmenter.decode(self.features(some), asked, pixels, pixels.shape[-2:])
             parts.append(logits[:, 0].float().cpu())
         return torch.cat(parts)
 

@@ -127,8 +127,7 @@ def _of_round(number: int, ensemble: Ensemble) -> pd.DataFrame:
     """The rows of one round, see `CrossValidation.scores`."""
     rows = paper_table.scores(ensemble.plan)
     found = pd.concat([rows, _best_member(ensemble).assign(model=BEST_MEMBER)])
-    groups = {sample.id: group_of(sample) for sample in ensemble.samples("test")}
-    return found.assign(fold=number, group=found["id"].map(groups))[
+    return found.assign(fold=number, group=found["id"].map(ensemble.test_groups))[
         ["fold", "model", "id", "group", "dice", "foreground"]
     ]
 

@@ -15,28 +15,11 @@ from vlsm_helpers import settings
 from vlsm_helpers.data.samples import dataset_folder
 from vlsm_helpers.errors import BusyError, CourseError, TrainingError
 from vlsm_helpers.evaluation.predictions import PredictionStore
-from vlsm_helpers.experiments.members import FUSED, LATE_FUSION, MEMBERS, PAPER
-from vlsm_helpers.experiments.plan import DONE, FOLDER, FUSION, LOCK, Cell, Plan, as_shard, paper_plan
+from vlsm_helpers.experiments.plan import DONE, FUSION, LOCK, Cell, Plan
 from vlsm_helpers.experiments.runs import LOGITS, evaluate_run, predict_run, train_member
 from vlsm_helpers.fusion import MemberLogits, ShrunkMean
 from vlsm_helpers.fusion.weighted import WeightedFusion, evaluate_fusion
 from vlsm_helpers.io import atomic
-
-__all__ = [
-    "DONE",
-    "FOLDER",
-    "FUSED",
-    "FUSION",
-    "LATE_FUSION",
-    "LOCK",
-    "MEMBERS",
-    "PAPER",
-    "Cell",
-    "Plan",
-    "as_shard",
-    "paper_plan",
-    "run",
-]
 
 
 def run(plan: Plan, cells: Sequence[Cell], report: Callable[[str], None] = print) -> dict[Cell, CourseError]:
@@ -89,9 +72,8 @@ def _do(plan: Plan, cell: Cell) -> None:
         full = str(error).partition("\n")[0]  # the error itself would keep the network, and so the memory
     if full is not None:
         torch.cuda.empty_cache()
-        raise TrainingError(
-            f"The device has too little memory ({full}).", where=cell.folder, hint="give a smaller --batch-size."
-        )
+        what = f"The device has too little memory ({full})."
+        raise TrainingError(what, where=cell.folder, hint="give a smaller --batch-size.")
     mark = {
         "facts": plan.facts(cell),
         "tests": before["tests"] + tests,

@@ -10,14 +10,16 @@ from pathlib import Path
 import pandas as pd
 
 from vlsm_helpers import settings
+from vlsm_helpers.data.folds import group_of
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import SPLITS, Sample, dataset_facts, dataset_folder, load_split, source_facts
 from vlsm_helpers.errors import BusyError, SettingsError
 from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.experiments import table as paper_table
-from vlsm_helpers.experiments.grid import FOLDER as OLD_FOLDER
-from vlsm_helpers.experiments.grid import FUSION, Cell, Plan, run
+from vlsm_helpers.experiments.grid import run
 from vlsm_helpers.experiments.members import LATE_FUSION, members_for
+from vlsm_helpers.experiments.plan import FOLDER as OLD_FOLDER
+from vlsm_helpers.experiments.plan import FUSION, Cell, Plan
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT, LOGITS
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import Predictor, write_predictor
@@ -38,7 +40,8 @@ probability {threshold:g}. Weights, threshold and each member's best epoch were 
 scores below come from {test} test images that were used for nothing else.
 
 {table}
-{warning}One seed ({seed}): another training may score differently by more than the interval, which is over images. {empty}{texts}
+{warning}One seed ({seed}): another training may score differently by more than the interval, which is over
+test images, those of one group (a patient, a video) together. {empty}{texts}
 {remark}
 - Split: {split_by}. Empty masks: {empty_val} of {val} in validation, {empty_test} of {test} in test
 - Training: profile {profile}, {epochs}
@@ -102,9 +105,14 @@ class Ensemble:
     def checkpoints(self) -> dict[str, Path]:
         return {one.member: one.folder / BEST for one in self.cell.joined}
 
+    @property
+    def test_groups(self) -> dict[str, object]:
+        """The patient or other group of each test image, by its id: what intervals resample."""
+        return {one.id: group_of(one) for one in self.samples("test")}
+
     def table(self) -> pd.DataFrame:
-        """Dice on test of each member and of the ensemble, see `paper_table.table`."""
-        return paper_table.table(self.plan)
+        """Dice on test of each member and of the ensemble, with intervals over `test_groups`; see `paper_table.table`."""
+        return paper_table.table(self.plan, self.test_groups)
 
     @property
     def warning(self) -> str:
@@ -249,11 +257,8 @@ def train_ensemble(
             raise next(iter(failed.values()))
         ensemble = Ensemble(plan, folder)
         if not plan.is_done(ensemble.cell):
-            raise BusyError(
-                "A member is being trained by another process.",
-                where=ensemble.cell.folder,
-                hint="wait, then run the command again.",
-            )
+            what = "A member is being trained by another process."
+            raise BusyError(what, where=ensemble.cell.folder, hint="wait, then run the command again.")
     return ensemble
 
 

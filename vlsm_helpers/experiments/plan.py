@@ -98,10 +98,8 @@ class Plan:
             if not given or len(set(given)) < len(given):
                 raise SettingsError(f"The {what} are {given!r}.", hint="name at least one, and each once.")
         if LATE_FUSION in self.members and (missing := set(self.fused) - set(self.members)):
-            raise SettingsError(
-                f"Late fusion joins {', '.join(self.fused)}; the plan lacks {', '.join(sorted(missing))}.",
-                hint=f"name it too, or leave {LATE_FUSION} out.",
-            )
+            what = f"Late fusion joins {', '.join(self.fused)}; the plan lacks {', '.join(sorted(missing))}."
+            raise SettingsError(what, hint=f"name it too, or leave {LATE_FUSION} out.")
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -122,13 +120,11 @@ class Plan:
         Raises SettingsError for a number that is not there.
         """
         if shards < 1:
-            raise SettingsError(
-                f"{shards} shards hold no cells.", hint="use 1/1 for all of them, 3/8 for the third of eight."
-            )
+            what = f"{shards} shards hold no cells."
+            raise SettingsError(what, hint="use 1/1 for all of them, 3/8 for the third of eight.")
         if not 1 <= number <= shards:
-            raise SettingsError(
-                f"There is no shard {number} of {shards}.", hint=f"use 1/{shards} to {shards}/{shards}."
-            )
+            what = f"There is no shard {number} of {shards}."
+            raise SettingsError(what, hint=f"use 1/{shards} to {shards}/{shards}.")
         return self.cells[number - 1 :: shards]
 
     def is_done(self, cell: Cell) -> bool:
@@ -139,11 +135,9 @@ class Plan:
         wanted = self.facts(cell)
         if different := [name for name in wanted if found["facts"].get(name) != wanted[name]]:
             before, now = ({name: facts.get(name) for name in different} for facts in (found["facts"], wanted))
-            raise SettingsError(
-                f"It was trained with other settings: {_in_words(before)}; now {_in_words(now)}.",
-                where=cell.folder,
-                hint="repeat the settings that it was trained with, or name another folder in VLSM_RUNS.",
-            )
+            what = f"It was trained with other settings: {_in_words(before)}; now {_in_words(now)}."
+            hint = "repeat the settings that it was trained with, or name another folder in VLSM_RUNS."
+            raise SettingsError(what, where=cell.folder, hint=hint)
         return set(self.tests(cell)) <= set(found["tests"])
 
     def facts(self, cell: Cell) -> dict:

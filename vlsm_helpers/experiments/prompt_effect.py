@@ -24,15 +24,16 @@ def prompt_effect(ensemble: Ensemble) -> pd.DataFrame:
     """One row per member that is conditioned on text, then of late fusion: model, dice, empty, value, low, high, n.
 
     `dice` and `empty`: mean Dice on test, fractions, with the dataset's prompts and with an empty one; `value`: their paired
-    difference in percentage points, with a 95 % interval over images. No rows where no member is conditioned on text.
+    difference in percentage points, with a 95 % interval over `n` groups of images. No rows where no member has a text input.
     """
     store, renamed = _with_empty_prompts(ensemble)
     alone = {name: WeightedFusion({name: 1.0}, "logits") for name in renamed}
+    clusters = pd.factorize(pd.Series(store.ids).map(ensemble.test_groups))[0]
     rows = []
     for name, fusion in (alone | {LATE_FUSION: ensemble.fusion}).items() if renamed else ():
         silent = replace(fusion, weights={renamed.get(one, one): weight for one, weight in fusion.weights.items()})
         dice, empty = (one.score(store)["dice"] for one in (fusion, silent))
-        value, low, high, n = paired_difference(100 * dice, 100 * empty)
+        value, low, high, n = paired_difference(100 * dice, 100 * empty, clusters=clusters)
         row = {"model": name, "dice": dice.mean(), "empty": empty.mean()}
         rows.append(row | {"value": value, "low": low, "high": high, "n": n})
     return pd.DataFrame(rows)

@@ -25,7 +25,7 @@ from vlsm_helpers.models.state import fingerprint, trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
 from vlsm_helpers.settings.profiles import TINY_WEIGHTS, Profile
 from vlsm_helpers.training.feature_cache import VIEWS, CachedDataset, cache_features, has_frozen_encoders
-from vlsm_helpers.training.loop import BEST, fit_owned
+from vlsm_helpers.training.loop import fit_owned
 from vlsm_helpers.training.recipes import (
     CNN,
     CNN_IMAGENET,
@@ -39,7 +39,7 @@ from vlsm_helpers.training.recipes import (
     Recipe,
     find_recipe,
 )
-from vlsm_helpers.training.run_folder import RunFolder
+from vlsm_helpers.training.run_folder import BEST, RunFolder
 
 PER_IMAGE = "per_image.csv"
 LOGITS = "logits"  # the folder of the run's predictions
@@ -206,10 +206,8 @@ def _start(segmenter: Segmenter, warm: bool | None, profile: Profile) -> None:
     """Give each BiomedCLIPSeg in it the decoder of the profile's CLIPSeg, unless `warm` is False. Raises SettingsError."""
     parts = [module for module in segmenter.modules() if isinstance(module, BiomedCLIPSeg)]
     if warm and not parts:
-        raise SettingsError(
-            "Only a decoder of biomedclipseg, or of an ensemble with it, can start from another one.",
-            hint="leave warm_start out.",
-        )
+        what = "Only a decoder of biomedclipseg, or of an ensemble with it, can start from another one."
+        raise SettingsError(what, hint="leave warm_start out.")
     for part in parts if warm is not False else []:
         warm_start(part, CLIPSeg(profile.clipseg_weights))
         segmenter.started_from = part.started_from

@@ -8,26 +8,14 @@ import pandas as pd
 
 from vlsm_helpers import settings
 from vlsm_helpers.evaluation.scoring import LESION_ONLY, read_scores
-from vlsm_helpers.experiments.grid import FOLDER, Cell, Plan
 from vlsm_helpers.experiments.members import FUSED
+from vlsm_helpers.experiments.plan import FOLDER, Cell, Plan
 from vlsm_helpers.experiments.runs import DEFAULT_PROMPT
 from vlsm_helpers.io import atomic
 from vlsm_helpers.metrics.statistics import bootstrap_seeds, scores_by_seed
 
-COLUMNS = (
-    "trained_on",
-    "dataset",
-    "prompt",
-    "model",
-    "metric",
-    "seeds",
-    "value",
-    "std_images",
-    "low",
-    "high",
-    "n",
-    "missing",
-)
+ROW = ("trained_on", "dataset", "prompt", "model", "metric")
+COLUMNS = (*ROW, "seeds", "value", "std_images", "low", "high", "n", "missing")
 DASH = "–"
 TABLE = "table"  # .csv and .md, in the folder of the cells
 
@@ -62,18 +50,19 @@ def _joined(filled: Filled) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def table(plan: Plan) -> pd.DataFrame:
+def table(plan: Plan, groups: Mapping[str, object] | None = None) -> pd.DataFrame:
     """One row (COLUMNS) per training set, test set, prompt and member: mean Dice, a fraction, over seeds and images.
 
     `std_images`: the standard deviation over images, mean over seeds (what the paper gives); `low` to `high`: a 95 % interval
     that resamples images and seeds; both are NaN for a single image. `seeds`: how many are done, such as "2 of 3"; `n`: images
     in the mean; `missing`: the command that fills the rest, empty where nothing is missing. Test sets with empty masks have a
-    second row, over images with a lesion.
+    second row, over images with a lesion. `groups`: the patient or other group of each image, by its id; the interval then
+    resamples groups in place of images.
     """
-    return pd.DataFrame(list(_rows(plan, _filled(plan))), columns=list(COLUMNS))
+    return pd.DataFrame(list(_rows(plan, _filled(plan), groups)), columns=list(COLUMNS))
 
 
-def _rows(plan: Plan, filled: Filled) -> Iterator[dict]:
+def _rows(plan: Plan, filled: Filled, groups: Mapping[str, object] | None) -> Iterator[dict]:
     found = _joined(filled)
     tested = {cell: tests for cell, (tests, _) in filled.items()}
     for trained_on, prompt, member in product(plan.datasets, plan.prompts, plan.members):
@@ -86,28 +75,23 @@ def _rows(plan: Plan, filled: Filled) -> Iterator[dict]:
             if not done:
                 yield shared | {"dataset": dataset, "metric": "dice"}
                 continue
-            same = (found[["trained_on", "prompt", "model", "dataset"]] == [trained_on, prompt, member, dataset]).all(
-                axis=1
-            )
-            of_row = found[same]
-            yield shared | {"dataset": dataset, "metric": "dice"} | _summary(of_row)
+            names = {"trained_on": trained_on, "prompt": prompt, "model": member, "dataset": dataset}
+            of_row = found[(found[list(names)] == list(names.values())).all(axis=1)]
+            yield shared | {"dataset": dataset, "metric": "dice"} | _summary(of_row, groups)
             if (of_row["foreground"] == 0).any():
                 lesions = of_row[of_row["foreground"] > 0]
-                yield shared | {"dataset": dataset, "metric": "dice" + LESION_ONLY} | _summary(lesions)
+                yield shared | {"dataset": dataset, "metric": "dice" + LESION_ONLY} | _summary(lesions, groups)
 
 
-def _summary(of_row: pd.DataFrame) -> dict:
+def _summary(of_row: pd.DataFrame, groups: Mapping[str, object] | None) -> dict:
     dice = scores_by_seed(of_row)
-    mean, low, high, images = bootstrap_seeds(dice.to_numpy())
-    return {"value": mean, "std_images": dice.std(axis=1).mean(), "low": low, "high": high, "n": images}
-
-
-def command(plan: Plan, cells: Sequence[Cell]) -> str:
-    """The command that fills those of `cells` (one member's, of several seeds) that are not done; empty where all are."""
-    return _command(plan, cells, {cell: tests for cell, (tests, _) in _filled(plan).items()})
+    clusters = None if groups is None else pd.factorize(dice.columns.map(groups))[0]
+    mean, low, high, _ = bootstrap_seeds(dice.to_numpy(), clusters=clusters)
+    return {"value": mean, "std_images": dice.std(axis=1).mean(), "low": low, "high": high, "n": dice.shape[1]}
 
 
 def _command(plan: Plan, cells: Sequence[Cell], tested: Mapping[Cell, list[str]]) -> str:
+    """The command that fills those of `cells` (one member's, of several seeds) that are not done; empty where all are."""
     open_ = [cell for cell in cells if not set(plan.tests(cell)) <= set(tested.get(cell, []))]
     if not open_:
         return ""

@@ -1,7 +1,8 @@
 """Late fusion: rules that combine the stored logits of members, fit on validation and evaluated on test."""
 
 from vlsm_helpers.fusion.learned import PixelGate, Stacking, TemperatureMean
-from vlsm_helpers.fusion.rule import MemberLogits, Rule
+from vlsm_helpers.fusion.rule import MemberLogits as MemberLogits
+from vlsm_helpers.fusion.rule import Rule
 from vlsm_helpers.fusion.search import WeightedMean
 from vlsm_helpers.fusion.shrunk import ShrunkMean
 from vlsm_helpers.fusion.simple import And, BestSingle, EntropyWeighted, MajorityVote, MeanLogit, MeanProbability, Or
@@ -21,21 +22,3 @@ RULES: tuple[Rule, ...] = (
     And(),
     Or(),
 )
-
-__all__ = [
-    "RULES",
-    "And",
-    "BestSingle",
-    "EntropyWeighted",
-    "MajorityVote",
-    "MeanLogit",
-    "MeanProbability",
-    "MemberLogits",
-    "Or",
-    "PixelGate",
-    "Rule",
-    "ShrunkMean",
-    "Stacking",
-    "TemperatureMean",
-    "WeightedMean",
-]

@@ -22,13 +22,10 @@ class Complementarity(NamedTuple):
     best_on: dict[str, float]  # fraction of images on which a member is the best; ties are shared
 
 
-def complementarity(validation: MemberLogits, threshold: float = 0.5) -> Complementarity:
-    """The complementarity of members whose probabilities above `threshold` are foreground.
-
-    Raises DataError as fitting a rule does.
-    """
+def complementarity(validation: MemberLogits) -> Complementarity:
+    """The complementarity of members whose probabilities above 0.5 are foreground. Raises DataError as fitting a rule does."""
     check(validation)
-    predicted = torch.sigmoid(validation.logits) > threshold
+    predicted = torch.sigmoid(validation.logits) > 0.5
     dice = torch.stack([mask_dice(one, validation.masks) for one in predicted])
     return from_scores(dice, pixel_oracle(predicted, validation.masks), validation.names)
 

@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlsm_helpers.fusion.rule import MemberLogits, Rule, best_threshold, check
+from vlsm_helpers.fusion.rule import MemberLogits, Rule
 from vlsm_helpers.fusion.simple import MeanProbability, entropy
 from vlsm_helpers.metrics.overlap import mask_dice
 
@@ -23,15 +23,13 @@ class TemperatureMean(Rule):
     """Temperature scaling per member (Guo et al., ICML 2017): logits divided by a temperature, then the mean of probabilities."""
 
     temperatures: tuple[float, ...] = ()
-    threshold: float = 0.5
     name = "temperature, then mean"
 
-    def fit(self, validation: MemberLogits) -> "TemperatureMean":
-        """Fit for each member the temperature with the lowest cross-entropy; then the threshold."""
-        check(validation)
+    def fitted(self, validation: MemberLogits) -> "TemperatureMean":
+        """Each member gets the temperature with the lowest cross-entropy; then the threshold is chosen."""
         pixels, truth = _some_pixels(validation)
-        fitted = replace(self, temperatures=tuple(temperature(one, truth) for one in pixels))
-        return replace(fitted, threshold=best_threshold(fitted(validation.logits), validation.masks)[0])
+        scaled = replace(self, temperatures=tuple(temperature(one, truth) for one in pixels))
+        return scaled.with_threshold(validation)
 
     def __call__(self, logits: Tensor) -> Tensor:
         return MeanProbability()(logits / torch.tensor(self.temperatures).view(-1, 1, 1, 1))
@@ -57,14 +55,12 @@ class Stacking(Rule):
 
     weights: tuple[float, ...] = ()
     bias: float = 0.0
-    threshold: float = 0.5
     folds_dice: float = float("nan")
     name = "stacking, 1x1"
 
-    def fit(self, validation: MemberLogits) -> "Stacking":
-        """Fit on all images; cross-validate in five folds of images."""
-        check(validation)
-        fitted = self._fit(validation)
+    def fitted(self, validation: MemberLogits) -> "Stacking":
+        """The weights are fitted on all images, and cross-validated in five folds of images."""
+        fitted = self._regressed(validation)
         folds = torch.arange(len(validation.masks)) % min(FOLDS, len(validation.masks))
         if folds.max() == 0:
             return fitted
@@ -74,11 +70,11 @@ class Stacking(Rule):
             part = MemberLogits(validation.logits[:, rest], validation.masks[rest], validation.names)
             if not part.masks.any():
                 continue
-            rule = self._fit(part)
+            rule = self._regressed(part)
             found.append(mask_dice(rule.predict(validation.logits[:, held]), validation.masks[held]))
         return replace(fitted, folds_dice=torch.cat(found).mean().item() if found else float("nan"))
 
-    def _fit(self, validation: MemberLogits) -> "Stacking":
+    def _regressed(self, validation: MemberLogits) -> "Stacking":
         pixels, truth = _some_pixels(validation)
         layer = nn.Linear(len(pixels), 1).double()
         nn.init.constant_(layer.weight, 1 / len(pixels))
@@ -95,7 +91,7 @@ class Stacking(Rule):
 
         optimizer.step(closure)
         fitted = replace(self, weights=tuple(layer.weight[0].tolist()), bias=layer.bias.item())
-        return replace(fitted, threshold=best_threshold(fitted(validation.logits), validation.masks)[0])
+        return fitted.with_threshold(validation)
 
     def __call__(self, logits: Tensor) -> Tensor:
         weights = torch.tensor(self.weights, dtype=logits.dtype).view(-1, 1, 1, 1)
@@ -110,13 +106,11 @@ class PixelGate(Rule):
     """
 
     seed: int = 0
-    threshold: float = 0.5
     gate: nn.Module | None = field(default=None, repr=False, compare=False)
     name = "per-pixel gate"
 
-    def fit(self, validation: MemberLogits) -> "PixelGate":
-        """Train the gate with cross-entropy for 150 steps; then choose the threshold."""
-        check(validation)
+    def fitted(self, validation: MemberLogits) -> "PixelGate":
+        """The gate is trained with cross-entropy for 150 steps; then the threshold is chosen."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             gate = _gate(len(validation.logits))
@@ -128,8 +122,7 @@ class PixelGate(Rule):
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-        fitted = replace(self, gate=gate.eval())
-        return replace(fitted, threshold=best_threshold(fitted(validation.logits), validation.masks)[0])
+        return replace(self, gate=gate.eval()).with_threshold(validation)
 
     @torch.no_grad()
     def __call__(self, logits: Tensor) -> Tensor:

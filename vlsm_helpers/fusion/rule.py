@@ -1,6 +1,8 @@
 """The interface of fusion rules: from the logits of M members to one probability map, fitted on validation."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -12,19 +14,30 @@ from vlsm_helpers.metrics.overlap import mask_dice
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
+@dataclass(frozen=True, kw_only=True)
 class Rule(ABC):
     """`fit(validation)` gives a fitted rule, and the rule maps logits (M, B, S, S) to probabilities (B, S, S) in [0, 1].
 
     A probability above `threshold` is foreground; `fit` chooses it, and it is 0.5 before. A rule does not depend on which images
-    it was fitted on, so it can be applied to any.
+    it was fitted on, so it can be applied to any. A subclass is a frozen dataclass that defines `name`, `__call__`, and, where it
+    has more to fit than a threshold, `fitted`.
     """
 
-    name: str  # label in tables
+    name: ClassVar[str]  # label in tables
     threshold: float = 0.5
 
-    @abstractmethod
-    def fit(self, validation: MemberLogits) -> "Rule":
+    def fit(self, validation: MemberLogits) -> Self:
         """The fitted rule. Raises DataError for a validation that it cannot be fitted on (see `check`)."""
+        check(validation)
+        return self.fitted(validation)
+
+    def fitted(self, validation: MemberLogits) -> Self:
+        """`fit`, for a validation that is checked; by default only the threshold is chosen."""
+        return self.with_threshold(validation)
+
+    def with_threshold(self, validation: MemberLogits) -> Self:
+        """The rule with the threshold that has the best mean Dice on validation."""
+        return replace(self, threshold=best_threshold(self(validation.logits), validation.masks)[0])
 
     @abstractmethod
     def __call__(self, logits: Tensor) -> Tensor:
@@ -57,6 +70,10 @@ def dice_by_threshold(probabilities: Tensor, masks: Tensor) -> Tensor:
 def best_threshold(probabilities: Tensor, masks: Tensor) -> tuple[float, float]:
     """The threshold with the best mean Dice, and that Dice; of equally good ones the nearest to 0.5."""
     means = dice_by_threshold(probabilities, masks).mean(1)
-    best = means.max().item()
-    equal = [threshold for threshold, mean in zip(THRESHOLDS, means.tolist(), strict=True) if mean >= best - 1e-12]
-    return min(equal, key=lambda threshold: abs(threshold - 0.5)), best
+    return THRESHOLDS[best_number(means)], means.max().item()
+
+
+def best_number(means: Tensor) -> int:
+    """The number of the threshold with the best of these mean Dice (thresholds,); of equally good ones the nearest to 0.5."""
+    equal = torch.nonzero(means >= means.max() - 1e-12).flatten().tolist()
+    return min(equal, key=lambda number: abs(THRESHOLDS[number] - 0.5))

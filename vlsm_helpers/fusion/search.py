@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlsm_helpers.fusion.rule import THRESHOLDS, MemberLogits, Rule, check
+from vlsm_helpers.fusion.rule import THRESHOLDS, MemberLogits, Rule
 from vlsm_helpers.fusion.simplex import concatenate, counts_above, crossings
 from vlsm_helpers.metrics.overlap import dice_from_counts
 
@@ -47,7 +47,6 @@ class WeightedMean(Rule):
 
     of_logits: bool = False
     weights: tuple[float, ...] = ()
-    threshold: float = 0.5
     approximate: bool = False  # whether the search was not exhaustive
 
     @property
@@ -55,9 +54,8 @@ class WeightedMean(Rule):
         """The name of the rule in tables."""
         return f"weighted mean of {'logits' if self.of_logits else 'probabilities'}"
 
-    def fit(self, validation: MemberLogits) -> "WeightedMean":
-        """Search weights and threshold: all points for up to three members, coordinate search from several starts for more."""
-        check(validation)
+    def fitted(self, validation: MemberLogits) -> "WeightedMean":
+        """Weights and threshold are searched: all points for up to three members, by coordinates from several starts for more."""
         point, number = Searched.of(validation, self.of_logits).best()
         weights = tuple(weight / STEPS for weight in point)
         return replace(self, weights=weights, threshold=THRESHOLDS[number], approximate=len(point) > EXACT)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlsm_helpers.fusion.rule import THRESHOLDS, MemberLogits, check
+from vlsm_helpers.fusion.rule import THRESHOLDS, MemberLogits, best_number
 from vlsm_helpers.fusion.search import EXACT, STEPS, Counts, Point, Searched, WeightedMean
 
 LEVELS = 4  # shrinkage in steps of a quarter
@@ -51,9 +51,8 @@ class ShrunkMean(WeightedMean):
         """The name of the rule in tables."""
         return f"shrunk mean of {'logits' if self.of_logits else 'probabilities'}"
 
-    def fit(self, validation: MemberLogits) -> "ShrunkMean":
-        """Choose what to shrink and how far by cross-validation, then weights and threshold on all images."""
-        check(validation)
+    def fitted(self, validation: MemberLogits) -> "ShrunkMean":
+        """Cross-validation chooses what to shrink and how far; then weights and threshold are found on all images."""
         members, images = validation.logits.shape[:2]
         steps = STEPS * LEVELS * members
         search = Searched.of(validation, self.of_logits)
@@ -61,7 +60,7 @@ class ShrunkMean(WeightedMean):
         dice = cache(counts.dice)  # rounds share most of their candidates
         chosen = choose(_out_of_fold(search, dice, images)) if images > 1 else (SEARCHED, LEVELS)
         point = candidates(search)[chosen]
-        threshold = THRESHOLDS[_best_threshold(dice(point))]
+        threshold = THRESHOLDS[best_number(dice(point).mean(0))]
         weights = tuple(weight / steps for weight in point)
         shrunk = {"towards_equal_from": chosen[0], "shrinkage": chosen[1] / LEVELS}
         return replace(self, weights=weights, threshold=threshold, approximate=members > EXACT, **shrunk)
@@ -94,14 +93,6 @@ def _out_of_fold(search: Searched, dice: Callable[[Point], Tensor], images: int)
         others = torch.from_numpy(np.setdiff1d(np.arange(images), fold))
         for candidate, point in candidates(search, others).items():
             of_images = dice(point)
-            found.setdefault(candidate, []).append(
-                of_images[torch.from_numpy(fold), _best_threshold(of_images[others])]
-            )
+            number = best_number(of_images[others].mean(0))
+            found.setdefault(candidate, []).append(of_images[torch.from_numpy(fold), number])
     return {candidate: torch.cat(parts).numpy() for candidate, parts in found.items()}
-
-
-def _best_threshold(dice: Tensor) -> int:
-    """The number of the threshold with the best mean of Dice (N, thresholds); of equally good ones the nearest to 0.5."""
-    means = dice.mean(0)
-    equal = torch.nonzero(means >= means.max() - 1e-12).flatten().tolist()
-    return min(equal, key=lambda number: abs(THRESHOLDS[number] - 0.5))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vlsm_helpers.fusion.rule import MemberLogits, Rule, best_threshold, check
+from vlsm_helpers.fusion.rule import MemberLogits, Rule, best_threshold
 
 
 @dataclass(frozen=True)
@@ -13,12 +13,10 @@ class BestSingle(Rule):
     """The member, with its threshold, that is best on validation: the baseline that every fusion must beat."""
 
     member: int | None = None
-    threshold: float = 0.5
     name = "best single member"
 
-    def fit(self, validation: MemberLogits) -> "BestSingle":
-        """Choose the member by mean Dice, each at its own best threshold."""
-        check(validation)
+    def fitted(self, validation: MemberLogits) -> "BestSingle":
+        """The member is chosen by mean Dice, each at its own best threshold."""
         found = [best_threshold(torch.sigmoid(one), validation.masks) for one in validation.logits]
         member = max(range(len(found)), key=lambda number: found[number][1])
         return replace(self, member=member, threshold=found[member][0])
@@ -31,17 +29,7 @@ class BestSingle(Rule):
 
 
 @dataclass(frozen=True)
-class _ThresholdOnly(Rule):
-    threshold: float = 0.5
-
-    def fit(self, validation: MemberLogits) -> "Rule":
-        """Choose the threshold."""
-        check(validation)
-        return replace(self, threshold=best_threshold(self(validation.logits), validation.masks)[0])
-
-
-@dataclass(frozen=True)
-class MeanProbability(_ThresholdOnly):
+class MeanProbability(Rule):
     """The mean of probabilities."""
 
     name = "mean of probabilities"
@@ -51,7 +39,7 @@ class MeanProbability(_ThresholdOnly):
 
 
 @dataclass(frozen=True)
-class MeanLogit(_ThresholdOnly):
+class MeanLogit(Rule):
     """The mean of logits: one confident member outweighs two uncertain ones."""
 
     name = "mean of logits"
@@ -61,7 +49,7 @@ class MeanLogit(_ThresholdOnly):
 
 
 @dataclass(frozen=True)
-class EntropyWeighted(_ThresholdOnly):
+class EntropyWeighted(Rule):
     """A mean of probabilities that weights each member, at each pixel, by its confidence: 1 minus its entropy in bits."""
 
     name = "entropy-weighted mean"
@@ -74,11 +62,9 @@ class EntropyWeighted(_ThresholdOnly):
 
 @dataclass(frozen=True)
 class _Fixed(Rule):
-    threshold: float = 0.5
+    """A rule with nothing to fit."""
 
-    def fit(self, validation: MemberLogits) -> "Rule":
-        """Check the validation; there is nothing to fit."""
-        check(validation)
+    def fitted(self, validation: MemberLogits) -> "Rule":
         return self
 
 

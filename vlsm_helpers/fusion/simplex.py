@@ -15,10 +15,10 @@ from torch import Tensor
 class Crossings(NamedTuple):
     """Where the pixels of N images, background and foreground separately, cross T thresholds; int32."""
 
-    settled: Tensor  # (N, 2, T + 1): pixels by the number of thresholds that they exceed for all weights
-    crossed: (
-        Tensor  # (steps + 1, N, 2, T, 2, steps + 2): pixels by row, threshold, rising or falling, first point beyond
-    )
+    # (N, 2, T + 1): pixels by the number of thresholds that they exceed for all weights
+    settled: Tensor
+    # (steps + 1, N, 2, T, 2, steps + 2): pixels by row, threshold, rising or falling, first point beyond
+    crossed: Tensor
 
 
 def crossings(values: Tensor, truth: Tensor, thresholds: Tensor, steps: int) -> Crossings:

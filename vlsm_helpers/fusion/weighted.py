@@ -125,10 +125,8 @@ def evaluate_fusion(weights: Path, predictions: Sequence[Path]) -> pd.DataFrame:
 def _check(fusion: WeightedFusion) -> None:
     weights = fusion.weights
     if not isinstance(weights, dict) or not weights or not all(isinstance(name, str) for name in weights):
-        raise SettingsError(
-            f"The weights must be numbers by member, not {weights!r}.",
-            hint='write them as {"unet_d": 0.4, "clipseg": 0.6}.',
-        )
+        what = f"The weights must be numbers by member, not {weights!r}."
+        raise SettingsError(what, hint='write them as {"unet_d": 0.4, "clipseg": 0.6}.')
     for name, weight in weights.items():
         if not _is_number(weight) or weight < 0:
             raise SettingsError(f"The weight of {name!r} is {weight!r}.", hint="give numbers that are 0 or more.")
@@ -139,9 +137,8 @@ def _check(fusion: WeightedFusion) -> None:
     if fusion.mean_of not in MEANS:
         raise SettingsError(f"There is no mean of {fusion.mean_of!r}.", hint=f"average one of {', '.join(MEANS)}.")
     if not _is_number(fusion.temperature) or not COOLEST <= fusion.temperature <= HOTTEST:
-        raise SettingsError(
-            f"The temperature is {fusion.temperature!r}.", hint=f"give a number from {COOLEST:g} to {HOTTEST:g}."
-        )
+        what = f"The temperature is {fusion.temperature!r}."
+        raise SettingsError(what, hint=f"give a number from {COOLEST:g} to {HOTTEST:g}.")
     if not _is_number(fusion.threshold) or not 0 < fusion.threshold < 1:
         raise SettingsError(f"The threshold is {fusion.threshold!r}.", hint="give a number between 0 and 1.")
 

@@ -163,9 +163,8 @@ def _read_request(output: Path) -> dict:
     try:
         return json.loads((output / REQUEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"The file is no record of `vlsm segment` ({error}).", where=output / REQUEST, hint=ELSEWHERE
-        ) from error
+        what = f"The file is no record of `vlsm segment` ({error})."
+        raise SettingsError(what, where=output / REQUEST, hint=ELSEWHERE) from error
 
 
 def _read_rows(output: Path) -> pd.DataFrame:
@@ -178,9 +177,8 @@ def _read_rows(output: Path) -> pd.DataFrame:
         if tuple(rows.columns) not in (COLUMNS, OLD_COLUMNS):
             raise ValueError(f"its columns are {', '.join(map(str, rows.columns))}")
     except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"The file is no table of `vlsm segment` ({error}).", where=output / TABLE, hint=ELSEWHERE
-        ) from error
+        what = f"The file is no table of `vlsm segment` ({error})."
+        raise SettingsError(what, where=output / TABLE, hint=ELSEWHERE) from error
     rows = rows.reindex(columns=list(COLUMNS))  # rows of version 0.2.0 have no area: such images are segmented again
     if cut:
         rows.loc[len(rows), "image"] = next(csv.reader([cut]))[0]
@@ -228,11 +226,9 @@ def _write(
         _write_files(output, _pictures(frame.id, *found), _rows(frame, found[1]))
     except OSError as error:
         name = Path(in_table(frame)).name
-        raise SettingsError(
-            f"The masks of {name} could not be written ({error.strerror}); those of earlier images are kept.",
-            where=output,
-            hint="free some space and give the same command again: it resumes.",
-        ) from error
+        what = f"The masks of {name} could not be written ({error.strerror}); those of earlier images are kept."
+        hint = "free some space and give the same command again: it resumes."
+        raise SettingsError(what, where=output, hint=hint) from error
 
 
 def _pictures(name: str, pixels: np.ndarray, found: Mapping[str, Segmentation]) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ class Encodings:
 
     A member that is a `Segmenter` is called with features and text that were computed before. Encoders that are frozen and equal
     (weights, taps, input size) run once for all members that contain them. Texts are encoded alone, once, when this is made.
-    Any other callable is called with images and prompts.
+    Any other callable gets one image at a time: whether it predicts the same of an image in a batch is not known of it.
     """
 
     def __init__(self, members: Mapping[str, Callable], prompts: Sequence[str]):
@@ -42,7 +42,7 @@ class Encodings:
         """Each prompt with the member's logits; `encoded` holds what encoders have computed of these images."""
         if name not in self._sources:
             for text in self.prompts:
-                yield text, member(images, [text] * len(images))
+                yield text, torch.cat([member(image, [text]) for image in images.split(1)])
             return
         for key, source in self._sources[name].items():
             if key not in encoded:

@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -161,13 +160,21 @@ def require_writable(path: Path, hint: str) -> None:
 
 
 def write_text(path: Path, text: str, hint: str = ANOTHER_DISK.format("VLSM_RUNS")) -> None:
-    """Write a text file as UTF-8, line ends as they are, in place of an older one, whole or not at all.
+    """Write a text file as UTF-8, line ends as they are, as `new_file` does."""
+    with new_file(path, hint) as partial:
+        _write_bytes(partial, text.encode("utf-8"))
 
-    Raises SettingsError, with `hint`, where it cannot be written; the older one is then kept.
+
+@contextmanager
+def new_file(path: Path, hint: str = "free some space, or name another folder.", ending: str = "") -> Iterator[Path]:
+    """A file to write, which takes the place of `path` when the block ends; its name ends with `ending`.
+
+    Raises SettingsError, with `hint`, where it cannot be written; an older file is then kept.
     """
     partial = sibling(path)
+    partial = partial.with_name(partial.name + ending)
     try:
-        _write_bytes(partial, text.encode("utf-8"))
+        yield partial
         os.replace(partial, path)
     except OSError as error:
         raise _unwritable("file", error, path, hint) from error
@@ -230,11 +237,8 @@ def _refuse_files_of_others(folder: Path, endings: tuple[str, ...]) -> None:
     except OSError as error:
         raise _unwritable("folder", error, folder, "name another folder.") from error
     if others := [name for name in names if not name.endswith(endings)]:
-        raise SettingsError(
-            f"The folder holds something else, such as {min(others)}: it is not replaced.",
-            where=folder,
-            hint="name a new folder.",
-        )
+        what = f"The folder holds something else, such as {min(others)}: it is not replaced."
+        raise SettingsError(what, where=folder, hint="name a new folder.")
 
 
 def _unwritable(kind: str, error: OSError, where: Path, hint: str) -> SettingsError:
@@ -243,13 +247,7 @@ def _unwritable(kind: str, error: OSError, where: Path, hint: str) -> SettingsEr
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Real):
-        return float(value)
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)

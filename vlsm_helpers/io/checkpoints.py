@@ -41,15 +41,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["facts"])  # noqa: SIM118
     except FileNotFoundError:
-        raise TrainingError(
-            "The checkpoint is missing.", where=path, hint="train the run first (`vlsm train`)."
-        ) from None
+        what = "The checkpoint is missing."
+        raise TrainingError(what, where=path, hint="train the run first (`vlsm train`).") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise TrainingError(
-            f"The checkpoint cannot be read ({error}).",
-            where=path,
-            hint="copy it again, or train the run again under another name.",
-        ) from error
+        hint = "copy it again, or train the run again under another name."
+        raise TrainingError(f"The checkpoint cannot be read ({error}).", where=path, hint=hint) from error
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

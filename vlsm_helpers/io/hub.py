@@ -125,11 +125,8 @@ def _require_space(partial: Path, size: int) -> None:
     left = size - (partial.stat().st_size if partial.exists() else 0)
     free = shutil.disk_usage(partial.parent).free
     if left > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"{left / 1e6:.0f} MB are still to come, and {free / 1e6:.0f} MB are free",
-            str(partial.parent),
-        )
+        what = f"{left / 1e6:.0f} MB are still to come, and {free / 1e6:.0f} MB are free"
+        raise OSError(errno.ENOSPC, what, str(partial.parent))
 
 
 def _fetch(url: str, partial: Path, size: int, title: str) -> None:

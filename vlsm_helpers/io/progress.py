@@ -23,9 +23,7 @@ class tqdm(_tqdm):
             options["mininterval"] = max(options.get("mininterval", 0.0), LINE_EVERY)
         if self.in_lines:
             options["maxinterval"] = float("inf")  # no thread that prints in between, and no steps skipped
-            options["delay"] = max(
-                options.get("delay", 0.0), sys.float_info.min
-            )  # not 0: no line before the first step
+            options["delay"] = options.get("delay") or sys.float_info.min  # not 0: no line before the first step
         super().__init__(*args, **options)
 
     @staticmethod

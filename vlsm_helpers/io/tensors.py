@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vlsm_helpers.errors import WeightsError
+from vlsm_helpers.errors import WeightsError, some_of
 
 # In the restricted unpickler's messages for what is no tensor; it says otherwise what is broken.
 REFUSED = ("GLOBAL ", "Can only create new object", "Can only build", "unrecognized function")
@@ -47,9 +47,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise broken(path, error) from error
     content = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(
-            "The file holds no table of tensors by name.", where=path, hint="take the file that holds a state_dict."
-        )
+        what = "The file holds no table of tensors by name."
+        raise WeightsError(what, where=path, hint="take the file that holds a state_dict.")
     return dict(content)
 
 
@@ -90,25 +89,15 @@ def refuse_misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, torch.Siz
         ),
     }
     if any(kinds.values()):
-        found = "; ".join(
-            f"{len(names)} {kind}: {', '.join(names[:3])}{' ...' * (len(names) > 3)}"
-            for kind, names in kinds.items()
-            if names
-        )
-        raise WeightsError(
-            f"The tensors do not fit the model of the configuration beside them ({found}).",
-            where=where,
-            hint="restore the folder as it was published, or name other weights.",
-        )
+        found = "; ".join(f"{len(names)} {kind}: {some_of(names, 3)}" for kind, names in kinds.items() if names)
+        what = f"The tensors do not fit the model of the configuration beside them ({found})."
+        raise WeightsError(what, where=where, hint="restore the folder as it was published, or name other weights.")
 
 
 def broken(path: Path, error: Exception) -> WeightsError:
     """The error for a file that cannot be read."""
-    return WeightsError(
-        f"The weights are broken or incomplete ({_reason(error)}).",
-        where=path,
-        hint="delete the file and fetch it again.",
-    )
+    what = f"The weights are broken or incomplete ({_reason(error)})."
+    return WeightsError(what, where=path, hint="delete the file and fetch it again.")
 
 
 def _reason(error: Exception) -> str:

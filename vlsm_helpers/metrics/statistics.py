@@ -26,12 +26,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_mean(
-    values: Sequence[float],
-    *,
-    clusters: Sequence[object] | None = None,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    values: Sequence[float], *, clusters: Sequence[object] | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
     """The mean of `values`, one per image, with its bootstrap interval; NaN values do not count.
 
@@ -40,23 +35,14 @@ def bootstrap_mean(
     either. Raises ValueError for another number of clusters than of values.
     """
     values = np.asarray(values, float)
-    groups = np.arange(len(values)) if clusters is None else np.asarray(clusters)
-    if len(groups) != len(values):
-        raise ValueError(f"{len(values)} images and {len(groups)} clusters: name the cluster of each image")
     known = ~np.isnan(values)
-    _, members = np.unique(groups[known], return_inverse=True)
+    _, members = np.unique(_cluster_numbers(len(values), clusters)[known], return_inverse=True)
     sums, counts = np.bincount(members, values[known]), np.bincount(members)
-    return _interval(sums[None], counts, level, resamples, seed)
+    return _interval(sums[None], counts, resamples, seed)
 
 
 def paired_difference(
-    first: Sequence[float],
-    second: Sequence[float],
-    *,
-    clusters: Sequence[object] | None = None,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    first: Sequence[float], second: Sequence[float], *, clusters: Sequence[object] | None = None, seed: int = 0
 ) -> Interval:
     """The mean of `first` minus `second`, scores of the same images in the same order, with its bootstrap interval.
 
@@ -64,20 +50,27 @@ def paired_difference(
     of different lengths.
     """
     differences = np.asarray(first, float) - np.asarray(second, float)
-    return bootstrap_mean(differences, clusters=clusters, level=level, resamples=resamples, seed=seed)
+    return bootstrap_mean(differences, clusters=clusters, seed=seed)
 
 
-def bootstrap_seeds(scores: np.ndarray, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+def bootstrap_seeds(
+    scores: np.ndarray, *, clusters: Sequence[object] | None = None, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
     """The mean of scores (K seeds, N images) with an interval in which both seeds and images are resampled.
 
     Seeds are a level of their own: of three runs on the same images, the images' interval alone is too narrow. For one seed it
-    is the interval of `bootstrap_mean`. `n` is N. Fewer than two images have no interval: its ends are NaN; no scores have no
-    mean either. Raises ValueError for scores of another shape or with a NaN.
+    is the interval of `bootstrap_mean`, `clusters` and `n` included. Fewer than two images have no interval: its ends are NaN;
+    no scores have no mean either. Raises ValueError for scores of another shape or with a NaN, and for another number of
+    clusters than of images.
     """
     scores = np.asarray(scores, float)
     if scores.ndim != 2 or np.isnan(scores).any():
         raise ValueError(f"scores must be (seeds, images) without NaN, not {scores.shape}")
-    return _interval(scores, np.ones(scores.shape[1]), level, resamples, seed)
+    members = _cluster_numbers(scores.shape[1], clusters)
+    counts = np.bincount(members)
+    sums = np.zeros((len(scores), len(counts)))
+    np.add.at(sums.T, members, scores.T)
+    return _interval(sums, counts, resamples, seed)
 
 
 def scores_by_seed(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
@@ -143,12 +136,21 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def _interval(sums: np.ndarray, counts: np.ndarray, level: float, resamples: int, seed: int) -> Interval:
+def _cluster_numbers(images: int, clusters: Sequence[object] | None) -> np.ndarray:
+    """The number of each image's cluster, from 0; without clusters each image is its own."""
+    if clusters is None:
+        return np.arange(images)
+    if len(clusters) != images:
+        raise ValueError(f"{images} images and {len(clusters)} clusters: name the cluster of each image")
+    return np.unique(np.asarray(clusters), return_inverse=True)[1]
+
+
+def _interval(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int) -> Interval:
     """The mean with its interval from the sums of scores (K seeds, C clusters) and the clusters' numbers of images (C,)."""
     seeds, clusters = sums.shape
     mean = float(sums.sum() / (seeds * counts.sum())) if sums.size else float("nan")
     means = _resampled(sums, counts, resamples, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2]) if len(means) else [float("nan")] * 2
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(means) else [float("nan")] * 2
     return Interval(mean, float(low), float(high), clusters)
 
 

@@ -67,9 +67,8 @@ class MaskHead(nn.Module):
         super().__init__()
         factor = math.isqrt(patch)
         if factor**2 != patch:
-            raise ValueError(
-                f"a mask head enlarges in two equal steps: the pixels per patch must be a square number, not {patch}"
-            )
+            what = f"a mask head enlarges in two equal steps: the pixels per patch must be a square number, not {patch}"
+            raise ValueError(what)
         self.convolve = nn.Conv2d(channels, channels, 3, padding=1)
         self.enlarge = nn.ConvTranspose2d(channels, channels // 2, factor, stride=factor)
         self.draw = nn.ConvTranspose2d(channels // 2, 1, factor, stride=factor)

@@ -39,10 +39,7 @@ PUBLISHED_CONFIG = {  # what the published folder's CONFIG says
             "hf_pooler_type": "cls_last_hidden_state_pooler",
         },
     },
-    "preprocess_cfg": {
-        "mean": [0.48145466, 0.4578275, 0.40821073],
-        "std": [0.26862954, 0.26130258, 0.27577711],
-    },
+    "preprocess_cfg": {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]},
 }
 # A buffer that the library saved until 2023, the published checkpoint's among them, and that today's makes itself.
 LEFTOVERS = ("text.transformer.embeddings.position_ids",)

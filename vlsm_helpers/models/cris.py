@@ -115,10 +115,8 @@ def _check(train: str, image_encoder: str, image_size: int | None) -> None:
     if train not in TRAIN:
         raise SettingsError(f"CRIS cannot train {train!r}.", hint=f"train one of {', '.join(TRAIN)}.")
     if image_encoder not in IMAGE_ENCODERS:
-        raise SettingsError(
-            f"CRIS has no image encoder {image_encoder!r}.", hint=f"use one of {', '.join(IMAGE_ENCODERS)}."
-        )
+        what = f"CRIS has no image encoder {image_encoder!r}."
+        raise SettingsError(what, hint=f"use one of {', '.join(IMAGE_ENCODERS)}.")
     if image_size is not None and (image_size < STRIDE or image_size % STRIDE):
-        raise SettingsError(
-            f"CRIS cannot encode images of {image_size} pixels a side.", hint=f"give a multiple of {STRIDE}."
-        )
+        what = f"CRIS cannot encode images of {image_size} pixels a side."
+        raise SettingsError(what, hint=f"give a multiple of {STRIDE}.")

@@ -77,11 +77,7 @@ class Neck(nn.Module):
         self.v5, self.norm5 = conv(v5, deep, 1), nn.Sequential(nn.BatchNorm2d(deep), nn.ReLU(inplace=True))
         self.v4, self.join4 = conv(v4, middle, 3), conv(middle + deep, middle, 1)
         self.v3, self.join3 = conv(v3, fine, 3), conv(fine + middle, middle, 1)
-        self.gather5, self.gather4, self.gather3 = (
-            conv(deep, middle, 3),
-            conv(middle, middle, 3),
-            conv(middle, middle, 3),
-        )
+        self.gather5, self.gather4, self.gather3 = (conv(width, middle, 3) for width in (deep, middle, middle))
         self.gather = conv(3 * middle, middle, 1)
         self.locate = nn.Sequential(conv(middle + 2, middle, 3), conv(middle, middle, 3))
 

@@ -86,10 +86,8 @@ def load(checkpoint: Path) -> tuple[Segmenter, dict]:
     tensors, facts = load_checkpoint(checkpoint)
     segmenter = build(**facts["member"])
     if facts.get("frozen_weights") != encoder_hash(segmenter):
-        raise TrainingError(
-            f"The pretrained weights are not those that this run was trained on. The member: {facts['member']}.",
-            where=checkpoint,
-            hint="restore those weights, or train the run again under another name.",
-        )
+        what = f"The pretrained weights are not those that this run was trained on. The member: {facts['member']}."
+        hint = "restore those weights, or train the run again under another name."
+        raise TrainingError(what, where=checkpoint, hint=hint)
     load_trainable_state_dict(segmenter, tensors)
     return segmenter.eval(), facts

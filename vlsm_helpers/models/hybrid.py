@@ -60,12 +60,10 @@ class HybridEnsemble(Segmenter):
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
         vlsm = self.vlsm.decode(features, text, images, size)
-        return self.fuse(vlsm, self.second_branch(vlsm, features, text, images, size))
+        return self.fuse(vlsm, self.second_branch(vlsm, features, text, images))
 
-    def second_branch(
-        self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]
-    ) -> Tensor:
-        """Logits (B, 1, *size) that are fused with those of the vision-language branch, `vlsm` (B, 1, *size)."""
+    def second_branch(self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor) -> Tensor:
+        """Logits that are fused with those of the vision-language branch, `vlsm`, and have their shape (B, 1, *size)."""
         raise NotImplementedError
 
 
@@ -94,10 +92,8 @@ class EnsembleAWithoutCNN(_WithMaskHead):
 
     name = "ensemble_a_no_cnn"
 
-    def second_branch(
-        self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]
-    ) -> Tensor:
-        return resize(self.head(self.adapter(features, text)), size)
+    def second_branch(self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor) -> Tensor:
+        return resize(self.head(self.adapter(features, text)), vlsm.shape[-2:])
 
 
 class EnsembleA(_WithMaskHead):
@@ -115,10 +111,8 @@ class EnsembleA(_WithMaskHead):
         self.cnn = ConditionedUNetD(adapter_channels(width), width)
         self.fuse_cnn = Fusion(2)
 
-    def second_branch(
-        self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]
-    ) -> Tensor:
-        maps = self.adapter(features, text)
+    def second_branch(self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor) -> Tensor:
+        maps, size = self.adapter(features, text), vlsm.shape[-2:]
         return self.fuse_cnn(resize(self.head(maps), size), resize(self.cnn.logits(images, maps), size))
 
 
@@ -142,11 +136,9 @@ class EnsembleB(HybridEnsemble):
         self.cnn = ConditionedUNetD(channels, width)
         self.fuse_cnn, self.fuse = Fusion(2), Fusion(2)
 
-    def second_branch(
-        self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]
-    ) -> Tensor:
-        cnn = resize(self.cnn.logits(images, self.adapter(features, text)), size)
-        return self.fuse_cnn(vlsm, cnn)
+    def second_branch(self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor) -> Tensor:
+        cnn = self.cnn.logits(images, self.adapter(features, text))
+        return self.fuse_cnn(vlsm, resize(cnn, vlsm.shape[-2:]))
 
 
 class EnsembleC(Segmenter):

@@ -23,10 +23,7 @@ from vlsm_helpers.settings.published import EFFICIENTNET
 
 HUB_ID = EFFICIENTNET.hub_id
 ARCHITECTURE = "tf_efficientnet_lite0"  # timm's name
-MEAN, STD = (
-    (0.5, 0.5, 0.5),
-    (0.5, 0.5, 0.5),
-)  # of the pixels in [0, 1] that the network was trained on: the hub's config.json
+MEAN = STD = (0.5, 0.5, 0.5)  # of the pixels in [0, 1] that the network was trained on: the hub's config.json
 COUNTERS = "num_batches_tracked"  # of the batch norms: no part of what the network computes
 HEAD = ("conv_head.", "bn2.", "classifier.")  # what classifies; an encoder has none of it
 

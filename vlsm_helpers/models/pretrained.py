@@ -112,11 +112,8 @@ def locate(source: str | Path, kind: Pretrained) -> Path | None:
     try:
         cached = hub.cached_folder(hub_id, kind.tensors, revision)
     except ValueError:  # the client's own error for an id that none can have is one
-        raise WeightsError(
-            "This is neither a folder that exists nor the id of weights on the hub.",
-            where=hub_id,
-            hint=fetch_by_hand(kind),
-        ) from None
+        what = "This is neither a folder that exists nor the id of weights on the hub."
+        raise WeightsError(what, where=hub_id, hint=fetch_by_hand(kind)) from None
     return cached if cached and not kind.missing_in(cached) else None
 
 
@@ -129,8 +126,7 @@ def resolve_source(source: str | Path) -> str:
 def revision_of(source: str | Path, kind: Pretrained) -> str | None:
     """The hub's commit that the weights `source` on this machine are of; None where their folder does not tell."""
     folder = locate(source, kind)
-    tensors = kind.tensors_among({path.name for path in folder.iterdir()}) if folder and folder.is_dir() else None
-    return hub.commit_of(folder, tensors) if folder and tensors else None
+    return _commit_of(folder, kind) if folder else None
 
 
 def check(folder: Path, kind: Pretrained) -> None:
@@ -141,9 +137,8 @@ def check(folder: Path, kind: Pretrained) -> None:
     try:
         check_tensors(kind.tensors_in(folder))
     except WeightsError as error:
-        raise WeightsError(
-            error.what, where=error.where, hint=f"delete the file; then {_remedy(folder, kind)}"
-        ) from error
+        hint = f"delete the file; then {_remedy(folder, kind)}"
+        raise WeightsError(error.what, where=error.where, hint=hint) from error
 
 
 def fingerprint(folder: Path, kind: Pretrained) -> str:
@@ -177,13 +172,17 @@ def _local_stand_in(hub_id: str, revision: str, kind: Pretrained) -> Path | None
     root = weights_folder()
     if root is None or hub_id != kind.hub_id or not (root / kind.name).is_dir():
         return None
-    if hub.HASH.fullmatch(revision):
-        commit = hub.commit_of(
-            root / kind.name, kind.tensors_among({path.name for path in (root / kind.name).iterdir()}) or ""
-        )
-        if commit not in (None, revision):
-            return None
+    if hub.HASH.fullmatch(revision) and _commit_of(root / kind.name, kind) not in (None, revision):
+        return None
     return root / kind.name
+
+
+def _commit_of(folder: Path, kind: Pretrained) -> str | None:
+    """The hub's commit that the tensors in `folder` are of; None where it does not tell, or holds none."""
+    try:
+        return hub.commit_of(folder, kind.tensors_in(folder).name)
+    except FileNotFoundError:
+        return None
 
 
 def _download(hub_id: str, revision: str, kind: Pretrained) -> Path:
@@ -191,11 +190,8 @@ def _download(hub_id: str, revision: str, kind: Pretrained) -> Path:
     try:
         listing = hub.list_files(hub_id, revision)
         if missing := kind.missing_among(listing.names):
-            raise WeightsError(
-                f"The hub's files are not those of {kind.name} weights: {', '.join(missing)} is not among them.",
-                where=f"{hub_id}@{listing.commit}",
-                hint=f"try {kind.hub_id!r}.",
-            )
+            what = f"The hub's files are not those of {kind.name} weights: {', '.join(missing)} is not among them."
+            raise WeightsError(what, where=f"{hub_id}@{listing.commit}", hint=f"try {kind.hub_id!r}.")
         others = kind.others_among(listing.names)
         return hub.download(hub_id, listing.commit, kind.tensors_among(listing.names), others, revision)
     except WeightsError:
@@ -207,24 +203,18 @@ def _download(hub_id: str, revision: str, kind: Pretrained) -> Path:
 def _explain_download(error: Exception, hub_id: str, revision: str, kind: Pretrained) -> WeightsError:
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    answers = (
-        getattr(one, "response", None) for one in (error, error.__cause__)
-    )  # the client wraps some of its errors
-    status = next((answer.status_code for answer in answers if answer is not None), None)
+    wrapped = (error, error.__cause__)  # the client wraps some of its errors
+    status = next((one.response.status_code for one in wrapped if getattr(one, "response", None) is not None), None)
     full = isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
     by_hand = fetch_by_hand(kind, hub_id)
     if isinstance(error, RevisionNotFoundError):
-        return WeightsError(
-            "The hub has these weights, but not this revision.",
-            where=f"{hub_id}@{revision}",
-            hint=f"give a commit, tag or branch that the page of {hub_id} names, or the id alone.",
-        )
+        what = "The hub has these weights, but not this revision."
+        hint = f"give a commit, tag or branch that the page of {hub_id} names, or the id alone."
+        return WeightsError(what, where=f"{hub_id}@{revision}", hint=hint)
     if isinstance(error, RepositoryNotFoundError) or status in (401, 403):  # the hub answers 401 for what it hides
-        return WeightsError(
-            f"The hub has no such weights, or they are not public{f' ({status})' if status else ''}.",
-            where=hub_id,
-            hint=f"check the id (the published one is {kind.hub_id!r}), or log in with `hf auth login`.",
-        )
+        what = f"The hub has no such weights, or they are not public{f' ({status})' if status else ''}."
+        hint = f"check the id (the published one is {kind.hub_id!r}), or log in with `hf auth login`."
+        return WeightsError(what, where=hub_id, hint=hint)
     if full:
         return WeightsError(
             f"The disk is full ({error.strerror}); what came already is kept.",
@@ -232,14 +222,11 @@ def _explain_download(error: Exception, hub_id: str, revision: str, kind: Pretra
             hint="free some space, or name a folder on another disk in HF_HUB_CACHE, and start again: the download goes on.",
         )
     if status:
-        return WeightsError(
-            f"The hub failed ({_first_line(error)}).", where=hub_id, hint=f"try again later, or {by_hand}"
-        )
-    return WeightsError(
-        f"The weights are not on this machine, and could not be downloaded ({_first_line(error)}).",
-        where=hub_id,
-        hint=f"start again where the hub can be reached: the download goes on where it stopped. Or {by_hand}",
-    )
+        what = f"The hub failed ({_first_line(error)})."
+        return WeightsError(what, where=hub_id, hint=f"try again later, or {by_hand}")
+    what = f"The weights are not on this machine, and could not be downloaded ({_first_line(error)})."
+    hint = f"start again where the hub can be reached: the download goes on where it stopped. Or {by_hand}"
+    return WeightsError(what, where=hub_id, hint=hint)
 
 
 def _remedy(folder: Path, kind: Pretrained) -> str:
@@ -256,11 +243,9 @@ def _explained(folder: Path) -> Iterator[None]:
     except WeightsError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-        raise WeightsError(
-            f"The weights do not fit their configuration, or a file is broken ({_first_line(error)}).",
-            where=folder,
-            hint="restore the folder as it was published, or take another one.",
-        ) from error
+        what = f"The weights do not fit their configuration, or a file is broken ({_first_line(error)})."
+        hint = "restore the folder as it was published, or take another one."
+        raise WeightsError(what, where=folder, hint=hint) from error
 
 
 @contextmanager

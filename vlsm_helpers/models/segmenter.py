@@ -74,13 +74,16 @@ class Segmenter(nn.Module):
 
 
 class ImageOnlySegmenter(Segmenter):
-    """A member without text input and without a frozen part, such as a CNN: only `decode` is left to define."""
+    """A member without text input and without a frozen part, such as a CNN: only `decode` is left to define.
+
+    There are no features to compute once, and the embeddings of prompts are (B, 0).
+    """
 
     def encode_images(self, images: Tensor) -> Features:
         return ()
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        return empty_text(prompts, self)
+        return torch.empty(len(prompts), 0, device=next(self.parameters()).device)
 
 
 def check_images(images: Tensor) -> None:
@@ -113,8 +116,3 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 def trainable_parameters(module: nn.Module) -> int:
     """The number of parameters that require a gradient."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-
-
-def empty_text(prompts: Sequence[str], like: nn.Module) -> Tensor:
-    """The text embedding (B, 0) of a member without text input, on the device of the module `like`."""
-    return torch.empty(len(prompts), 0, device=next(like.parameters()).device)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from vlsm_helpers.models import imagenet
 from vlsm_helpers.models.pretrained import load_encoder, resolve_source, revision_of
-from vlsm_helpers.models.segmenter import Features, Segmenter, empty_text, resize
+from vlsm_helpers.models.segmenter import Features, ImageOnlySegmenter, resize
 from vlsm_helpers.settings.published import EFFICIENTNET, RESNET
 
 STRIDE = 32  # every encoder of the library halves a side five times
@@ -17,7 +17,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NO_WEIGHTS = "none"  # asks for random initialisation where pretrained weights are the default
 
 
-class SMPSegmenter(Segmenter):
+class SMPSegmenter(ImageOnlySegmenter):
     """A `network` of the library, from normalised images to logits, all of which trains.
 
     `mean` and `std`: of the pixels, in [0, 1], that its encoder was pretrained on. A network of your own becomes a member:
@@ -40,14 +40,6 @@ class SMPSegmenter(Segmenter):
         self.network = network
         for name, values in {"mean": mean, "std": std}.items():
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
-
-    def encode_images(self, images: Tensor) -> Features:
-        """Nothing: all of it trains, so there is no frozen part to compute once."""
-        return ()
-
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings (B, 0): a CNN has no text input."""
-        return empty_text(prompts, self)
 
     def decode(self, features: Features, text: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, 1, *size) from images (B, 3, H, W) in [0, 1]; sides are padded to multiples of 32."""

@@ -29,11 +29,9 @@ def load_trainable_state_dict(segmenter: Segmenter, tensors: Mapping[str, Tensor
     different = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
     if different:
         shown = "; ".join(f"{name}: {given.get(name)} instead of {own.get(name)}" for name in different[:3])
-        raise TrainingError(
-            f"The checkpoint does not fit this segmenter: {len(different)} tensors differ ({shown}).",
-            where=segmenter.config["name"],
-            hint="build the segmenter with the options in the run's settings.json.",
-        )
+        what = f"The checkpoint does not fit this segmenter: {len(different)} tensors differ ({shown})."
+        hint = "build the segmenter with the options in the run's settings.json."
+        raise TrainingError(what, where=segmenter.config["name"], hint=hint)
     segmenter.load_state_dict(tensors, strict=False)  # names were compared above; the frozen tensors are already loaded
 
 

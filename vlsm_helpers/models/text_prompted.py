@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from vlsm_helpers.errors import SettingsError
@@ -48,17 +49,14 @@ class TextPrompted(nn.Module):
         """The model's maps (B, 1, h, w). The processor may add entries, such as original sizes, that the model does not take."""
         taken = {name: inputs[name] for name in ("pixel_values", "input_ids", "attention_mask") if name in inputs}
         output, batch = self.model(**taken), len(inputs["pixel_values"])
-        maps = next((output[name] for name in MAPS if output.get(name) is not None), None)
-        if (
-            maps is not None and maps.ndim == 2 and batch == 1
-        ):  # some versions of CLIPSeg drop the batch axis of one image
+        maps = next((output[name] for name in MAPS if output.get(name) is not None), torch.empty(0))
+        if maps.ndim == 2 and batch == 1:  # some versions of CLIPSeg drop the batch axis of one image
             maps = maps[None]
-        if maps is not None and maps.ndim == 3:
+        if maps.ndim == 3:
             maps = maps[:, None]
-        if maps is None or maps.ndim != 4 or maps.shape[:2] != (batch, 1):
+        if maps.ndim != 4 or maps.shape[:2] != (batch, 1):
             found = ", ".join(f"{name} {tuple(one.shape)}" for name, one in output.items() if isinstance(one, Tensor))
-            raise SettingsError(
-                f"{type(self.model).__name__} gives no map of logits per image; it gives {found}.",
-                hint=f"use a model whose output has one of {', '.join(MAPS)}, of shape (B, h, w) or (B, 1, h, w).",
-            )
+            what = f"{type(self.model).__name__} gives no map of logits per image; it gives {found}."
+            hint = f"use a model whose output has one of {', '.join(MAPS)}, of shape (B, h, w) or (B, 1, h, w)."
+            raise SettingsError(what, hint=hint)
         return maps

@@ -80,13 +80,10 @@ class VisionLanguageSegmenter(Segmenter):
             images = functional.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
         return (images - self.mean) / self.std
 
-    def hidden_states(self, images: Tensor, taps: Sequence[int]) -> Features:
+    def encode_images(self, images: Tensor) -> Features:
         """Hidden states (B, 1 + tokens, D), one per tap, of images (B, 3, H, W) in [0, 1]."""
         with self._encoder_gradients():
-            return self.tap(self.preprocess(images), taps)
-
-    def encode_images(self, images: Tensor) -> Features:
-        return self.hidden_states(images, self.taps)
+            return self.tap(self.preprocess(images), self.taps)
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Embeddings (B, D), not L2-normalised; each distinct prompt is embedded once.
@@ -137,8 +134,6 @@ def average_prompts(segmenter: Segmenter, prompts: str | Sequence[str]) -> Tenso
 def check_taps(taps: Sequence[int], depth: int) -> tuple[int, ...]:
     """`taps` as a tuple. Raises SettingsError unless they are ascending numbers of an encoder's `depth` blocks."""
     if not taps or list(taps) != sorted(set(taps)) or taps[0] < 0 or taps[-1] >= depth:
-        raise SettingsError(
-            f"The vision encoder cannot be tapped after blocks {tuple(taps)}.",
-            hint=f"name blocks from 0 to {depth - 1}, in ascending order.",
-        )
+        what = f"The vision encoder cannot be tapped after blocks {tuple(taps)}."
+        raise SettingsError(what, hint=f"name blocks from 0 to {depth - 1}, in ascending order.")
     return tuple(taps)

@@ -7,6 +7,7 @@ from typing import TypeVar
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -43,11 +44,21 @@ def show(figure: Figure, alt: str) -> None:
     plt.close(figure)
 
 
-def outline(axes: plt.Axes, mask: np.ndarray, colour: str = GROUND_TRUTH, style: str = "solid") -> None:
+def fill_prediction(axes: plt.Axes, mask: np.ndarray) -> None:
+    """Tint a predicted mask, bool (H, W), and outline it with a thin dashed line: fragments do not hide the image."""
+    tint = np.zeros((*mask.shape, 4))
+    tint[mask] = to_rgba(PREDICTION, 0.3)
+    axes.imshow(tint, interpolation="nearest")
+    outline(axes, mask, PREDICTION, "dashed", width=1.0)
+
+
+def outline(
+    axes: plt.Axes, mask: np.ndarray, colour: str = GROUND_TRUTH, style: str = "solid", width: float = 1.6
+) -> None:
     """Draw the outline of a mask, bool (H, W), over what `axes` shows. An empty or full mask has no outline."""
     if mask.any() and not mask.all():
-        lines = axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.6, linestyles=style)
-        lines.set_path_effects([withStroke(linewidth=2.6, foreground="0.15")])  # visible on any background
+        lines = axes.contour(mask, levels=[0.5], colors=colour, linewidths=width, linestyles=style)
+        lines.set_path_effects([withStroke(linewidth=width + 1, foreground="0.15")])  # visible on any background
 
 
 def outline_legend(figure: Figure) -> None:

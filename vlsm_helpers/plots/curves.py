@@ -16,11 +16,11 @@ Line = tuple[Sequence[float], Sequence[float]]  # x and y
 
 def draw_curves(axes: plt.Axes, lines: Mapping[str, Line], mark_best: bool = False) -> None:
     """Draw one line per name, each in a colour of its own; `mark_best` puts a dot on its largest value."""
-    for colour, (name, (x, y)) in zip(cycle(COLOURS), lines.items(), strict=False):
+    for left, colour, (name, (x, y)) in zip(range(len(lines), 0, -1), cycle(COLOURS), lines.items(), strict=False):
         axes.plot(x, y, color=colour, label=name)
         if mark_best:
-            best = int(np.argmax(y))
-            axes.plot(np.asarray(x)[best], np.asarray(y)[best], "o", color=colour)
+            best = int(np.argmax(y))  # the first dots are the largest, so that dots on top of each other stay visible
+            axes.plot(np.asarray(x)[best], np.asarray(y)[best], "o", color=colour, markersize=3.5 + 1.5 * left)
 
 
 @styled
@@ -87,50 +87,59 @@ def channel_weights(panels: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
 
 @styled
 def learning_curves(table: pd.DataFrame) -> Figure:
-    """Dice over the number of training images: one panel per `dataset`, one line per `model`, the band from `low` to `high`.
+    """Dice over the number of training images: one panel per `dataset`, one colour per `model`.
 
-    `table`: one row per dataset, model and number of `images`, with its mean Dice `value`.
+    `table`: one row per dataset, model and number of `images`, with its mean Dice `value`, drawn as a thick line, and its
+    95 % interval from `low` to `high`, drawn as a bar. A column `seeds`, one Dice per seed, is drawn as thin lines.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
     figure, grid = plt.subplots(1, len(datasets), figsize=(3.9 * len(datasets), 2.9), squeeze=False, sharey=True)
     for axes, dataset in zip(grid.flat, datasets, strict=True):
         part = table[table["dataset"] == dataset]
-        for colour, (model, rows) in zip(cycle(COLOURS), part.groupby("model", sort=False), strict=False):
-            axes.fill_between(rows["images"], rows["low"], rows["high"], color=colour, alpha=0.12, linewidth=0)
-            axes.plot(rows["images"], rows["value"], "o-", color=colour, label=model, markersize=4)
+        for number, (model, rows) in enumerate(part.groupby("model", sort=False)):
+            colour, beside = COLOURS[number % len(COLOURS)], rows["images"] * 1.035**number  # bars side by side
+            axes.vlines(beside, rows["low"], rows["high"], color=colour, alpha=0.4, linewidth=3)
+            axes.plot(beside, rows["value"], "o-", color=colour, label=model, markersize=4)
+            if "seeds" in rows:
+                axes.plot(rows["images"], np.stack(rows["seeds"]), color=colour, linewidth=0.7, alpha=0.7)
         counts = sorted(part["images"].unique())
         axes.set(xscale="log", xlabel="training images (log scale)", title=dataset, ylim=(0, 1))
         axes.set_xticks(counts, list(map(str, counts)))
         axes.minorticks_off()
     grid[0, 0].set_ylabel("Dice on test")
-    grid[0, -1].legend(title="mean, band: 95 % CI", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    grid[0, -1].legend(
+        title="mean; bars: 95 % CI" + ("\nthin: single seeds" if "seeds" in table else ""),
+        frameon=False,
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+    )
     figure.tight_layout()
     return figure
 
 
 @styled
 def in_and_out_of_domain(table: pd.DataFrame) -> Figure:
-    """One panel per dataset `trained_on`, one line per `model`: its Dice `value` in domain, and out of domain on the others.
+    """One panel per test `dataset`, one line per `model`: Dice `value` if trained on the same dataset, and if on others.
 
-    `table`: one row per `trained_on`, `model` and test `dataset`.
+    `table`: one row per `trained_on`, `model` and test `dataset`. All values of a panel come from the same test images.
     """
-    sources = list(dict.fromkeys(table["trained_on"]))
+    tests = list(dict.fromkeys(table["dataset"]))
     limits = table["value"].min() - 0.05, table["value"].max() + 0.05
-    figure, grid = plt.subplots(1, len(sources), figsize=(3.9 * len(sources), 3.2), squeeze=False, sharey=True)
-    for axes, source in zip(grid.flat, sources, strict=True):
-        part = table[table["trained_on"] == source]
-        datasets = [source, *(name for name in dict.fromkeys(part["dataset"]) if name != source)]
-        by_model = {
-            model: (range(len(datasets)), rows.set_index("dataset")["value"].reindex(datasets))
-            for model, rows in part.groupby("model", sort=False)
+    figure, grid = plt.subplots(1, len(tests), figsize=(3.9 * len(tests), 3.2), squeeze=False, sharey=True)
+    for axes, test in zip(grid.flat, tests, strict=True):
+        part = table[table["dataset"] == test]
+        sources = [test, *(name for name in dict.fromkeys(part["trained_on"]) if name != test)]
+        by_model = {  # each line a little to the right of the one before, so that dots do not hide each other
+            model: (np.arange(len(sources)) + 0.03 * number, rows.set_index("trained_on")["value"].reindex(sources))
+            for number, (model, rows) in enumerate(part.groupby("model", sort=False))
         }
         draw_curves(axes, by_model)
         for line in axes.lines:
-            line.set_marker("o")
-        kinds = ["in-domain", *["out-of-domain"] * (len(datasets) - 1)]
-        labels = [f"{kind}\n{name}" for kind, name in zip(kinds, datasets, strict=True)]
-        axes.set_xticks(range(len(datasets)), labels)
-        axes.set(title=f"trained on {source}", xlabel="tested on", xlim=(-0.3, len(datasets) - 0.7), ylim=limits)
+            line.set(marker="o", markersize=4)
+        kinds = ["in-domain", *["out-of-domain"] * (len(sources) - 1)]
+        labels = [f"{kind}\n{name}" for kind, name in zip(kinds, sources, strict=True)]
+        axes.set_xticks(range(len(sources)), labels)
+        axes.set(title=f"tested on {test}", xlabel="trained on", xlim=(-0.3, len(sources) - 0.5), ylim=limits)
     grid[0, 0].set_ylabel("Dice on test")
     grid[0, -1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()

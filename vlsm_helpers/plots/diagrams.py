@@ -38,7 +38,7 @@ def unet_d_diagram(network: UNetD, size: int) -> Figure:
         _arrow(axes, (before[1], 0), (after[0], 0))
     _skips(axes, boxes)
     _legend(axes, left)
-    axes.set(xlim=(-0.2, left), ylim=(-2.25, 2.2))
+    axes.set(xlim=(-0.2, left), ylim=(-2.5, 2.2))
     axes.axis("off")
     figure.tight_layout(pad=0.3)
     return figure
@@ -88,6 +88,7 @@ def _legend(axes: plt.Axes, right: float) -> None:
         (PURPLE, "bottleneck: conv 1×1, channel attention (ECA)"),
         (GREEN, "decoder level: up 2×2, one conv 3×3 applied twice, batch norm, ReLU"),
         (ORANGE, "skip, taken after pooling: none at full resolution"),
+        ("#666666", "below each box: channels, side² (of a decoder level before a skip's channels are appended)"),
     ]
     for row, (colour, text) in enumerate(entries):
         axes.text(right / 2, -1.2 - 0.26 * row, f"■ {text}", color=colour, ha="center", va="top", fontsize=8)
@@ -145,7 +146,7 @@ def ensemble_a_diagram(network: EnsembleA) -> Figure:
             ("mask head", "logits of\nthe adapter"),
         ],
         0: [
-            ("image", "any size"),
+            ("the same image", "not resized"),
             ("UNet-D encoder", "as in chapter 3"),
             ("bottleneck", f"{channels} + {bottleneck.in_channels - channels}\nchannels"),
             ("UNet-D decoder", "logits of\nthe CNN"),
@@ -174,8 +175,9 @@ def ensemble_a_diagram(network: EnsembleA) -> Figure:
     _arrow(axes, (3.8, 2.5), (4.4, 2.5), colour=GREEN)
     _arrow(axes, (3.8, 2.8), (4.9, 4), colour=GREEN)
     axes.text(4.66, 3.5, "FiLM", color=GREEN, fontsize=8)
+    axes.text(4.1, 2.42, "FiLM", color=GREEN, fontsize=8, ha="center", va="top")
     _arrow(axes, (5.2, 2), (5.2, 1), colour=GREEN)
-    axes.text(5.3, 1.45, "concatenated with the CNN's map", color=GREEN, fontsize=8, va="center")
+    axes.text(5.3, 1.45, "resized, concatenated with the CNN's map", color=GREEN, fontsize=8, va="center")
     _arrow(axes, (3.0, 0), (7.4, 0), colour=ORANGE, bend="arc3,rad=0.16")
     axes.text(5.2, -0.52, "three skips", color=ORANGE, fontsize=8, ha="center", va="top")
     axes.set(xlim=(-0.1, 10.5), ylim=(-0.8, 5.1))
@@ -200,6 +202,7 @@ def _box(axes: plt.Axes, left: float, bottom: float, colour: str, name: str, det
 def _meeting(axes: plt.Axes, left: float, taps: Sequence[int]) -> None:
     """The two inputs of the decoder at `left`: the taps of the vision encoder, and the embedding through FiLM."""
     middle = left + BOX_WIDTH / 2
-    axes.text(left - 0.25, 3.1, f"taps {', '.join(map(str, taps))}", ha="center", va="bottom", color=BLUE, fontsize=8)
+    label = f"taps\n{', '.join(map(str, taps))}"  # above the arrow from the vision encoder to the decoder
+    axes.text(left - 0.25, 2.6, label, ha="center", va="bottom", color=BLUE, fontsize=8)
     _arrow(axes, (middle, 1), (middle, 2), colour=ORANGE)
     axes.text(middle + 0.1, 1.5, "FiLM: scales and shifts", va="center", color=ORANGE, fontsize=8)

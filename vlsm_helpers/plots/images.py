@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from vlsm_helpers.plots.base import COLOURS, PREDICTION, bare, outline, outline_legend, styled
+from vlsm_helpers.plots.base import COLOURS, bare, fill_prediction, outline, outline_legend, styled
 
 
 @styled
@@ -19,7 +19,7 @@ def image_grid(
     predictions: Sequence[np.ndarray] = (),
     columns: int = 6,
 ) -> Figure:
-    """Images, uint8 (H, W, 3), with outlines of their masks, bool (H, W): green, and of `predictions`, dashed orange."""
+    """Images, uint8 (H, W, 3), with outlines of their masks, bool (H, W): green, and `predictions` tinted and dashed orange."""
     rows = -(-len(images) // columns)
     size = (1.7 * columns, 1.95 * rows + 0.25 * bool(len(predictions)))
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
@@ -29,7 +29,7 @@ def image_grid(
         axes.imshow(images[number])
         outline(axes, masks[number])
         if len(predictions):
-            outline(axes, predictions[number], PREDICTION, "dashed")
+            fill_prediction(axes, predictions[number])
         axes.set_title(titles[number], fontsize=8, wrap=True)
     if len(predictions):
         outline_legend(figure)
@@ -39,7 +39,8 @@ def image_grid(
 @styled
 def image_row(images: Mapping[str, np.ndarray]) -> Figure:
     """Images, uint8 (H, W, 3 or 4) and about square, side by side under their names."""
-    figure, grid = plt.subplots(1, len(images), figsize=(1.7 * len(images), 2.15), squeeze=False)
+    height = 2.0 + 0.15 * max(1 + name.count("\n") for name in images)  # a title of two lines needs room for both
+    figure, grid = plt.subplots(1, len(images), figsize=(1.7 * len(images), height), squeeze=False)
     for axes, (name, pixels) in zip(grid.flat, images.items(), strict=True):
         axes.imshow(pixels)
         axes.set_title(name, fontsize=8)
@@ -106,21 +107,24 @@ def prompt_predictions(
     probabilities: Mapping[str, np.ndarray],
     threshold: float = 0.5,
 ) -> Figure:
-    """One row per image, uint8 (S, S, 3), one column per prompt: the lower a pixel's probability, the darker it is drawn.
+    """One row per image, uint8 (S, S, 3): the image, then one column per prompt.
 
-    `masks`: bool (S, S), outlined in green; `probabilities`: by prompt, (N, S, S) in [0, 1], thresholded and outlined in
-    dashed orange.
+    `masks`: bool (S, S), outlined in green; `probabilities`: by prompt, (N, S, S) in [0, 1], thresholded, tinted and
+    outlined in dashed orange.
     """
-    shape = len(images), len(probabilities)
+    shape = len(images), 1 + len(probabilities)
     size = (1.15 * shape[1], 1.2 * shape[0] + 0.45)
     figure, grid = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
-    for column, (prompt, maps) in enumerate(probabilities.items()):
-        for axes, image, mask, probability in zip(grid[:, column], images, masks, maps, strict=True):
-            axes.imshow(image / 255 * (0.4 + 0.6 * probability[..., None]))
+    for row, image, mask in zip(grid, images, masks, strict=True):
+        for axes in row:
+            axes.imshow(image)
             outline(axes, mask)
-            outline(axes, probability > threshold, PREDICTION, "dashed")
             axes.axis("off")
-        grid[0, column].set_title(fill(f"“{prompt}”", 18), fontsize=8)
+    grid[0, 0].set_title("image", fontsize=8)
+    for column, (prompt, maps) in enumerate(probabilities.items(), start=1):
+        for axes, probability in zip(grid[:, column], maps, strict=True):
+            fill_prediction(axes, probability > threshold)
+        grid[0, column].set_title(fill(f"“{prompt}”" if prompt else "empty prompt", 18), fontsize=8)
     outline_legend(figure)
     return figure
 

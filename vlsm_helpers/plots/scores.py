@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from vlsm_helpers.metrics.calibration import Reliability
+from vlsm_helpers.metrics.statistics import bootstrap_mean
 from vlsm_helpers.plots.base import BLUE, COLOURS, ORANGE, styled
 
 
@@ -120,23 +121,19 @@ def dice_scatter(dice: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]
 def gain_by_disagreement(disagreement: np.ndarray, gain: np.ndarray, groups: int = 4) -> Figure:
     """Dice gained by fusion over the members' disagreement: one dot per image, and the mean gain of `groups` equal groups.
 
-    The horizontal bar of a group spans the disagreement of its images.
+    Grey lines separate the groups; the vertical bar of a group is the 95 % interval of its mean, over images.
     """
     figure, axes = plt.subplots(figsize=(5.2, 2.9))
     axes.axhline(0, color="0.6", linewidth=1)
     axes.plot(disagreement, gain, "o", color=BLUE, alpha=0.45, markersize=4, label="one image")
-    mark = {"markeredgecolor": "black", "markersize": 7, "linewidth": 2, "capsize": 6}
-    for members in np.array_split(np.argsort(disagreement, kind="stable"), groups):
-        low, high = disagreement[members].min(), disagreement[members].max()
-        axes.errorbar(
-            (low + high) / 2,
-            gain[members].mean(),
-            xerr=(high - low) / 2,
-            fmt="o",
-            color=ORANGE,
-            **mark,
-            label=f"mean of each of {groups} equal groups",
-        )
+    mark = {"fmt": "o", "color": ORANGE, "markeredgecolor": "black", "markersize": 7, "linewidth": 2, "capsize": 4}
+    for number, members in enumerate(np.array_split(np.argsort(disagreement, kind="stable"), groups)):
+        if number:
+            axes.axvline(disagreement[members].min(), color="0.8", linewidth=1, linestyle="dotted")
+        mean = bootstrap_mean(gain[members])
+        ends = [[mean.mean - mean.low], [mean.high - mean.mean]]
+        label = f"mean of each of {groups} equal groups, 95 % CI"
+        axes.errorbar(np.median(disagreement[members]), mean.mean, yerr=ends, **mark, label=label)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[:2], labels[:2], frameon=False, loc="upper left")
     axes.set(xlabel="disagreement of the members", ylabel="Dice gained by fusion")

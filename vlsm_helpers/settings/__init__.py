@@ -98,11 +98,8 @@ def writable(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise SettingsError(
-            f"The folder cannot be written to ({error.strerror}).",
-            where=folder,
-            hint="free it, or name another one: VLSM_CACHE for caches, VLSM_RUNS for runs, VLSM_DATA for datasets.",
-        ) from error
+        hint = "free it, or name another one: VLSM_CACHE for caches, VLSM_RUNS for runs, VLSM_DATA for datasets."
+        raise SettingsError(f"The folder cannot be written to ({error.strerror}).", where=folder, hint=hint) from error
     return folder
 
 
@@ -148,14 +145,10 @@ def _within_reach(profile: Profile, reason: str) -> tuple[Profile, str]:
     """The profile with budgets that a machine without a GPU can afford, and why."""
     if profile.name != "full" or device() != "cpu":
         return profile, reason
-    budget = {
-        name: value for name, value in FULL_WITHOUT_GPU.items() if name != "epochs" or not os.environ.get("VLSM_EPOCHS")
-    }
-    profile = replace(profile, **budget)
-    return (
-        profile,
-        f"{reason}; no GPU, so {profile.max_train_images} training images and {profile.epochs} epochs at most",
-    )
+    epochs = profile.epochs if os.environ.get("VLSM_EPOCHS") else FULL_WITHOUT_GPU["epochs"]
+    profile = replace(profile, **FULL_WITHOUT_GPU | {"epochs": epochs})
+    budget = f"{profile.max_train_images} training images and {profile.epochs} epochs at most"
+    return profile, f"{reason}; no GPU, so {budget}"
 
 
 def versions() -> str:
@@ -277,10 +270,8 @@ def _as_seed(value: int | str) -> int:
     except (ValueError, OverflowError):
         seed = -1
     if not 0 <= seed < 2**32:  # what NumPy takes
-        raise SettingsError(
-            f"The seed {value!r} is no integer from 0 to 4294967295.",
-            hint="set VLSM_SEED or SEED to a number such as 0.",
-        )
+        what = f"The seed {value!r} is no integer from 0 to 4294967295."
+        raise SettingsError(what, hint="set VLSM_SEED or SEED to a number such as 0.")
     return seed
 
 

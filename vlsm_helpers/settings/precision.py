@@ -48,9 +48,8 @@ def _asked_for(device: str) -> str | None:
     asked = os.environ.get(VARIABLE, "").lower()
     known = [name for name in NAMES if device == "cuda" or name != "fp16"]  # accelerate scales no losses on a CPU
     if asked and asked not in known:
-        raise SettingsError(
-            f"{VARIABLE} is {asked!r}.", hint=f"set it to one of {', '.join(known)} on this device, or unset it."
-        )
+        what = f"{VARIABLE} is {asked!r}."
+        raise SettingsError(what, hint=f"set it to one of {', '.join(known)} on this device, or unset it.")
     return asked or None
 
 

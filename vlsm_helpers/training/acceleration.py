@@ -8,6 +8,7 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from torch import nn
 
 from vlsm_helpers.errors import SettingsError, TrainingError
+from vlsm_helpers.settings.machine import cores
 from vlsm_helpers.settings.precision import VARIABLE, Precision
 from vlsm_helpers.training.recipes import Recipe
 
@@ -24,18 +25,15 @@ def start_accelerator(precision: Precision) -> Accelerator:
             dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=torch.cuda.is_available()),
         )
     except ValueError as error:
-        raise SettingsError(
-            f"Training cannot compute in {precision}: {error}",
-            hint=f"unset {VARIABLE}, or set it before the first training of a process (restart the kernel).",
-        ) from error
+        hint = f"unset {VARIABLE}, or set it before the first training of a process (restart the kernel)."
+        raise SettingsError(f"Training cannot compute in {precision}: {error}", hint=hint) from error
 
 
 def loader_workers(device: str) -> int:
     """Processes that load images: none on a CPU, which trains meanwhile; else up to 4, and no more than cores in all."""
     if device == "cpu":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(4, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    return max(1, min(4, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 def training_layout(segmenter: nn.Module, size: int, device: str) -> torch.memory_format:
@@ -56,7 +54,6 @@ def training_layout(segmenter: nn.Module, size: int, device: str) -> torch.memor
 def check_shares(recipe: Recipe, processes: int) -> None:
     """Raise TrainingError unless every process gets as many images of a batch as the others."""
     if recipe.batch_size % processes:
-        raise TrainingError(
-            f"A batch of {recipe.batch_size} images cannot be shared by {processes} processes.",
-            hint=f"give a batch size that {processes} divides (`--batch-size`), or start another number of processes.",
-        )
+        what = f"A batch of {recipe.batch_size} images cannot be shared by {processes} processes."
+        hint = f"give a batch size that {processes} divides (`--batch-size`), or start another number of processes."
+        raise TrainingError(what, hint=hint)

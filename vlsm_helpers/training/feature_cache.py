@@ -115,11 +115,9 @@ class CachedDataset(data.Dataset):
         """Raise SettingsError unless `segmenter` computes the very features that are kept here."""
         _require_frozen_encoders(segmenter)
         if _identities(segmenter) != self._identities:
-            raise SettingsError(
-                "The cached features come from other weights, taps or sizes than this segmenter's.",
-                where=self.folders[0],
-                hint="compute them with this segmenter: `cache_features(segmenter, dataset)`.",
-            )
+            what = "The cached features come from other weights, taps or sizes than this segmenter's."
+            hint = "compute them with this segmenter: `cache_features(segmenter, dataset)`."
+            raise SettingsError(what, where=self.folders[0], hint=hint)
 
 
 class PromptEmbeddings:
@@ -143,11 +141,8 @@ class PromptEmbeddings:
 def _require_frozen_encoders(segmenter: Segmenter) -> None:
     if not has_frozen_encoders(segmenter):
         what = "Its encoders train" if segmenter.encoders() else "It has no encoders"
-        raise SettingsError(
-            f"{what}, so there are no features to keep.",
-            where=segmenter.config["name"],
-            hint="give `fit` the dataset itself.",
-        )
+        what = f"{what}, so there are no features to keep."
+        raise SettingsError(what, where=segmenter.config["name"], hint="give `fit` the dataset itself.")
 
 
 def _identities(segmenter: Segmenter) -> list[str]:
@@ -177,11 +172,9 @@ def _fitting_views(views: int, gigabytes: float, images: int, root: Path) -> int
         return views
     fewer = range(views - 1, 0, -1) if settings.device() == "cpu" else ()
     kept = next((count for count in fewer if not _obstacle(count * gigabytes, root)), 0)
-    what = (
-        f"{kept} of {views} views are cached, so that augmentation varies less"
-        if kept
-        else "they are computed on the fly, again in every epoch"
-    )
+    what = "they are computed on the fly, again in every epoch"
+    if kept:
+        what = f"{kept} of {views} views are cached, so that augmentation varies less"
     warnings.warn(
         f"The features of {views * images:,} views of {images:,} images would take {views * gigabytes:.2f} GB, "
         f"{obstacle}: {what}.",
@@ -195,9 +188,8 @@ def _obstacle(gigabytes: float, root: Path) -> str:
     try:
         limit = float(os.environ.get(LIMIT) or DEFAULT_LIMIT)
     except ValueError:
-        raise SettingsError(
-            f"{LIMIT} is no number.", where=os.environ[LIMIT], hint=f"{LIMIT}=8, for example."
-        ) from None
+        what = f"{LIMIT} is no number."
+        raise SettingsError(what, where=os.environ[LIMIT], hint=f"{LIMIT}=8, for example.") from None
     if not gigabytes <= limit:  # written like this, a limit of nan allows nothing
         return f"more than the limit of {limit:g} GB (set {LIMIT}={math.ceil(gigabytes)} to allow it)"
     free = shutil.disk_usage(root).free / 1e9

@@ -26,9 +26,7 @@ from vlsm_helpers.training.acceleration import check_shares, loader_workers, sta
 from vlsm_helpers.training.feature_cache import CachedDataset, PromptEmbeddings, has_frozen_encoders
 from vlsm_helpers.training.loss import segmentation_loss
 from vlsm_helpers.training.recipes import CNN, Recipe
-from vlsm_helpers.training.run_folder import BEST, FACTS, LAST, METRICS, SETTINGS, Progress, RunFolder
-
-__all__ = ["BEST", "FACTS", "LAST", "METRICS", "SETTINGS", "fit", "segmentation_loss"]
+from vlsm_helpers.training.run_folder import Progress, RunFolder
 
 Dataset = SegmentationDataset | CachedDataset
 
@@ -51,10 +49,6 @@ def fit(
     Raises BusyError where another process trains the run; TrainingError for a folder of another run, a loss that is not
     finite, or a checkpoint that cannot be written, with what was saved before kept; SettingsError for cached features of
     another segmenter and an unknown precision.
-
-    Example::
-
-        history = fit(UNetD(), SegmentationDataset(train, 128, augment=True), SegmentationDataset(val, 128), Path("run"))
     """
     with RunFolder.lock(Path(run)):
         return fit_owned(segmenter, train, validation, Path(run), recipe, seed=seed)
@@ -173,15 +167,12 @@ def _train_step(training: _Training, batch: dict, epoch: int) -> float:
     value = accelerator.reduce(loss.detach(), "mean").item()  # the same in every process
     if not np.isfinite(value):
         scaled = f", or train in float32 ({VARIABLE}=no)" if accelerator.scaler else ""  # float16 ends at 65504
-        raise TrainingError(
-            f"The loss became {value} in epoch {epoch + 1}, on the images {', '.join(batch['id'])}.",
-            where=training.run,
-            hint=f"lower the learning rate, or look at those images{scaled}; the checkpoints of earlier epochs are kept.",
-        )
+        what = f"The loss became {value} in epoch {epoch + 1}, on the images {', '.join(batch['id'])}."
+        hint = f"lower the learning rate, or look at those images{scaled}; the checkpoints of earlier epochs are kept."
+        raise TrainingError(what, where=training.run, hint=hint)
     accelerator.backward(loss)
-    accelerator.clip_grad_norm_(
-        training.model.parameters(), training.recipe.clip
-    )  # divides by the scale of the loss first
+    # It divides by the scale of the loss first.
+    accelerator.clip_grad_norm_(training.model.parameters(), training.recipe.clip)
     training.optimizer.step()  # where scaled gradients overflow, it skips the update and halves the scale
     training.optimizer.zero_grad()
     return value

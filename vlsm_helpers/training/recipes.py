@@ -92,18 +92,8 @@ CNN_IMAGENET = replace(CNN, name="cnn_imagenet", learning_rate=1e-3)
 # A decoder on cached features: an epoch is cheap, so there are many. A view costs once what an epoch without a cache costs;
 # where each is drawn six times, training is four times as fast as without (benchmarks/bench.md, caches). Fewer views cost
 # CLIPSeg next to nothing on Kvasir-SEG, and Dice on the endoscopy phantoms: in ten epochs one view reaches 55.2 %, four 58.3 %.
-DECODER_ONLY = Recipe(
-    "decoder_only",
-    learning_rate=1e-3,
-    weight_decay=1e-2,
-    batch_size=16,
-    epochs=40,
-    patience=20,
-    monitor="val_dice",
-    clip=1.0,
-    schedule="cosine",
-    augment=True,
-    epochs_per_view=6,
+DECODER_ONLY = replace(
+    CNN, name="decoder_only", learning_rate=1e-3, batch_size=16, epochs=40, patience=20, epochs_per_view=6
 )
 
 # Encoders train too, at the decoder's rate: the shipped miniatures have little to forget, and low-rank updates begin at

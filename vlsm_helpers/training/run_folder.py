@@ -30,13 +30,8 @@ from vlsm_helpers.models.state import load_trainable_state_dict, trainable_state
 from vlsm_helpers.training.recipes import Recipe, recipe_name
 
 FACTS = ("member", "frozen_weights", "dataset", "image_size", "prompt", "seed")  # what best.safetensors says of itself
-LAST, BEST, METRICS, SETTINGS, LOCK = (
-    "last.safetensors",
-    "best.safetensors",
-    "metrics.csv",
-    "settings.json",
-    ".fit.lock",
-)
+LAST, BEST = "last.safetensors", "best.safetensors"
+METRICS, SETTINGS, LOCK = "metrics.csv", "settings.json", ".fit.lock"
 OLD_NAMES = {"epochs_a_view": "epochs_per_view"}  # of settings, in files of version 0.1.0
 ANOTHER_NAME = "give this run another name (`--name`)"
 
@@ -94,9 +89,7 @@ class RunFolder:
         Raises TrainingError, the folder unchanged, where it holds another run, naming the settings that differ, or files
         of others.
         """
-        atomic.sweep(
-            self.path, "*.safetensors", age=0
-        )  # what a killed process left half-written: this one owns the folder
+        atomic.sweep(self.path, "*.safetensors", age=0)  # of a killed process: this one owns the folder
         found = self._found_settings()
         if (self.path / LAST).exists() and found is not None:
             _refuse_other_settings(self.path, found, self.settings)
@@ -148,9 +141,8 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise TrainingError(
-                f"The file holds no settings of a run ({error}).", where=path, hint=f"{ANOTHER_NAME}."
-            ) from error
+            what = f"The file holds no settings of a run ({error})."
+            raise TrainingError(what, where=path, hint=f"{ANOTHER_NAME}.") from error
         if found is not None and not (isinstance(found, dict) and {"recipe", "frozen_weights"} <= set(found)):
             raise TrainingError("The file holds no settings of a run.", where=path, hint=f"{ANOTHER_NAME}.")
         return found
@@ -162,11 +154,8 @@ def _refuse_other_settings(run: Path, found: dict, wanted: dict) -> None:
     different = [name for name in now if there.get(name) != now[name]]
     if different:
         detail = "; ".join(f"{name}: there {there.get(name)}, asked for {now[name]}" for name in different)
-        raise TrainingError(
-            f"The folder holds a run with other settings ({detail}).",
-            where=run,
-            hint=f"{ANOTHER_NAME}, or repeat the command with the settings that it began with.",
-        )
+        hint = f"{ANOTHER_NAME}, or repeat the command with the settings that it began with."
+        raise TrainingError(f"The folder holds a run with other settings ({detail}).", where=run, hint=hint)
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
-from vlsm_helpers.evaluation.shipped import tiny_store
+from vlsm_helpers.course.shipped import tiny_store
 from vlsm_helpers.widgets import static
 from vlsm_helpers.widgets.fusion import TEXT_START, FusionExplorer
 

@@ -13,7 +13,6 @@ from ipywidgets import HTML, HBox, Layout, VBox
 
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.evaluation.predictions import PredictionStore
-from vlsm_helpers.fusion.interactive import FusionModel
 from vlsm_helpers.fusion.weighted import MEANS
 from vlsm_helpers.io import atomic
 from vlsm_helpers.plots.base import GROUND_TRUTH, PREDICTION
@@ -22,6 +21,7 @@ from vlsm_helpers.plots.overlays import jpeg, overlay, png, probability_overlay,
 from vlsm_helpers.settings import runs_folder, writable
 from vlsm_helpers.widgets import static
 from vlsm_helpers.widgets.display import show
+from vlsm_helpers.widgets.fusion_model import FusionModel
 
 SIDE, SMALL, MAP = 384, 128, 210  # pixels: side of the image, side of a member's map, width of the simplex
 STEP = 0.01  # of the sliders
@@ -201,10 +201,14 @@ class FusionExplorer:
         return simplex_map(self.model.points, self.model.dice_map(), MAP, *points)
 
     def _static_png(self) -> bytes:
-        """The current images as a PNG."""
-        images = dict(zip(["fused", *self.model.names], self._pixels(), strict=True))
+        """The current images as a PNG, each with its Dice."""
+        model, number = self.model, self.model.image
+        dice = [model.dice()[number], *(each[number] for each in model.member_dice())]
+        names = [f"image {model.store.ids[number]}\nfused", *model.names]
+        titles = [f"{name}: Dice {value:.2f}" for name, value in zip(names, dice, strict=True)]
+        images = dict(zip(titles, self._pixels(), strict=True))
         if self._has_map:
-            top, left, right = self.model.names
+            top, left, right = model.names
             images[f"top {top},\nleft {left}, right {right}"] = self._simplex_map()
         figure = image_row(images)
         file = BytesIO()

@@ -1,6 +1,6 @@
 """The fusion explorer without a kernel: a part of an HTML page that holds the logits and computes in the browser.
 
-Logits are kept in 256 levels, as `evaluation.shipped` keeps them, so the Dice on the page is that of these logits;
+Logits are kept in 256 levels, as `course.shipped` keeps them, so the Dice on the page is that of these logits;
 `static_fusion.js` computes, `static_explorer.js` shows. They need no server: pages work from a folder and offline.
 """
 
@@ -16,10 +16,10 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
+from vlsm_helpers.course.shipped import COARSEST, LEVELS
 from vlsm_helpers.data.images import read_image
-from vlsm_helpers.evaluation.shipped import COARSEST, LEVELS
-from vlsm_helpers.fusion.interactive import FusionModel
 from vlsm_helpers.plots.base import GROUND_TRUTH, PREDICTION
+from vlsm_helpers.widgets.fusion_model import FusionModel
 
 RAMP = 32  # colours of the map, dark to bright
 PAGE = """<!DOCTYPE html>

@@ -40,9 +40,7 @@ def test_a_lesion_is_darker_than_the_skin_beside_it_on_every_tone(phantoms):
 
 def test_faint_lesions_are_fainter(phantoms):
     def contrast(kind):
-        return np.median(
-            [p.image[bare(p)].mean() / p.image[p.mask].mean() for p in phantoms if p.kind == kind],
-        )
+        return np.median([p.image[bare(p)].mean() / p.image[p.mask].mean() for p in phantoms if p.kind == kind])
 
     assert 1.03 < contrast("faint") < contrast("even")
 

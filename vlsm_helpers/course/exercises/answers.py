@@ -1,6 +1,6 @@
 """What every check of an exercise needs: running what a reader wrote, and saying whether it is right."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 
 import torch
@@ -39,6 +39,15 @@ def call(function: Callable, *arguments: object) -> float | None:
         return None
 
 
+def numbers(function: Callable, cases: Iterable[tuple], tolerance: float = 1e-3) -> str | None:
+    """Why a reader's function is wrong in the first of the cases, (arguments ..., expected number, why), that it fails."""
+    for *arguments, expected, why in cases:
+        got = call(function, *arguments)
+        if got is None or not abs(got - expected) <= tolerance:
+            return f"{why}, yours gives {got}"
+    return None
+
+
 def tensor(function: Callable, *arguments: torch.Tensor) -> torch.Tensor | None:
     """The result of a reader's function as a tensor; None where it fails or returns none."""
     try:
@@ -47,7 +56,7 @@ def tensor(function: Callable, *arguments: torch.Tensor) -> torch.Tensor | None:
         return None
 
 
-def number(answer: object, expected: float, why: str, tolerance: float = 1e-6) -> str | None:
-    """`why`, unless the answer is the number `expected` within `tolerance`, relative where it is above 1."""
-    right = isinstance(answer, (int, float)) and abs(answer - expected) < tolerance * max(1, abs(expected))
+def number(answer: object, expected: float, why: str) -> str | None:
+    """`why`, unless the answer is the number `expected`, rounding apart."""
+    right = isinstance(answer, (int, float)) and abs(answer - expected) < 1e-6 * max(1, abs(expected))
     return None if right else why

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlsm_helpers.course.exercises.answers import call, exercise, tensor
+from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.models.adapter import TransformerAdapter
 
 THRESHOLDS = np.linspace(0.05, 0.95, 19)
@@ -23,9 +24,7 @@ def check_tokens_to_map(answer: object) -> str | None:
     elif torch.equal(got, expected.transpose(2, 3)):
         why = "your map is transposed: patches are counted along the rows of the image, not down its columns"
     else:
-        why = (
-            "each channel of the map holds one number of every token; a plain reshape mixes numbers of different tokens"
-        )
+        why = "each channel of the map holds one number of every token; a plain reshape mixes numbers of several tokens"
     right = got is not None and got.shape == expected.shape and torch.equal(got, expected)
     return None if right else why
 
@@ -142,9 +141,9 @@ def check_fusion_rule(answer: object, validation: tuple[Tensor, Tensor, object] 
             shown = f"{got.dtype} {tuple(got.shape)}" if isinstance(got, Tensor) else type(got).__name__
             return f"give masks, torch.bool {tuple(masks[held].shape)}, one per new image, not {shown}"
         equal = torch.sigmoid(logits).mean(0)
-        best = max(THRESHOLDS, key=lambda cut: _dice(equal[~held] > cut, masks[~held]).mean().item())
-        dice["yours"] += _dice(got, masks[held]).tolist()
-        dice["equal"] += _dice(equal[held] > best, masks[held]).tolist()
+        best = max(THRESHOLDS, key=lambda cut: mask_dice(equal[~held] > cut, masks[~held]).mean().item())
+        dice["yours"] += mask_dice(got, masks[held]).tolist()
+        dice["equal"] += mask_dice(equal[held] > best, masks[held]).tolist()
     yours, equal_weights = np.mean(dice["yours"]), np.mean(dice["equal"])
     if yours > equal_weights:
         return None
@@ -177,13 +176,6 @@ def check_patient_interval(answer: object) -> str | None:
 
 def _cross_entropy(log_temperature: float, logits: Tensor, truth: Tensor) -> float:
     return functional.binary_cross_entropy_with_logits(logits / np.exp(log_temperature), truth).item()
-
-
-def _dice(predicted: Tensor, masks: Tensor) -> Tensor:
-    """Dice (N,) of masks, bool (N, S, S); two empty masks score 1."""
-    total = (predicted.flatten(1).sum(1) + masks.flatten(1).sum(1)).double()
-    shared = (predicted & masks).flatten(1).sum(1)
-    return torch.where(total > 0, 2 * shared / total.clamp(min=1), 1.0)
 
 
 def _made_up_members() -> tuple[Tensor, Tensor]:

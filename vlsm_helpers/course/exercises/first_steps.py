@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from vlsm_helpers.course.exercises.answers import call, exercise, tensor
+from vlsm_helpers.course.exercises.answers import call, exercise, numbers, tensor
+from vlsm_helpers.models.segmenter import as_prompts
 
 
 @exercise
@@ -19,11 +20,7 @@ def check_dice(answer: object) -> str | None:
         (empty, square, 0.0, "an empty prediction of a target scores 0"),
         (empty, empty, 1.0, "an empty prediction of an empty ground truth scores 1 (and must not divide by 0)"),
     ]
-    for prediction, ground_truth, expected, why in cases:
-        got = call(answer, prediction, ground_truth)
-        if got is None or not abs(got - expected) < 1e-3:
-            return f"{why}, yours gives {got}"
-    return None
+    return numbers(answer, cases)
 
 
 @exercise
@@ -39,11 +36,7 @@ def check_thumbnail_correlation(answer: object) -> str | None:
         (image, turned, 11 / 16, "the two images of this case correlate by 0.6875"),
         (image, np.full((2, 3), 4.0), 0.0, "a uniform image correlates with nothing (and must not divide by 0)"),
     ]
-    for one, other, expected, why in cases:
-        got = call(answer, one, other)
-        if got is None or not abs(got - expected) < 1e-3:
-            return f"{why}, yours gives {got}"
-    return None
+    return numbers(answer, cases)
 
 
 @exercise
@@ -101,23 +94,16 @@ def check_prompt_effect(answer: object) -> str | None:
         def segmenter(images, prompts):
             if images.ndim != 4:
                 raise ValueError("images must be (B, 3, H, W)")
-            words = [prompts] * len(images) if isinstance(prompts, str) else list(prompts)
-            if len(words) != len(images):
-                raise ValueError("give one prompt for all images, or one per image")
-            return torch.stack([logits_of(one, word) for one, word in zip(images, words, strict=True)])
+            return torch.stack([logits_of(word) for word in as_prompts(prompts, len(images))])
 
         return segmenter
 
     base = torch.tensor([[[1.0, -1.0], [2.0, -2.0]]])
     cases = [
-        (lambda one, word: base, 0.0, "a model that ignores the prompt must give 0"),
-        (
-            lambda one, word: base * (1 + (word == "b")),
-            0.0,
-            "logits that keep their sign keep the label: compare masks",
-        ),
-        (lambda one, word: base + 1.5 * (word == "b"), 0.25, "one pixel of four changes its label"),
-        (lambda one, word: base - 3 * (word == "b"), 0.5, "a pixel that leaves the mask counts, too"),
+        (lambda word: base, 0.0, "a model that ignores the prompt must give 0"),
+        (lambda word: base * (1 + (word == "b")), 0.0, "logits that keep their sign keep the label: compare masks"),
+        (lambda word: base + 1.5 * (word == "b"), 0.25, "one pixel of four changes its label"),
+        (lambda word: base - 3 * (word == "b"), 0.5, "a pixel that leaves the mask counts, too"),
     ]
     for logits_of, expected, why in cases:
         got = call(answer, made(logits_of), image, "a", "b")

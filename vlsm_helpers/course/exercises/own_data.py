@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from vlsm_helpers.course.exercises.answers import call, exercise
+from vlsm_helpers.course.exercises.answers import call, exercise, numbers
 
 
 @exercise
@@ -30,25 +30,14 @@ def check_images_needed(answer: object) -> str | None:
 @exercise
 def check_fair_gain(answer: object) -> str | None:
     """Exercise 6.2: `fair_gain(val, test)` of Dice (M, N), the ensemble in the last row: its gain over the best member."""
-    cases = [
-        (
-            [[0.9, 0.7], [0.5, 0.5], [0.9, 0.9]],
-            [[0.4, 0.6], [0.7, 0.9], [0.8, 0.8]],
-            0.3,
-            "choose the member on validation: choosing it on test makes the baseline stronger than anybody could have known",
-        ),
-        (
-            [[0.2, 0.2], [0.3, 0.3], [0.9, 0.9]],
-            [[0.1, 0.1], [0.5, 0.7], [0.4, 0.4]],
-            -0.2,
-            "the last row is the ensemble, no member of itself; and a loss has a minus",
-        ),
-    ]
-    for val, test, expected, why in cases:
-        got = call(answer, np.array(val), np.array(test))
-        if got is None or abs(got - expected) > 1e-6:
-            return f"{why}; yours gives {got}"
-    return None
+    on_val = (
+        "choose the member on validation: choosing it on test makes the baseline stronger than anybody could have known"
+    )
+    val, test = [[0.9, 0.7], [0.5, 0.5], [0.9, 0.9]], [[0.4, 0.6], [0.7, 0.9], [0.8, 0.8]]
+    last_row = "the last row is the ensemble, no member of itself; and a loss has a minus"
+    other_val, other_test = [[0.2, 0.2], [0.3, 0.3], [0.9, 0.9]], [[0.1, 0.1], [0.5, 0.7], [0.4, 0.4]]
+    cases = [(val, test, 0.3, on_val), (other_val, other_test, -0.2, last_row)]
+    return numbers(answer, [(np.array(one), np.array(other), *rest) for one, other, *rest in cases], 1e-6)
 
 
 @exercise

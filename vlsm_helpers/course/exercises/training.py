@@ -14,11 +14,7 @@ def check_shared_info_nce(answer: object) -> str | None:
     cases = [
         (["a", "b", "c", "d"], 4.0, "where all captions differ it must give what `info_nce` gives"),
         (["a", "a", "a", "a"], 0.0, "at scale 0 all logits are equal: the loss is log(4), whatever the captions"),
-        (
-            ["no tumor", "a", "no tumor", "b"],
-            4.0,
-            "two equal captions share the target: one half each, in both directions",
-        ),
+        (["no", "a", "no", "b"], 4.0, "two equal captions share the target: one half each, in both directions"),
     ]
     for captions, scale, why in cases:
         got, expected = call(answer, images, texts, scale, captions), _shared_info_nce(images, texts, scale, captions)

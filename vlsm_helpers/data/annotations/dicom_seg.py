@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vlsm_helpers.data.annotations.regions import EXPORT, AnnotatedImage, Region, Size
-from vlsm_helpers.errors import DataError, SettingsError, some_of, to_install
+from vlsm_helpers.errors import DataError, optional, some_of
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"  # Segmentation Storage
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"  # Label Map Segmentation Storage
@@ -34,9 +34,8 @@ def read(files: Sequence[Path], sources: Sequence[tuple[Path, int]]) -> list[Ann
         for uid in reader.uids:
             readers.setdefault(uid, []).append(reader)
     uids = [str(_facts(path, "SOPInstanceUID")) for path, _ in sources]
-    if lonely := list(
-        dict.fromkeys(path.name for (path, _), uid in zip(sources, uids, strict=True) if uid not in readers)
-    ):
+    unreferenced = [path.name for (path, _), uid in zip(sources, uids, strict=True) if uid not in readers]
+    if lonely := list(dict.fromkeys(unreferenced)):
         hint = "export a segmentation of them (an empty one where there is nothing), or remove these images."
         what = f"Images that no DICOM segmentation refers to ({len(lonely)}): {some_of(lonely)}."
         raise DataError(what, where=files[0].parent, hint=hint)
@@ -63,18 +62,11 @@ class _Reader:
     """One segmentation: its labels by segment number, and the UIDs of the images that it refers to."""
 
     def __init__(self, path: Path):
-        try:
-            import highdicom
-        except ImportError:
-            what = "DICOM segmentations are decoded by the package highdicom, which is not installed."
-            raise SettingsError(what, hint=to_install("dicom")) from None
-        self.path = path
+        highdicom, self.path = optional("highdicom", "Decoding a DICOM segmentation", "dicom"), path
         try:
             self._content = highdicom.seg.segread(path)
-            described = {
-                number: self._content.get_segment_description(number) for number in self._content.segment_numbers
-            }
-            self.labels = {number: str(one.segment_label) for number, one in described.items()}
+            describe, numbers = self._content.get_segment_description, self._content.segment_numbers
+            self.labels = {number: str(describe(number).segment_label) for number in numbers}
             self.uids = {str(uid) for _, _, uid in self._content.get_source_image_uids()}
         except Exception as error:  # highdicom and pydicom raise many kinds of errors on damaged files
             what = f"The file is no DICOM segmentation that can be decoded ({type(error).__name__})."
@@ -103,11 +95,7 @@ class _Reader:
 
 def _facts(path: Path, keyword: str) -> object:
     """The value of one header entry of a DICOM file, "" where it has none or is no DICOM file."""
-    try:
-        import pydicom
-    except ImportError:
-        what = "DICOM files are read by the package pydicom, which is not installed."
-        raise SettingsError(what, hint=to_install("dicom")) from None
+    pydicom = optional("pydicom", "Reading DICOM files", "dicom")
     try:
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[keyword]).get(keyword, "")
     except (OSError, pydicom.errors.InvalidDicomError, ValueError, EOFError):

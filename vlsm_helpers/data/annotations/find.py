@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 from vlsm_helpers.data.annotations import coco, cvat, dicom_seg, labelme, yolo
 from vlsm_helpers.data.annotations.regions import AnnotatedImage
 from vlsm_helpers.data.decode import is_image_name
-from vlsm_helpers.data.files import stem
+from vlsm_helpers.data.files import is_hidden, stem
 from vlsm_helpers.errors import DataError, some_of
 
 Frames = Sequence[tuple[Path, int]]  # the files of images, and the number of the frame in a file that has several
@@ -96,7 +96,7 @@ def _common(one: list[str], other: list[str]) -> int:
 
 
 def _of_folder(folder: Path) -> Source | None:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_hidden(path, folder)]
     endings = Counter(path.suffix.lower() for path in files)
     if endings[".json"] and any(_json_kind(path) == "LabelMe" for path in files if path.suffix.lower() == ".json"):
         return Source("LabelMe", folder, lambda frames: matched(labelme.read(folder), frames, folder))
@@ -135,7 +135,3 @@ def _json_kind(path: Path) -> str | None:
     if keys & {"annotations", "categories"}:
         return "COCO"
     return "LabelMe" if "shapes" in keys else None
-
-
-def _is_hidden(path: Path, root: Path) -> bool:
-    return any(part[0] == "." or part == "__MACOSX" for part in path.relative_to(root).parts)

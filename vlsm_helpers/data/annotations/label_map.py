@@ -7,7 +7,7 @@ import numpy as np
 from vlsm_helpers.data.annotations.classes import Classes
 from vlsm_helpers.data.decode import Raster
 from vlsm_helpers.data.masks import ARTEFACTS, DARK, parse
-from vlsm_helpers.errors import DataError, SettingsError
+from vlsm_helpers.errors import DataError, SettingsError, some_of
 
 FOREIGN = 128  # levels of 255 by which a channel of a JPEG's pixel may differ from its class's colour
 PNG = "save label maps as PNG: JPEG and WebP change values."
@@ -40,9 +40,8 @@ def _key(key: str, classes: Classes) -> int | tuple[int, int, int]:
         (found,) = parse(key)
     except (SettingsError, ValueError):
         hint = "give a value such as 1 or a colour such as red or '#00ff00' before each =."
-        raise SettingsError(
-            f"The label {key!r} is neither a value nor a colour.", where=classes.where, hint=hint
-        ) from None
+        what = f"The label {key!r} is neither a value nor a colour."
+        raise SettingsError(what, where=classes.where, hint=hint) from None
     return found
 
 
@@ -78,9 +77,6 @@ def _by_colour(raster: Raster, keys: dict[str, tuple], shown: np.ndarray, where:
 
 
 def _unnamed(found: list[tuple[str, int]], where: Path) -> DataError:
-    shown = ", ".join(f"{name} ({count} pixels)" for name, count in found[:5]) + f" and {len(found) - 5} more" * (
-        len(found) > 5
-    )
-    first = found[0][0]
+    shown, first = some_of([f"{name} ({count} pixels)" for name, count in found]), found[0][0]
     hint = f"add {first}=NOUN to --labels, or {first}= where it is background."
     return DataError(f"The label map has values that the labels do not name: {shown}.", where=where, hint=hint)

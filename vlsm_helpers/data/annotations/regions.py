@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vlsm_helpers.data.annotations.runs import decode_rle
-from vlsm_helpers.errors import DataError, SettingsError, to_install
+from vlsm_helpers.errors import DataError, optional
 
 Size = tuple[int, int]  # height, width
 OUTSIDE = 0.1  # of a side: points may lie so far beyond the image's border; what they enclose there is cut off
@@ -58,7 +58,8 @@ def polygons(rings: Sequence[Sequence[float]], size: Size, where: str) -> np.nda
     Raises DataError for fewer than three points, for coordinates that are no numbers, and for points that lie further outside
     the image than a tenth of its side.
     """
-    api, checked = _mask_api(), [_checked(ring, size, where) for ring in rings]
+    api = optional("pycocotools.mask", "Drawing polygons", "annotations")
+    checked = [_checked(ring, size, where) for ring in rings]
     united = api.merge(api.frPyObjects(checked, *size))
     return decode_rle({"size": united["size"], "counts": united["counts"].decode()}, where)
 
@@ -120,12 +121,3 @@ def _checked(ring: Sequence[float], size: Size, where: str) -> list[float]:
         raise DataError(what, where=where, hint=REDRAW)
     refuse_outside(flat.reshape(-1, 2), size, where)
     return flat.tolist()
-
-
-def _mask_api():
-    try:
-        from pycocotools import mask
-    except ImportError:
-        what = "Polygons are drawn by the package pycocotools, which is not installed."
-        raise SettingsError(what, hint=to_install("annotations")) from None
-    return mask

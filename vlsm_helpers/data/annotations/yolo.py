@@ -88,9 +88,8 @@ def _region(words: list[str], where: str, names: dict[int, str], config: Path) -
         kind = "a box" if len(points) == 4 else f"{len(points)} numbers"
         raise DataError(f"The line has {kind}, not a polygon.", where=where, hint=hint)
     if points.min() < -0.1 or points.max() > 1.1:
-        raise DataError(
-            f"A coordinate of {points[np.abs(points - 0.5).argmax()]:g} is no fraction.", where=where, hint=hint
-        )
+        what = f"A coordinate of {points[np.abs(points - 0.5).argmax()]:g} is no fraction."
+        raise DataError(what, where=where, hint=hint)
     return Region(names[int(words[0])], partial(_drawn, points, where))
 
 

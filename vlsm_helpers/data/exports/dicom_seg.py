@@ -3,7 +3,6 @@
 Such a file carries the patient and study of its source, as the standard demands: it identifies the patient as the source does.
 """
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from vlsm_helpers import __version__
 from vlsm_helpers.data.exports import package
-from vlsm_helpers.errors import DataError, SettingsError
+from vlsm_helpers.errors import DataError
 from vlsm_helpers.io import atomic
 
 if TYPE_CHECKING:
@@ -45,21 +44,14 @@ def write_segmentation(
     pixels = np.zeros((frames, image.Rows, image.Columns, len(classes)), np.uint8)
     for index, by_class in masks.items():
         pixels[index] = np.stack([by_class[text] for text in classes], axis=-1)
-    partial = atomic.sibling(path)
     try:
-        with warnings.catch_warnings():
+        with atomic.new_file(path) as partial, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they may quote the header
             _segmentation(image, pixels, classes).save_as(partial, enforce_file_format=True)
-        os.replace(partial, path)
-    except OSError as error:
-        what = f"The segmentation could not be written ({error.strerror})."
-        raise SettingsError(what, where=path, hint="free some space, or name another folder.") from error
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         missing = f": it has no {error.name}" if isinstance(error, AttributeError) and error.name else ""
         what = f"A DICOM segmentation of this file cannot be made ({type(error).__name__}{missing})."
         raise DataError(what, where=source, hint="leave out dicom-seg; masks are also written as PNG.") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _placed_or_not(image: "Dataset") -> "Dataset":

@@ -1,6 +1,5 @@
 """Masks of slices as a NIfTI volume of labels with the geometry of the volume that the slices are of (nibabel)."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import numpy as np
 
 from vlsm_helpers.data.exports import package
 from vlsm_helpers.data.formats.nifti import Volume
-from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.io import atomic
 
 
@@ -26,12 +24,5 @@ def write_labels(path: Path, volume: Volume, slices: Mapping[int, np.ndarray]) -
         image.set_qform(source.get_qform(), int(source.header["qform_code"]))
         image.set_sform(source.get_sform(), int(source.header["sform_code"]))
         image.header.set_xyzt_units(*source.header.get_xyzt_units())
-    partial = atomic.sibling(path).with_suffix(".nii.gz")  # the library chooses compression by the ending
-    try:
+    with atomic.new_file(path, ending=".nii.gz") as partial:  # the library chooses compression by the ending
         nibabel.save(image, partial)
-        os.replace(partial, path)
-    except OSError as error:
-        what = f"The volume could not be written ({error.strerror})."
-        raise SettingsError(what, where=path, hint="free some space, or name another folder.") from error
-    finally:
-        partial.unlink(missing_ok=True)

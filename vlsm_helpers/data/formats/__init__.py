@@ -1,20 +1,17 @@
 """What a file of one or several frames is to the rest of the package, whatever its format; one module per format."""
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
 from vlsm_helpers.data.raster import Raster
-from vlsm_helpers.errors import DataError, SettingsError, to_install
+from vlsm_helpers.errors import SettingsError
 
 AXES = ("sagittal", "coronal", "axial")
 PERCENTILES = (0.5, 99.5)  # of the intensities of a volume or a file without a window: they become black and white
 _SAMPLED = 2_000_000  # intensities at most that percentiles are taken of
-_EXTRAS = {"pydicom": ("DICOM", "dicom"), "nibabel": ("NIfTI", "nifti")}
 
 
 @dataclass(frozen=True)
@@ -90,16 +87,6 @@ def as_window(text: str) -> tuple[float, float]:
         hint = "give center and width, such as 40,400."
         raise SettingsError(f"The window {text!r} is not two numbers.", hint=hint) from None
     return center, width
-
-
-def package(name: str, path: Path) -> ModuleType:
-    """Import an optional package. Raises DataError that says what to install where it is missing."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        kind, extra = _EXTRAS[name]
-        what = f"{kind} files need the package {name}, which is not installed."
-        raise DataError(what, where=path, hint=to_install(extra)) from None
 
 
 def black_and_white(values: np.ndarray, window: tuple[float, float] | None = None) -> tuple[float, float]:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from vlsm_helpers.data.formats import Reading, Source, black_and_white, package, to_bytes
+from vlsm_helpers.data.formats import Reading, Source, black_and_white, to_bytes
 from vlsm_helpers.data.raster import Raster, too_large
-from vlsm_helpers.errors import DataError
+from vlsm_helpers.errors import DataError, optional
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -26,13 +26,10 @@ if TYPE_CHECKING:
 ENDINGS = {".dcm", ".dicom", ".ima"}
 _WINDOW = ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence")
 _RESCALE = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
-_GROUPS = (
-    "FrameVOILUTSequence",
-    "PixelValueTransformationSequence",
-    "PixelMeasuresSequence",
-)  # of enhanced multi-frame images
+# Of enhanced multi-frame images.
+_GROUPS = ("FrameVOILUTSequence", "PixelValueTransformationSequence", "PixelMeasuresSequence")
 _WITHOUT_WINDOW = (
-    "DICOM files without a window, scaled by percentiles of their own: give --window CENTER,WIDTH for one scale"
+    "DICOM files without a window, each scaled by its percentiles: give --window CENTER,WIDTH for one scale"
 )
 _DECODERS = "install the extra with all decoders, pip install -e '.[dicom]', or convert it: `gdcmconv --raw FILE NEW`."
 
@@ -55,7 +52,7 @@ class Dicom(Source):
 
     def __init__(self, path: Path, reading: Reading):
         super().__init__(path, reading)
-        self._pydicom = package("pydicom", path)
+        self._pydicom = optional("pydicom", "A DICOM file", "dicom", error=DataError, where=path)
         with _discreet(path, "read"):
             header = self._pydicom.dcmread(path, stop_before_pixels=True, force=path.suffix.lower() in ENDINGS)
             self._header = header

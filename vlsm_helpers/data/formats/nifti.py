@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vlsm_helpers.data.formats import AXES, Reading, Source, black_and_white, package, to_bytes
+from vlsm_helpers.data.formats import AXES, Reading, Source, black_and_white, to_bytes
 from vlsm_helpers.data.raster import Raster
-from vlsm_helpers.errors import DataError
+from vlsm_helpers.errors import DataError, optional
 
 _HINT = "export the volume again, as NIfTI with three dimensions."
 _AXIAL = AXES.index("axial")
@@ -28,7 +28,7 @@ class Volume(Source):
 
     def __init__(self, path: Path, reading: Reading):
         super().__init__(path, reading)
-        nibabel = package("nibabel", path)
+        nibabel = optional("nibabel", "A NIfTI file", "nifti", error=DataError, where=path)
         try:
             self._file = nibabel.load(path)
             shape, affine = self._file.shape, self._file.affine

@@ -7,7 +7,7 @@ import numpy as np
 from vlsm_helpers.data import registry
 from vlsm_helpers.data.phantoms import endoscopy, skin, ultrasound, xray
 from vlsm_helpers.data.phantoms.drawing import DIFFICULTIES, streams
-from vlsm_helpers.errors import DataError
+from vlsm_helpers.errors import DataError, unknown
 
 GENERATOR_VERSION = 2  # increase it with every change of a pixel: datasets on disk are then generated again
 
@@ -40,9 +40,9 @@ def render(name: str, seed: int, difficulty: str = "medium", size: int = 128) ->
     Raises DataError for a name that is no phantom dataset, an unknown difficulty, a negative seed or a size below 32.
     """
     if name not in _MODALITIES:
-        raise DataError(f"There are no phantoms {name!r}.", hint=f"use one of {', '.join(_MODALITIES)}.")
+        raise unknown("phantom", name, _MODALITIES, error=DataError)
     if difficulty not in DIFFICULTIES:
-        raise DataError(f"There is no difficulty {difficulty!r}.", hint=f"use one of {', '.join(DIFFICULTIES)}.")
+        raise unknown("difficulty", difficulty, DIFFICULTIES, error=DataError)
     _refuse_undrawable(seed, size)
     drawing = _MODALITIES[name](streams(name, seed), size, DIFFICULTIES[difficulty])
     return Phantom(_rounded(drawing.image), drawing.mask, drawing.noun, drawing.kind, difficulty)
@@ -77,7 +77,7 @@ def seeds(name: str, split: str, draw: int = 0) -> range:
     that were trained on. Raises DataError for an unknown dataset or split and for a draw there is not.
     """
     if split not in FIRST_SEEDS:
-        raise DataError(f"There is no split {split!r}.", hint=f"use one of {', '.join(FIRST_SEEDS)}.")
+        raise unknown("split", split, FIRST_SEEDS, error=DataError)
     if draw not in range(10):
         raise DataError(f"There is no draw {draw} of the phantoms.", hint="use a number from 0 to 9.")
     first = FIRST_SEEDS[split] + (0 if split == "test" else 1000 * draw)

@@ -16,7 +16,6 @@ from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import writable
 
 TIMEOUT = 20  # seconds that a server may stay silent
-BAR_AFTER = 2  # seconds: quicker work shows no progress bar
 NESTED = 2  # archives within archives are unpacked down to this depth
 UNPACKING_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
@@ -40,17 +39,14 @@ def fetch(url: str, folder: Path, sha256: str | None, otherwise: str) -> Path:
         if answer.ok and "text/html" in answer.headers.get("Content-Type", ""):
             raise _web_page(url, hint=otherwise)
         print(f"Downloading {url} ({_announced_size(answer)})")
-        with tqdm(total=0, unit="B", unit_scale=True, desc=path.name, delay=BAR_AFTER) as bar:
+        with tqdm(total=0, unit="B", unit_scale=True, desc=path.name, delay=2) as bar:
             downloader = pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT)
             pooch.retrieve(url, sha256, fname=path.name, path=path.parent, downloader=downloader)
     except requests.RequestException as error:
         raise DataError(f"The download failed: {_reason(error)}.", where=url, hint=otherwise) from error
     except ValueError as error:  # pooch's word for a wrong checksum
-        raise DataError(
-            "The downloaded file is not the expected one: its sha256 differs, so it was thrown away.",
-            where=url,
-            hint=f"try again later; if that does not help, {otherwise}",
-        ) from error
+        what = "The downloaded file is not the expected one: its sha256 differs, so it was thrown away."
+        raise DataError(what, where=url, hint=f"try again later; if that does not help, {otherwise}") from error
     if _is_web_page(path):
         path.unlink()
         raise _web_page(url, hint=otherwise)
@@ -82,11 +78,8 @@ def _unpack(archive: Path, folder: Path, where: Path, depth: int = 0) -> None:
         else:
             raise _no_archive(archive, where)
     except UNPACKING_ERRORS as error:
-        raise DataError(
-            f"The archive cannot be unpacked ({error}).",
-            where=where,
-            hint="fetch it again, or unpack it yourself and give the folder.",
-        ) from error
+        what = f"The archive cannot be unpacked ({error})."
+        raise DataError(what, where=where, hint="fetch it again, or unpack it yourself and give the folder.") from error
     for inner in archives_in(folder) if depth < NESTED else ():
         _unpack(inner, inner.parent / inner.name.partition(".")[0], where, depth + 1)
         inner.unlink()
@@ -132,16 +125,12 @@ def _no_archive(path: Path, where: Path) -> DataError:
         return _web_page(where, hint="fetch the archive with a browser, signed in where the home page asks for it.")
     if start.startswith((b"Rar!", b"7z\xbc\xaf")):
         kind = "rar" if start.startswith(b"Rar!") else "7z"
-        return DataError(
-            f"{kind} archives cannot be unpacked here.",
-            where=where,
-            hint="unpack it yourself (7-Zip, unar or The Unarchiver do) and give the folder instead.",
-        )
+        hint = "unpack it yourself (7-Zip, unar or The Unarchiver do) and give the folder instead."
+        return DataError(f"{kind} archives cannot be unpacked here.", where=where, hint=hint)
     if start.startswith(b"PK"):
         return DataError("The zip archive is truncated.", where=where, hint="fetch it again.")
-    return DataError(
-        "The file is no zip or tar archive.", where=where, hint="give the authors' archive, or its unpacked folder."
-    )
+    what = "The file is no zip or tar archive."
+    return DataError(what, where=where, hint="give the authors' archive, or its unpacked folder.")
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -150,4 +139,4 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _progress(entries: list, archive: Path) -> tqdm:
-    return tqdm(entries, desc=f"unpacking {archive.name}", unit="file", delay=BAR_AFTER)
+    return tqdm(entries, desc=f"unpacking {archive.name}", unit="file", delay=2)

@@ -13,9 +13,9 @@ from PIL import Image
 from vlsm_helpers.data import registry
 from vlsm_helpers.data.images import read_image
 from vlsm_helpers.data.public import convert
-from vlsm_helpers.data.public.download import BAR_AFTER, archives_in, fetch, unpack
+from vlsm_helpers.data.public.download import archives_in, fetch, unpack
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, read_entries
-from vlsm_helpers.errors import DataError
+from vlsm_helpers.errors import DataError, some_of
 from vlsm_helpers.io import atomic
 from vlsm_helpers.io.progress import tqdm
 from vlsm_helpers.settings import cache_folder, data_folder, writable
@@ -78,11 +78,8 @@ def prepare(name: str, source: Path | None = None, splits: Path | None = None, f
 def _refuse_source(card: registry.Dataset, source: Path | None) -> None:
     command = f"`vlsm data prepare {card.name} --from PATH`"
     if source is None and card.account:
-        raise DataError(
-            f"{card.title} is only handed out to those who sign up.",
-            where=card.home,
-            hint=f"{ERRANDS[card.variant_of or card.name]}; then run {command} with the path of what you got.",
-        )
+        hint = f"{ERRANDS[card.variant_of or card.name]}; then run {command} with the path of what you got."
+        raise DataError(f"{card.title} is only handed out to those who sign up.", where=card.home, hint=hint)
     if source is not None and not source.exists():
         raise DataError("There is no such file or folder.", where=source, hint=f"give the right path: {command}.")
 
@@ -172,9 +169,8 @@ def _refuse_missing(entries: list[dict], published: convert.Published, source: P
     missing = [f"image {stem}" for stem in images if stem not in published.images]
     missing += [f"mask {stem}" for stem in masks if stem not in published.masks]
     if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise DataError(
-            f"{len(missing)} of the {len(images) + len(masks)} files that the splits name are missing: {shown}.",
+            f"{len(missing)} of the {len(images) + len(masks)} files that the splits name are missing: {some_of(missing)}.",
             where=source,
             hint="fetch the whole archive again, or give splits that name only what is there.",
         )
@@ -182,7 +178,7 @@ def _refuse_missing(entries: list[dict], published: convert.Published, source: P
 
 def _write_images(entries: list[dict], published: convert.Published, folder: Path) -> None:
     folder.mkdir()
-    for stem in tqdm(_stems(entries, "img_name"), desc="images", unit="file", delay=BAR_AFTER):
+    for stem in tqdm(_stems(entries, "img_name"), desc="images", unit="file", delay=2):
         path = published.images[stem]
         pixels = read_image(path)  # also where only bytes are copied: a broken file must not get in
         if path.suffix.lower() in UNTOUCHED:
@@ -193,7 +189,7 @@ def _write_images(entries: list[dict], published: convert.Published, folder: Pat
 
 def _write_masks(entries: list[dict], published: convert.Published, folder: Path) -> None:
     folder.mkdir()
-    for stem in tqdm(_stems(entries, "mask_name"), desc="masks", unit="file", delay=BAR_AFTER):
+    for stem in tqdm(_stems(entries, "mask_name"), desc="masks", unit="file", delay=2):
         mask = published.masks[stem]()
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{stem}.png")
 

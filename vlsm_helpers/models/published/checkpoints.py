@@ -7,7 +7,7 @@ from typing import NamedTuple
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from vlsm_helpers.errors import SettingsError
+from vlsm_helpers.errors import SettingsError, unknown
 from vlsm_helpers.models.biomedclipseg import BiomedCLIPSeg
 from vlsm_helpers.models.published.cris import PublishedCRIS
 from vlsm_helpers.models.published.networks import (
@@ -52,7 +52,7 @@ def build(name: str) -> nn.Module:
     Raises SettingsError for an unknown name.
     """
     if name not in PUBLISHED:
-        raise SettingsError(f"There is no published network {name!r}.", hint=f"build one of {', '.join(PUBLISHED)}.")
+        raise unknown("published network", name, PUBLISHED, error=SettingsError)
     return PUBLISHED[name]()
 
 

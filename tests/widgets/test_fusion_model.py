@@ -11,10 +11,10 @@ from tests.helpers import cases, index, toy_store
 from vlsm_helpers.data.samples import Sample
 from vlsm_helpers.errors import DataError
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionStore
-from vlsm_helpers.fusion.interactive import FusedDice, FusionModel, Scale
 from vlsm_helpers.fusion.search import WeightedMean, simplex
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.metrics.overlap import mask_dice
+from vlsm_helpers.widgets.fusion_model import FusedDice, FusionModel, Scale
 
 LEFT = [[1, 1, 0, 0]] * 4  # a mask of 4 x 4
 

@@ -41,11 +41,9 @@ def tiny_predictions(split: str) -> list[Prediction]:
         files = json.loads((FOLDER / INDEX).read_text(encoding="utf-8"))["files"]
         found = [_read(name, facts) for name, facts in files.items() if facts["index"]["split"] == split]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"The predictions that come with the package are damaged ({error}).",
-            where=FOLDER,
-            hint="install the package again, or, in a checkout, `git checkout -- vlsm_helpers/tiny_predictions`.",
-        ) from error
+        what = f"The predictions that come with the package are damaged ({error})."
+        hint = "install the package again, or, in a checkout, `git checkout -- vlsm_helpers/tiny_predictions`."
+        raise DataError(what, where=FOLDER, hint=hint) from error
     if not found:
         raise DataError(f"No predictions of the split {split!r} come with the package.", hint="use val or test.")
     return found
@@ -65,6 +63,4 @@ def _read(name: str, facts: dict) -> Prediction:
     content = (FOLDER / name).read_bytes()
     if hashlib.sha256(content).hexdigest() != facts["sha256"]:
         raise ValueError(f"{name} is not the file that {INDEX} names")
-    index = facts["index"]
-    whole = index | {"ids": tuple(index["ids"]), "sizes": tuple(map(tuple, index["sizes"]))}
-    return Prediction(PredictionInfo(**whole), decode(content, facts["steps"]))
+    return Prediction(PredictionInfo.of(facts["index"]), decode(content, facts["steps"]))

@@ -12,17 +12,14 @@ from PIL import Image
 
 from tests.helpers import draw_toy
 from vlsm_helpers.data import intake, staging
-from vlsm_helpers.data.own import SHARES, adopt
+from vlsm_helpers.data.own import adopt
 from vlsm_helpers.data.registry import own_datasets
 from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.data.splits import SHARES
 from vlsm_helpers.errors import BusyError, DataError
 from vlsm_helpers.io import atomic
 
-
-@pytest.fixture(autouse=True)
-def own_data(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("own_data")
 
 
 @pytest.fixture

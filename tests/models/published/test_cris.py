@@ -7,20 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.models.test_published import golden_inputs, published_state_dict
+from tests.models.published.test_networks import golden_inputs, published_state_dict
+from tests.models.test_open_clip_resnet import END, TINY_CLIP, tokens
 from vlsm_helpers.models.cris_parts import Geometry, Neck
-from vlsm_helpers.models.open_clip_resnet import RN50
 from vlsm_helpers.models.published import checkpoints as published
 from vlsm_helpers.models.published.checkpoints import load_published_state_dict
 from vlsm_helpers.models.published.cris import PublishedCRIS
 
 PROBED = {"v5": "deepest", "neck": "neck", "decoded": "decoder", "raw": ""}  # by the head's module that computes it
-TINY_CLIP = {
-    "embed_dim": 64,
-    "vision_cfg": {"image_size": 96, "layers": [1, 1, 1, 1], "width": 12, "patch_size": None, "head_width": 16},
-    "text_cfg": {"context_length": 24, "vocab_size": 800, "width": 64, "heads": 1, "layers": 2},
-}
-END = 799  # the largest id, which marks the end of a sentence
 
 
 def probe(values):
@@ -41,16 +35,6 @@ def cris():
 def tiny():
     torch.manual_seed(0)
     return PublishedCRIS(open_clip.CLIP(**TINY_CLIP, quick_gelu=True), size=96, layers=1, heads=4).eval()
-
-
-def tokens(*sentences, length=24, padding=0):
-    """Ids and mask of sentences, each a list of ids, with the marks of beginning and end."""
-    ids = torch.full((len(sentences), length), padding)
-    mask = torch.zeros_like(ids)
-    for row, sentence in enumerate(sentences):
-        ids[row, : len(sentence) + 2] = torch.tensor([END - 1, *sentence, END])
-        mask[row, : len(sentence) + 2] = 1
-    return ids, mask
 
 
 @pytest.mark.golden
@@ -233,18 +217,3 @@ def test_trap_12_a_misnamed_entry_is_no_silent_random_start(tiny):
     theirs["backbone.visual.attnpool.conect.0.weight"] = theirs.pop("backbone.visual.attnpool.connect.0.weight")
     with pytest.raises(RuntimeError, match="shortcut"):
         load_published_state_dict(tiny, theirs)
-
-
-def test_plain_gelu_is_another_network():
-    """open_clip's name "RN50" stands for it, even with OpenAI's weights: ours is "RN50-quickgelu", name by name."""
-    theirs = open_clip.get_model_config("RN50-quickgelu")
-    assert theirs.pop("quick_gelu")
-    assert theirs == RN50
-    quick = open_clip.CLIP(**TINY_CLIP, quick_gelu=True).eval()
-    plain = open_clip.CLIP(**TINY_CLIP, quick_gelu=False).eval()
-    plain.load_state_dict(quick.state_dict())
-    ids, _ = tokens([5, 6])
-    with torch.no_grad():
-        assert not torch.allclose(quick.encode_text(ids), plain.encode_text(ids), atol=1e-3)
-        ours = PublishedCRIS(quick, size=96).clip
-        torch.testing.assert_close(ours.sentence(ours.words(ids, None)[:, 3]), quick.encode_text(ids))

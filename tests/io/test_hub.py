@@ -28,8 +28,9 @@ from vlsm_helpers.models.clipseg import CLIPSeg
 from vlsm_helpers.models.pretrained import find, revision_of
 from vlsm_helpers.models.smp_unet import SMPUNet
 from vlsm_helpers.settings.published import BIOMEDCLIP, BIOMEDCLIP_WEIGHTS, CLIPSEG, CLIPSEG_WEIGHTS, RESNET_WEIGHTS
-from vlsm_helpers.training.loop import SETTINGS, fit
+from vlsm_helpers.training.loop import fit
 from vlsm_helpers.training.recipes import DECODER_ONLY
+from vlsm_helpers.training.run_folder import SETTINGS
 
 BIN = "open_clip_pytorch_model.bin"
 BESIDE = {"README.md": b"a card", "biomed_clip_example.ipynb": b"{}", "example_data/a.txt": b"not asked for"}

@@ -9,11 +9,11 @@ import torch
 
 from tests.no_network import run_without_network
 from tools import tiny_predictions
+from vlsm_helpers.course import shipped
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.phantoms.rendering import GENERATOR_VERSION
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import DataError
-from vlsm_helpers.evaluation import shipped
 from vlsm_helpers.experiments.runs import train_member
 from vlsm_helpers.metrics.overlap import mask_dice
 from vlsm_helpers.models import factory
@@ -26,7 +26,7 @@ TINY = PROFILES["tiny"]
 NAMES = ["biomedclipseg", "clipseg", "unet_d"]
 READ = """
 import sys
-from vlsm_helpers.evaluation.shipped import tiny_store
+from vlsm_helpers.course.shipped import tiny_store
 print(len(tiny_store("val")), len(requests), "requests")
 """
 
@@ -128,8 +128,7 @@ def test_logits_survive_but_for_half_a_step_and_none_changes_sides(largest, step
     assert np.array_equal(read > 0, logits >= 0)
 
 
-def test_the_tool_writes_what_is_read(toy, tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "runs"))
+def test_the_tool_writes_what_is_read(toy, tmp_path, monkeypatch, own_runs):
     monkeypatch.setattr(shipped, "FOLDER", tmp_path / "shipped")
     run = train_member("unet_d", "toy", size=32, width=1 / 16, epochs=1)
     exact = tiny_predictions.write(shipped.FOLDER, {"UNet-D": run})

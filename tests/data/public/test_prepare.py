@@ -176,14 +176,6 @@ def test_copies_that_others_host(name, layout, authors, tmp_path):
     assert len(list((root / "images").iterdir())) == 3
 
 
-def test_what_is_not_the_dataset_is_named_by_the_path_that_was_given(kvasir, tmp_path):
-    archives.busi(tmp_path / "busi")
-    archive = archives.as_zip(tmp_path / "busi", tmp_path / "busi.zip")
-    with pytest.raises(DataError) as caught:
-        kvasir.prepare(source=archive)
-    assert caught.value.where == archive
-
-
 def test_splits_of_ones_own_are_allowed_but_said(kvasir, capsys):
     kvasir.entries["val"][0]["prompts"]["p1"] = "growth"
     archives.write_splits(kvasir.entries, kvasir.splits)
@@ -287,11 +279,13 @@ def test_source_that_is_not_there(kvasir, tmp_path):
     assert "elsewhere.zip" in str(caught.value)
 
 
-def test_a_source_of_another_dataset(kvasir, tmp_path):
+@pytest.mark.parametrize("packed", [True, False])
+def test_what_is_not_the_dataset_is_named_by_the_path_that_was_given(kvasir, tmp_path, packed):
     archives.busi(tmp_path / "busi")
+    source = archives.as_zip(tmp_path / "busi", tmp_path / "busi.zip") if packed else tmp_path / "busi"
     with pytest.raises(DataError, match="images and masks") as caught:
-        kvasir.prepare(source=tmp_path / "busi")
-    assert str(tmp_path / "busi") in str(caught.value)
+        kvasir.prepare(source=source)
+    assert caught.value.where == source
     _nothing_left(kvasir)
 
 
