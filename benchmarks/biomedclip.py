@@ -141,7 +141,7 @@ def plain_load(folder: Path) -> str:
 
 def retrieval_table(measured: Measured, folders: Mapping[str, Path]) -> pd.DataFrame:
     """One row per choice of captions."""
-    scores = {name: _by_item(measured, folder, "retrieval") for name, folder in folders.items()}
+    scores = {name: _by_item(measured, folder, "retrieval", ("mixed", *MODALITIES)) for name, folder in folders.items()}
     rows = []
     for among in ("mixed", *MODALITIES):
         row = {f"{AMONG} captions": among, "chance": _percent(scores[NOW].loc[among, "chance"])}
@@ -154,11 +154,12 @@ def retrieval_table(measured: Measured, folders: Mapping[str, Path]) -> pd.DataF
 
 
 def attribute_table(measured: Measured, folders: Mapping[str, Path]) -> pd.DataFrame:
-    """One row per attribute."""
-    scores = {name: _by_item(measured, folder, "attributes") for name, folder in folders.items()}
+    """One row per attribute; what is not measured yet is left empty."""
+    scores = {name: _by_item(measured, folder, "attributes", ATTRIBUTES) for name, folder in folders.items()}
+    usual = pd.concat([told["usual"] for told in scores.values()], axis=1).bfill(axis=1).iloc[:, 0]
     rows = []
     for attribute in ATTRIBUTES:
-        row = {"attribute": attribute, "commonest answer": _percent(scores[NOW].loc[attribute, "usual"])}
+        row = {"attribute": attribute, "commonest answer": _percent(usual[attribute])}
         for name, told in scores.items():
             row[f"{name}: nearest caption"] = _percent(told.loc[attribute, "accuracy"])
             row[f"{name}: linear probe"] = _percent(told.loc[attribute, "linear"])
@@ -185,12 +186,15 @@ def decoder_table(measured: Measured, folders: Mapping[str, Path]) -> pd.DataFra
     )
 
 
-def _by_item(measured: Measured, folder: Path, part: str) -> pd.DataFrame:
-    return measured.of(fingerprint(folder), part).pivot(index="item", columns="score", values="value")
+def _by_item(measured: Measured, folder: Path, part: str, items: Sequence[str]) -> pd.DataFrame:
+    """One row per item; NaN where nothing is measured."""
+    found = measured.of(fingerprint(folder), part).pivot(index="item", columns="score", values="value")
+    scores = {"retrieval": ("top1", "top5", "chance"), "attributes": ("accuracy", "linear", "usual")}[part]
+    return found.reindex(index=list(items), columns=list(scores)).astype(float)
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+    return "" if pd.isna(share) else f"{100 * share:.1f}"
 
 
 def _spread(rows: pd.DataFrame, dataset: str) -> str:
@@ -204,6 +208,7 @@ def report(measured: Measured, folders: Mapping[str, Path]) -> str:
     return f"""# What the miniature BiomedCLIP has learned
 
 `python -m benchmarks.biomedclip`; phantoms that neither pretraining nor the course uses, {len(HELD_OUT)} of each modality.
+Empty cells are not measured yet; the same command continues.
 
 ## Retrieval: images to captions
 
@@ -214,7 +219,7 @@ place, modality) of {AMONG} images: of all modalities (mixed), and of one. Chanc
 ## Attributes
 
 Accuracy in %, means over the modalities, on whole images and parts of them. Nearest caption: the most similar of one caption per
-answer. Linear probe: logistic regression on the class token, fitted on {TRAINING_PHANTOMS} phantoms of each modality.
+answer. Linear probe: logistic regression on the image embedding, fitted on {TRAINING_PHANTOMS} phantoms of each modality.
 
 {markdown(attribute_table(measured, folders))}
 ## Image encoder: cosine similarity of its weight matrices to the miniature CLIPSeg's

@@ -228,8 +228,9 @@ def write_card(folder: Path) -> None:
         "modalities (`mixed`) and of the image's own (`within`, the mean of the modalities), each beside its chance level; "
         "share of findings whose ninth of the image is named by the most similar caption (`place`; `usual`: always the "
         "commonest place). More probes: benchmarks/biomedclip.md of the course",
-        "limits": f"it knows phantoms only; within a modality it finds a true caption for {end['within']:.0%} of the images, and "
-        f"the right place for {end['place']:.0%}",
+        "limits": f"it knows phantoms only; within a modality it finds a true caption for {end['within']:.0%} of the images "
+        f"(chance {end['chance, within']:.0%}), and the right place for {end['place']:.0%} (always the commonest: "
+        f"{end['usual']:.0%})",
     }
     rows = [_columns(row) for row in history]
     card.write(folder, "BiomedCLIP", recipe, rows, held_out=plan["held_out"] * len(MODALITIES))

@@ -36,7 +36,7 @@ class Embedder(NamedTuple):
 
     @torch.no_grad()
     def images(self, images: np.ndarray) -> Tensor:
-        """Unit vectors (N, D) of images uint8 (N, H, W, 3): the class token, as the published model embeds them."""
+        """Unit vectors (N, D) of images uint8 (N, H, W, 3)."""
         parts = [images[first : first + AT_ONCE] for first in range(0, len(images), AT_ONCE)]
         return torch.cat([functional.normalize(self.clip.encode_image(self.pixels(part)), dim=-1) for part in parts])
 

@@ -1,4 +1,4 @@
-"""What a BiomedCLIP has learned: retrieval of captions of held-out phantoms, and what their class token tells.
+"""What a BiomedCLIP has learned: retrieval of captions of held-out phantoms, and what their embeddings tell.
 
 Each probe stands beside what needs no image: chance for retrieval, the commonest answer for a question. Probes measure;
 nothing of theirs is trained into the model.
@@ -37,7 +37,7 @@ class Embedded(NamedTuple):
 
 
 def embed(embedder: Embedder, corpora: Sequence[Corpus], every: int = 1) -> list[Embedded]:
-    """The class tokens of every so many images of each corpus; `every` VIEWS, whole images only."""
+    """The embeddings of every so many images of each corpus; `every` VIEWS, whole images only."""
     return [Embedded(own.name, embedder.images(own.images[::every]), own.descriptions[::every]) for own in corpora]
 
 
@@ -92,7 +92,7 @@ def _nearest(embedder: Embedder, images: Tensor, answers: list[str], captions: d
 
 
 def linear(training: Sequence[Embedded], held_out: Sequence[Embedded]) -> dict[str, dict[str, float]]:
-    """By attribute: the accuracy on held-out images of logistic regression on the class tokens of `training`."""
+    """By attribute: the accuracy on held-out images of logistic regression on the embeddings of `training`."""
     results = {}
     for attribute in ATTRIBUTES:
         pairs = zip(asked(training, attribute), asked(held_out, attribute), strict=True)
