@@ -61,7 +61,7 @@ def hash_of(name: str) -> str | None:
     path = SHIPPED / name
     if not path.exists():
         return None
-    files = sorted(one for one in path.iterdir() if one.suffix != ".md") if path.is_dir() else [path]
+    files = sorted(one for one in path.rglob("*") if one.is_file() and one.suffix != ".md") if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())

@@ -106,6 +106,28 @@ def test_a_folder_needs_nothing_but_itself_wherever_it_lies_and_whatever_it_call
     assert (context_length, preprocessing.size) == (24, 128)
 
 
+def test_a_vision_tower_may_be_a_folder_within(folder, tiny_weights, tmp_path, monkeypatch):
+    """Paths in the config start from the folder, wherever the process runs, so that timm's own format needs no registration."""
+
+    def point(config):
+        (folder / "vision").mkdir()
+        own = {
+            "architecture": "vit_tiny_patch16_224",
+            "model_args": config.pop("timm_model_args"),
+            "pretrained_cfg": {},
+        }
+        (folder / "vision" / "config.json").write_text(json.dumps(own))
+        config["model_cfg"]["vision_cfg"]["timm_model_name"] = "local-dir:vision"
+
+    rewrite(folder / "open_clip_config.json", point)
+    monkeypatch.chdir(folder.parent)
+    pixels = torch.rand(1, 3, 128, 128)
+    own, theirs = (
+        load_biomedclip(one)[0].eval().encode_image(pixels) for one in (folder.name, tiny_weights / "biomedclip")
+    )
+    assert torch.equal(own, theirs)
+
+
 def test_random_weights_follow_from_the_seed_and_nothing_is_logged(folder, caplog):
     (folder / TENSORS).unlink()
     drawn = []

@@ -3,7 +3,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from tools.pretrain import clipseg
-from tools.pretrain.general_start import LIKE_CLIP, start_from
+from tools.pretrain.general_start import LIKE_CLIP, cosine_to, start_from
 from vlsm_helpers.models.clipseg import CLIPSeg
 
 
@@ -43,3 +43,15 @@ def test_blocks_that_begin_as_the_identity_still_learn(teacher):
 def test_a_tower_of_another_width_is_refused(teacher):
     with pytest.raises(RuntimeError, match="cls_token is .1, 1, 64."):
         start_from(vit(depth=6, width=64), teacher.clip.vision_model)
+
+
+def test_the_cosine_tells_a_copy_from_a_tower_of_its_own(teacher):
+    trunk = vit(depth=8)
+    assert max(map(abs, cosine_to(trunk, teacher.clip.vision_model).values())) < 0.2  # drawn independently
+    start_from(trunk, teacher.clip.vision_model)
+    cosines = cosine_to(trunk, teacher.clip.vision_model)
+    assert len(cosines) == 1 + 4 * 6  # the patches, and four matrices per block
+    assert min(cosines.values()) > 0.9999
+    with torch.no_grad():
+        trunk.blocks[2].mlp.fc1.weight.neg_()
+    assert cosine_to(trunk, teacher.clip.vision_model)["blocks.2.mlp.fc1.weight"] < -0.9999

@@ -1,4 +1,8 @@
-"""The folder of a miniature BiomedCLIP in the published format: configs, tokenizer, tensors."""
+"""The folder of a miniature BiomedCLIP in the published format: configs, tokenizer, tensors.
+
+Its config names the towers by paths from the folder, so that open_clip alone loads it where the folder is the working one:
+`open_clip.create_model("local-dir:.")`.
+"""
 
 import json
 import string
@@ -14,6 +18,11 @@ from tools.pretrain.general_start import LIKE_CLIP
 from tools.random_checkpoints import write_biomedclip_config
 
 VIT = {"img_size": 128, "patch_size": 16, "embed_dim": 128, "depth": 8, "num_heads": 4, "mlp_ratio": 4} | LIKE_CLIP
+VIT |= {"global_pool": "map"}  # attention over the patches, as in SigLIP: a class token learns too slowly where to look
+ARCHITECTURE, VISION = (
+    "vit_tiny_patch16_224",
+    "vision",
+)  # timm's name for what has VIT's sizes; the folder of its config
 BERT = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "num_hidden_layers": 2}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # no caption is worded twice
 EMBED_DIM, CONTEXT = 128, 48
@@ -58,9 +67,12 @@ def write_config(folder: Path, pieces: list[str]) -> None:
     config = _read(folder / "open_clip_config.json")
     model = config["model_cfg"]
     model["embed_dim"] = EMBED_DIM
-    model["vision_cfg"] |= {"timm_model_name": "vit_phantom_patch16_128", "image_size": VIT["img_size"]}
-    model["text_cfg"]["context_length"] = CONTEXT
-    _write(folder / "open_clip_config.json", config | {"timm_model_args": VIT})
+    model["vision_cfg"] |= {"timm_model_name": f"local-dir:{VISION}", "image_size": VIT["img_size"]}
+    model["text_cfg"] |= {"context_length": CONTEXT, "hf_model_name": ".", "hf_tokenizer_name": "."}
+    _write(folder / "open_clip_config.json", config)
+    view = config["preprocess_cfg"] | {"input_size": [3, VIT["img_size"], VIT["img_size"]], "fixed_input_size": True}
+    (folder / VISION).mkdir(exist_ok=True)
+    _write(folder / VISION / "config.json", {"architecture": ARCHITECTURE, "model_args": VIT, "pretrained_cfg": view})
     BertConfig(vocab_size=len(pieces), max_position_embeddings=CONTEXT, **BERT, **NO_DROPOUT).save_pretrained(folder)
     kind = _read(folder / "tokenizer_config.json")
     _write(folder / "tokenizer_config.json", kind | {"model_max_length": CONTEXT})

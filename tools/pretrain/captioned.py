@@ -1,4 +1,4 @@
-"""Captioned phantoms: rendered once to a cache, and dealt out as batches of one modality with captions true and false."""
+"""Captioned phantoms: rendered once to a cache, and dealt out as batches of all modalities."""
 
 import json
 from dataclasses import dataclass
@@ -8,18 +8,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tools.pretrain.captions import (
-    Claim,
-    Description,
-    alter,
-    claim_of,
-    describe,
-    is_true,
-    mirrored,
-    says_absent,
-    vocabulary,
-    wording,
-)
+from tools.pretrain.captions import Description, claim_of, describe, mirrored, wording
+from tools.pretrain.lexicon import Lexicon
 from vlsm_helpers.data.phantoms import PRETRAINING_SEEDS, render
 from vlsm_helpers.data.phantoms.rendering import GENERATOR_VERSION
 from vlsm_helpers.settings import writable
@@ -38,21 +28,16 @@ class Corpus:
     name: str
     images: np.ndarray
     descriptions: list[Description]
-    spoken: Description  # by attribute, all words that are said of any of them
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B pictures of one modality and C captions, with what the ones show and the others say."""
+    """B images with a true caption of each, which may be true of others, too."""
 
     images: np.ndarray  # uint8 (B, 128, 128, 3)
-    descriptions: list[Description]
-    claims: list[Claim]
     captions: list[str]
-
-    def truth(self) -> np.ndarray:
-        """Which captions are true of which pictures: float32 (B, C) of 0 and 1."""
-        return np.array([[is_true(claim, said) for claim in self.claims] for said in self.descriptions], np.float32)
+    shown: np.ndarray  # float32 (B, columns of the lexicon): what is true of the images,
+    said: np.ndarray  # float32 (B, columns of the lexicon): what the captions say
 
 
 def training_seeds(count: int) -> range:
@@ -70,7 +55,7 @@ def corpus(name: str, seeds: range, cache: Path) -> Corpus:
     descriptions = [
         {key: tuple(words) for key, words in entry.items()} for entry in json.loads(said.read_text(encoding="utf-8"))
     ]
-    return Corpus(name, np.load(pixels, mmap_mode="r"), descriptions, vocabulary(descriptions))
+    return Corpus(name, np.load(pixels, mmap_mode="r"), descriptions)
 
 
 def _draw(name: str, seeds: range, pixels: Path, said: Path) -> None:
@@ -109,34 +94,21 @@ def _enlarged(pixels: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((SIZE, SIZE), resampling))
 
 
-def batch(rng: np.random.Generator, corpora: list[Corpus], which: int, size: int) -> Batch:
-    """`size` pictures of corpus `which`, half of them flipped, each with a true caption and a false one, and strangers.
+def batch(rng: np.random.Generator, corpora: list[Corpus], lexicon: Lexicon, size: int) -> Batch:
+    """`size` images, as many of each corpus, half of them flipped, each with a true caption.
 
-    Within a modality its own words tell nothing, so the loss has to look at the finding. A false caption differs from the
-    true one by a word. A stranger says what a picture of another corpus shows, one for every four pictures: without them
-    nothing would keep the modalities apart.
+    Modalities are mixed, as in BiomedCLIP's pretraining. Within a modality its own words tell nothing, so that those that
+    share one are what the loss has to find the target for.
     """
-    own = corpora[which]
-    rows, flips = rng.integers(len(own.descriptions), size=size), rng.random(size) < 0.5
-    said = [
-        mirrored(own.descriptions[row]) if flip else own.descriptions[row]
-        for row, flip in zip(rows, flips, strict=True)
-    ]
-    images = [own.images[row, :, ::-1] if flip else own.images[row] for row, flip in zip(rows, flips, strict=True)]
-    claims = [claim_of(rng, description) for description in said]
-    claims += [alter(rng, claim, description, own.spoken) for claim, description in zip(claims, said, strict=True)]
-    others = [corpus for corpus in corpora if corpus is not own]
-    claims += [_stranger(rng, others) for _ in range(size // 4 if others else 0)]
-    return Batch(np.stack(images), said, claims, [wording(rng, claim) for claim in claims])
-
-
-def _stranger(rng: np.random.Generator, others: list[Corpus]) -> Claim:
-    """A claim about a finding of another modality; "no tumor" would be true of a colonoscopy too."""
-    while True:
-        other = others[rng.integers(len(others))]
-        claim = claim_of(rng, other.descriptions[rng.integers(len(other.descriptions))])
-        if not says_absent(claim["finding"]):
-            return claim
+    images, described, claims = [], [], []
+    for own in corpora:
+        for row in rng.integers(len(own.descriptions), size=size // len(corpora)):
+            flip = rng.random() < 0.5
+            images.append(own.images[row, :, ::-1] if flip else own.images[row])
+            described.append(mirrored(own.descriptions[row]) if flip else own.descriptions[row])
+            claims.append(claim_of(rng, described[-1]))
+    captions = [wording(rng, claim) for claim in claims]
+    return Batch(np.stack(images), captions, lexicon.shown(described), lexicon.said(claims))
 
 
 def jittered(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
@@ -150,4 +122,6 @@ def jittered(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
     values = images.astype(np.float32) / 255
     mean = values.mean(axis=(1, 2, 3), keepdims=True)
     gain, offset = contrast * tint, ((1 - contrast) * mean + brightness) * tint
-    return np.clip(values * gain.astype(np.float32) + offset.astype(np.float32), 0, 1)
+    values *= gain.astype(np.float32)
+    values += offset.astype(np.float32)
+    return np.clip(values, 0, 1, out=values)

@@ -1,4 +1,4 @@
-"""Captions of phantoms: what is true of a picture, and sentences that say some of it, or say it wrong.
+"""Captions of phantoms: what is true of a picture, and sentences that say some of it.
 
 A description maps an attribute (finding, colour, place ...) to all words for it that are true of the picture. A claim
 picks one word of each of some attributes; `wording` makes a sentence of it. A claim is true of every picture whose
@@ -31,8 +31,12 @@ TINY = 0.025  # of the image: what is smaller may be called tiny as well as smal
 NEAR = 0.04  # from the middle, as a share of the side: closer than this is neither left nor right
 SIXTH = 1 / 6  # "slightly left" is within the middle third, "far left" within this of the edge
 TALL = 1.25  # height by breadth of what is "taller than wide"
+FULL = 0.4  # the share of captions that say all that a prompt of the course says
 _ADJECTIVES = ("size", "colour", "shape", "kind")
-_WHERE = ("place", "side", "across", "down")
+_PROMPT = ("finding", "number", *_ADJECTIVES, "place", "modality")
+WHERE = ("place", "side", "across", "down")
+_ACROSS = ("far left", "slightly left", "slightly right", "far right")
+_DOWN = ("very high", "slightly above", "slightly below", "very low")
 
 
 def describe(name: str, image: np.ndarray, mask: np.ndarray, noun: str, kind: str) -> Description:
@@ -42,7 +46,7 @@ def describe(name: str, image: np.ndarray, mask: np.ndarray, noun: str, kind: st
     """
     modality = {"modality": MODALITIES[name]}
     if not mask.any():
-        return modality | {"finding": (*ABSENT, *(f"no {word}" for word in FINDINGS[noun]))}
+        return modality | {"finding": (*(f"no {word}" for word in FINDINGS[noun]), *ABSENT)}
     parts = prompts.components(mask)
     largest = parts[0]
     size = prompts.size_word(largest)
@@ -66,8 +70,8 @@ def _position(mask: np.ndarray) -> Description:
     rows, columns = np.nonzero(mask)
     y, x = ((at.mean() + 0.5) / side - 0.5 for at, side in zip((rows, columns), mask.shape, strict=True))
     said = {"side": _sides(x, "left", "right") + _sides(y, "upper", "lower")}
-    said["across"] = _steps(x, ("far left", "slightly left", "slightly right", "far right"))
-    said["down"] = _steps(y, ("very high", "slightly above", "slightly below", "very low"))
+    said["across"] = _steps(x, _ACROSS)
+    said["down"] = _steps(y, _DOWN)
     ratio = (np.ptp(rows) + 1) / (np.ptp(columns) + 1)
     said["build"] = ("taller than wide",) if ratio > TALL else ("wider than tall",) if ratio < 1 / TALL else ()
     return {attribute: words for attribute, words in said.items() if words}
@@ -85,6 +89,26 @@ def _steps(offset: float, words: tuple[str, str, str, str]) -> tuple[str, ...]:
     return ()
 
 
+def interval(attribute: str, word: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Where a word for a place says that the centre of the finding is: (top, bottom), (left, right), shares of the sides.
+
+    >>> interval("side", "left")
+    ((0.0, 1.0), (0.0, 0.46))
+    """
+    low, high = (0.0, 0.5 - NEAR), (0.5 + NEAR, 1.0)
+    steps = (0.0, SIXTH), (0.5 - SIXTH, 0.5 - NEAR), (0.5 + NEAR, 0.5 + SIXTH), (1 - SIXTH, 1.0)
+    whole, thirds = (0.0, 1.0), ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.0))
+    if attribute == "place":
+        down, across = (
+            thirds[0] if first in word else thirds[2] if last in word else thirds[1]
+            for first, last in (("top", "bottom"), ("left", "right"))
+        )
+        return down, across
+    if attribute == "side":
+        return {"left": (whole, low), "right": (whole, high), "upper": (low, whole), "lower": (high, whole)}[word]
+    return (whole, steps[_ACROSS.index(word)]) if attribute == "across" else (steps[_DOWN.index(word)], whole)
+
+
 def mirrored(description: Description) -> Description:
     """What is true of the picture flipped left to right."""
     swap = {"left": "right", "right": "left"}
@@ -99,11 +123,18 @@ def is_true(claim: Claim, description: Description) -> bool:
     return all(word in description.get(attribute, ()) for attribute, word in claim.items())
 
 
+def full_claim(description: Description) -> Claim:
+    """The true claim of the course's longest prompts: all that they say of an image, in the usual words."""
+    return {key: description[key][0] for key in _PROMPT if key in description}
+
+
 def claim_of(rng: np.random.Generator, description: Description) -> Claim:
-    """A true claim: the finding, mostly where it is, and up to four things more."""
+    """A true claim: the full one at a rate of FULL; else the finding, mostly where it is, and up to four things more."""
+    if rng.random() < FULL:
+        return {key: _one(rng, description[key]) for key in full_claim(description)}
     names_place = rng.random() < 0.75
-    where = [attribute for attribute in _WHERE if attribute in description]
-    others = [key for key in description if key not in (*_WHERE, "finding")]
+    where = [attribute for attribute in WHERE if attribute in description]
+    others = [key for key in description if key not in (*WHERE, "finding")]
     chosen = ["finding", *rng.permutation(others)[: rng.integers(0, 5)].tolist()]
     if where and names_place:
         # The ninths are what the course's prompts say, so they come as often as all the rest.
@@ -114,18 +145,6 @@ def claim_of(rng: np.random.Generator, description: Description) -> Claim:
 def _one(rng: np.random.Generator, words: tuple[str, ...]) -> str:
     """The first word, the usual one, or now and then any of them."""
     return words[0] if rng.random() < 0.5 else str(rng.choice(words))
-
-
-def alter(rng: np.random.Generator, claim: Claim, description: Description, spoken: Description) -> Claim:
-    """`claim` with one word made false; `spoken`: by attribute, all words said of any picture of the modality."""
-    said = claim["finding"]
-    words = spoken | {"finding": (*spoken["finding"], *(() if says_absent(said) else (f"no {said}",)))}
-    false = {
-        attribute: [word for word in words[attribute] if word not in description.get(attribute, ())]
-        for attribute in claim
-    }
-    attribute = str(rng.choice([key for key, others in false.items() if others]))
-    return claim | {attribute: str(rng.choice(false[attribute]))}
 
 
 def vocabulary(descriptions: list[Description]) -> Description:
@@ -148,7 +167,9 @@ def wording(rng: np.random.Generator, claim: Claim) -> str:
     number = claim.get("number")
     noun = claim["finding"] if number in (None, "one") else _plural(claim["finding"])
     where, build = _where(rng, claim), claim.get("build", "")
-    style = rng.integers(4)
+    style = rng.integers(5)
+    if style == 4 and claim.keys() <= {*_PROMPT}:
+        return prompt_of(claim)
     if style == 0:  # a list, as in a report: "polyp, small, pink, top left"
         text = ", ".join(filter(None, [_counted(number, noun), *adjectives, build, where]))
     elif style == 1 and where:  # the place first: "top left: a small pink polyp"
@@ -157,6 +178,20 @@ def wording(rng: np.random.Generator, claim: Claim) -> str:
         text = _phrase(number, adjectives, noun) + "".join(f", {part}" for part in (build, where) if part)
         text = text.replace(f", {where}", f" {where}") if where and not build and rng.random() < 0.5 else text
     return _with_modality(rng, text, claim.get("modality"))
+
+
+def prompt_of(claim: Claim) -> str:
+    """The claim as a prompt of the course (p1 to p6) words it: "one small pink polyp, located in left of the image".
+
+    A finer place than the ninth, and what is taller than wide, these prompts do not say.
+    """
+    number = claim.get("number")
+    noun = claim["finding"] if number in (None, "one") else _plural(claim["finding"])
+    text = " ".join([*filter(None, [number]), *(claim[key] for key in _ADJECTIVES if key in claim), noun])
+    image = f"{claim['modality']} image" if "modality" in claim else "image"
+    if "place" in claim:
+        return f"{text}, located in {claim['place']} of the {image}"
+    return f"{text}, {image}" if "modality" in claim else text
 
 
 def _phrase(number: str | None, adjectives: list[str], noun: str) -> str:
@@ -177,7 +212,7 @@ def _where(rng: np.random.Generator, claim: Claim) -> str:
         "across": ("{}", "{} in the image"),
         "down": ("{} the middle", "{} the center"),
     }
-    key = next((key for key in _WHERE if key in claim), None)
+    key = next((key for key in WHERE if key in claim), None)
     if key is None:
         return ""
     word, frame = claim[key], str(rng.choice(frames[key]))

@@ -1,7 +1,7 @@
 """BiomedCLIP itself: open_clip's model, made from nothing but one folder.
 
 Whatever the folder's config calls the text tower and the tokenizer, names that open_clip would look up elsewhere, they
-are taken from the folder; a vision tower that timm does not know is registered.
+are taken from the folder, and so is a vision tower called `local-dir:`; one that timm does not know is registered.
 """
 
 import json
@@ -19,7 +19,7 @@ from vlsm_helpers.io.tensors import fill, read_tensors
 from vlsm_helpers.models.vision_language import CLIPParts, Preprocessing
 from vlsm_helpers.settings.published import BIOMEDCLIP
 
-CONFIG = "open_clip_config.json"
+CONFIG, LOCAL = "open_clip_config.json", "local-dir:"
 _BERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
 PUBLISHED_CONFIG = {  # what the published folder's CONFIG says
     "model_cfg": {
@@ -93,7 +93,7 @@ def _network(folder: Path) -> tuple[nn.Module, dict]:
     published = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     text, vision = published["model_cfg"]["text_cfg"], published["model_cfg"]["vision_cfg"]
     text = {OLD_SPELLINGS.get(name, name): value for name, value in text.items()}
-    vit = _known_to_timm(vision["timm_model_name"], published.get("timm_model_args"))
+    vit = _known_to_timm(folder, vision["timm_model_name"], published.get("timm_model_args"))
     with _text_tower(folder) as text_tower, _no_warnings_logged():
         model = open_clip.create_model(
             f"local-dir:{folder}",
@@ -132,8 +132,8 @@ def _text_tower(folder: Path) -> Iterator[Path]:
         yield Path(made)
 
 
-def _known_to_timm(name: str, arguments: dict | None) -> str:
-    """A name by which timm makes the vision tower.
+def _known_to_timm(folder: Path, name: str, arguments: dict | None) -> str:
+    """A name by which timm makes the vision tower; that of a folder is a path from `folder`, which becomes absolute.
 
     One it does not know is registered, from its `arguments` (img_size, patch_size, embed_dim, depth ...), under a name that
     no other arguments share.
@@ -142,6 +142,8 @@ def _known_to_timm(name: str, arguments: dict | None) -> str:
     from timm.models import build_model_with_cfg, register_model
     from timm.models.vision_transformer import VisionTransformer
 
+    if name.startswith(LOCAL):
+        return f"{LOCAL}{folder.absolute() / name.removeprefix(LOCAL)}"
     if arguments is None and not timm.is_model(name):
         raise ValueError(f"timm does not know {name!r}, and open_clip_config.json has no timm_model_args")
     if arguments is None:
