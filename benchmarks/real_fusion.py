@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.late_fusion import PIXEL_ORACLE, fit, judge, predicted
-from benchmarks.real_images import read_minutes, run_folder
+from benchmarks.real_images import fine_folder, read_minutes, run_folder
 from benchmarks.rows import HERE, gain_in_words, keep, mean_in_words
 from vlsm_helpers.evaluation.predictions import PredictionStore
 from vlsm_helpers.fusion import BestSingle, MeanLogit, ShrunkMean, WeightedMean
@@ -36,7 +36,7 @@ BUDGETS = (1, 2, 5, 10, 20)  # CPU minutes
 
 
 def finished(trainings: pd.DataFrame) -> Iterator[tuple[str, str, int, Mapping[str, Path]]]:
-    """Dataset, number of images, seed, and the folders of the members that were trained on them, by label."""
+    """Dataset, number of images, seed, and the folders of the members' first parts of training, by label."""
     for (dataset, images, seed), part in trainings.groupby(["dataset", "images", "seed"], sort=False):
         rates = part.groupby("model", sort=False)["rate"].first()
         yield (
@@ -50,7 +50,8 @@ def finished(trainings: pd.DataFrame) -> Iterator[tuple[str, str, int, Mapping[s
 def fuse(dataset: str, runs: Mapping[str, Path]) -> pd.DataFrame:
     """One row per test image, rule and group whose members are all among `runs`: group, rule, id, dice."""
     predictions = {
-        name: {split: predicted(run, dataset, split, name) for split in ("val", "test")} for name, run in runs.items()
+        name: {split: predicted(fine_folder(run), dataset, split, name) for split in ("val", "test")}
+        for name, run in runs.items()
     }
     parts = []
     for group, names in GROUPS.items():
@@ -85,10 +86,18 @@ def table(rows: pd.DataFrame) -> str:
 
 
 def curve(run: Path) -> pd.DataFrame:
-    """One row per epoch: the CPU minutes until its end, all epochs taken as equally long, and the best Dice on validation."""
-    history = pd.read_csv(run / METRICS)
-    each = read_minutes(run) / len(history)
-    return pd.DataFrame({"minutes": each * history["epoch"], "best_dice": history["val_dice"].cummax()}).round(4)
+    """One row per epoch of both parts of a training: the CPU minutes until its end, and the best Dice on validation so far.
+
+    All epochs of a part are taken as equally long.
+    """
+    begin, parts = 0.0, []
+    for part in (run, fine_folder(run)):
+        history, minutes = pd.read_csv(part / METRICS), read_minutes(part)
+        ends = begin + minutes * history["epoch"] / len(history)
+        parts.append(pd.DataFrame({"minutes": ends, "best_dice": history["val_dice"]}))
+        begin += minutes
+    both = pd.concat(parts, ignore_index=True)
+    return both.assign(best_dice=both["best_dice"].cummax()).round(4)
 
 
 def curves_table(rows: pd.DataFrame) -> str:

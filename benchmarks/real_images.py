@@ -1,9 +1,11 @@
 """Members on real images under one protocol: `python -m benchmarks.real_images [DATASET ...]`, hours of CPU time in all.
 
-One protocol for every member: the same images, size, augmentation and prompt (the class name); a constant learning rate, that of
-three (RATES) whose Dice on validation is highest after SCREEN epochs with seed 0 and the dataset of CHOOSE; then at most EPOCHS
-epochs, ended when Dice on validation has not risen for PATIENCE epochs. A training whose best epoch lies in the last fifth of
-EPOCHS was cut off: the table marks it. Published recipes, and those of `vlsm train`, have other budgets and are not compared.
+One protocol for every member: the same images, size, augmentation and prompt (the class name), and the learning rate of three
+(RATES) whose Dice on validation is highest after SCREEN epochs with seed 0 and the dataset of CHOOSE. It is kept until Dice on
+validation has not risen for PATIENCE epochs; from the best epoch on, a tenth of it is, until the same happens again (as the
+error's plateaus decide in He et al., Deep Residual Learning, 2016). Each part has at most EPOCHS epochs; one whose best epoch
+lies in the last fifth of them was cut off: the table marks it. Published recipes, and those of `vlsm train`, have other budgets
+and are not compared.
 
 Writes real_images.csv.gz (Dice of each test image, and of each training its rate, epochs, steps, CPU minutes) and .md. Runs stay
 in the runs folder: a second call resumes. One job takes one thread: start several with different datasets or seeds.
@@ -21,8 +23,10 @@ import pandas as pd
 
 from benchmarks.rows import HERE, SEEDS, keep, mean_in_words, of_test
 from vlsm_helpers import settings
+from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.experiments.runs import evaluate_run, train_member
+from vlsm_helpers.experiments.runs import train as continue_training
 from vlsm_helpers.io import atomic
 from vlsm_helpers.metrics.statistics import scores_by_seed
 from vlsm_helpers.models import factory
@@ -76,8 +80,19 @@ def protocol(entrant: Entrant, rate: float, epochs: int) -> Recipe:
     )
 
 
+def run_folder(dataset: str, images: str, label: str, seed: int, rate: float, epochs: int = EPOCHS) -> Path:
+    """The folder, in the runs folder, of a training of at most `epochs` epochs at one rate."""
+    name = re.sub("[ ,]+", "-", f"real-{dataset}-{images}-{label.lower()}-{rate:g}-{epochs}-seed{seed}")
+    return settings.runs_folder() / name
+
+
+def fine_folder(run: Path) -> Path:
+    """The folder of the training that continues the one in `run` at a tenth of its rate."""
+    return run.with_name(f"{run.name}-fine")
+
+
 def train(dataset: str, images: str, label: str, seed: int, rate: float, epochs: int) -> Path:
-    """The folder of the run, trained unless it is finished."""
+    """The folder of the training at this rate, trained unless it is finished."""
     entrant = ENTRANTS[label]
     folder = run_folder(dataset, images, label, seed, rate, epochs)
     with _cpu_minutes(folder):
@@ -92,10 +107,18 @@ def train(dataset: str, images: str, label: str, seed: int, rate: float, epochs:
         )
 
 
-def run_folder(dataset: str, images: str, label: str, seed: int, rate: float, epochs: int = EPOCHS) -> Path:
-    """The folder of one training of at most `epochs` epochs in the runs folder."""
-    name = re.sub("[ ,]+", "-", f"real-{dataset}-{images}-{label.lower()}-{rate:g}-{epochs}-seed{seed}")
-    return settings.runs_folder() / name
+def fine_tune(dataset: str, images: str, label: str, seed: int, rate: float, epochs: int) -> Path:
+    """The folder of the training from the best epoch of `train` on, at a tenth of the rate."""
+    start = train(dataset, images, label, seed, rate, epochs)
+    folder, entrant = fine_folder(start), ENTRANTS[label]
+    segmenter, facts = factory.load(start / BEST)
+    training, validation = (
+        SegmentationDataset(load_split(dataset, split)[:limit], facts["image_size"], augment=limited, seed=seed)
+        for split, limit, limited in (("train", IMAGES[images], True), ("val", None, False))
+    )
+    with _cpu_minutes(folder):
+        continue_training(segmenter, training, validation, folder, protocol(entrant, rate / 10, epochs), seed=seed)
+    return folder
 
 
 @contextmanager
@@ -128,21 +151,23 @@ def screened(label: str, epochs: int = SCREEN) -> dict[float, float]:
 def measure(
     dataset: str, images: str, label: str, seed: int, tried: Mapping[float, float], epochs: int
 ) -> pd.DataFrame:
-    """One row per test image: KEYS, id, dice, and of the training rate, val_dice, epochs, best_epoch, steps, minutes, parameters.
+    """One row per test image: KEYS, id, dice, and of the training rate, val_dice, steps, minutes, parameters.
 
-    `tried`: what `screened` found; the best rate is used, and all three results are columns, too.
+    `epochs` and `best_epoch` are of the first part, `fine_epochs` and `best_fine_epoch` of the second. `tried`: what `screened`
+    found; the best rate is used, and all three results are columns, too.
     """
     rate = max(tried, key=tried.get)
-    run = train(dataset, images, label, seed, rate, epochs)
+    run = fine_tune(dataset, images, label, seed, rate, epochs)
+    start = run_folder(dataset, images, label, seed, rate, epochs)
     evaluate_run(run)
-    history = pd.read_csv(run / METRICS)
-    best = history["val_dice"].idxmax()
+    first, fine = (pd.read_csv(one / METRICS) for one in (start, run))
     batches = -(-len(load_split(dataset, "train")[: IMAGES[images]]) // ENTRANTS[label].recipe.batch_size)
     return (
         of_test(run, dataset)[["id", "dice"]]
         .assign(dataset=dataset, images=images, model=label, seed=seed, rate=rate)
-        .assign(val_dice=history["val_dice"][best], epochs=len(history), best_epoch=history["epoch"][best])
-        .assign(steps=batches * len(history), minutes=read_minutes(run))
+        .assign(val_dice=fine["val_dice"].max(), epochs=len(first), best_epoch=1 + first["val_dice"].argmax())
+        .assign(fine_epochs=len(fine), best_fine_epoch=1 + fine["val_dice"].argmax())
+        .assign(steps=batches * (len(first) + len(fine)), minutes=read_minutes(start) + read_minutes(run))
         .assign(parameters=trainable_parameters(factory.load(run / BEST)[0]))
         .assign(**{f"screened_{one:g}": found for one, found in tried.items()})
         .round({"dice": 5, "val_dice": 5, "minutes": 2} | {f"screened_{one:g}": 5 for one in tried})
@@ -152,22 +177,26 @@ def measure(
 def table(rows: pd.DataFrame) -> str:
     """Markdown: one line per dataset, number of images and model, over the seeds that are done."""
     lines = [
-        "| dataset | training images | model | Dice on test, % (95 % CI) | seeds | rate | best epoch of | steps | CPU minutes "
-        "| million parameters |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| dataset | training images | model | Dice on test, % (95 % CI) | seeds | rate | best epoch of | then best of | steps "
+        "| CPU minutes | million parameters |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (dataset, images, model), group in rows.groupby(["dataset", "images", "model"], sort=False):
-        runs = group.groupby("seed")[["rate", "epochs", "best_epoch", "steps", "minutes", "parameters"]].first()
-        epochs = ", ".join(
-            f"{int(one.best_epoch)} of {int(one.epochs)}{' (cut off)' if one.best_epoch > LATE * EPOCHS else ''}"
-            for one in runs.itertuples()
-        )
+        runs = group.groupby("seed").first()
         dice = mean_in_words(scores_by_seed(group))
         lines.append(
-            f"| {dataset} | {images} | {model} | {dice} | {len(runs)} | {runs['rate'].iloc[0]:g} | {epochs} "
+            f"| {dataset} | {images} | {model} | {dice} | {len(runs)} | {runs['rate'].iloc[0]:g} "
+            f"| {_epochs_in_words(runs['best_epoch'], runs['epochs'])} "
+            f"| {_epochs_in_words(runs['best_fine_epoch'], runs['fine_epochs'])} "
             f"| {runs['steps'].mean():.0f} | {runs['minutes'].mean():.1f} | {runs['parameters'].iloc[0] / 1e6:.2f} |"
         )
     return "\n".join(lines)
+
+
+def _epochs_in_words(best: pd.Series, all_: pd.Series) -> str:
+    """ "20 of 30, 119 of 120 (cut off)"; one entry per seed."""
+    pairs = zip(best.astype(int), all_.astype(int), strict=True)
+    return ", ".join(f"{one} of {last}{' (cut off)' if one > LATE * EPOCHS else ''}" for one, last in pairs)
 
 
 def plan(

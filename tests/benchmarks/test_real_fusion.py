@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks import real_fusion
 from benchmarks.real_fusion import GROUPS, PAPERS, RIVAL, curve, curves_table, finished, fuse, table
-from benchmarks.real_images import MINUTES, run_folder
+from benchmarks.real_images import MINUTES, fine_folder, run_folder
 from tests.benchmarks.test_real_images import trainings
 from tests.helpers import write_toy
 from vlsm_helpers.data.images import read_mask
@@ -32,7 +34,7 @@ def members(tmp_path, monkeypatch):
         samples = load_split(dataset, split)
         masks = [read_mask(one.mask) for one in samples]
         right = np.stack([np.where(mask, 4.0, -4.0) for mask in masks]).astype("float32")
-        logits = right if run == "right" else -right
+        logits = right if run.name.startswith("right") else -right
         info = PredictionInfo(name, dataset, split, tuple(s.id for s in samples), tuple(m.shape for m in masks), name)
         return Prediction(info, logits)
 
@@ -40,7 +42,7 @@ def members(tmp_path, monkeypatch):
 
 
 def test_groups_without_a_member_are_left_out_and_cris_stands_alone_beside_them(members):
-    runs = dict.fromkeys(PAPERS, "wrong") | {"UNet-D": "right", RIVAL: "right"}
+    runs = dict.fromkeys(PAPERS, Path("wrong")) | {"UNet-D": Path("right"), RIVAL: Path("right")}
     rows = fuse("toy", runs)
     assert set(rows["group"]) == {group for group, names in GROUPS.items() if set(names) <= set(runs)} | {RIVAL}
     dice = rows.groupby(["group", "rule"])["dice"].mean()
@@ -52,11 +54,15 @@ def test_groups_without_a_member_are_left_out_and_cris_stands_alone_beside_them(
     assert best.endswith("|  | +0.0 (+0.0 to +0.0) |")
 
 
-def test_the_curve_is_the_best_so_far_over_the_minutes_of_the_run(tmp_path):
-    pd.DataFrame({"epoch": [1, 2, 3, 4], "val_dice": [0.2, 0.6, 0.5, 0.7]}).to_csv(tmp_path / METRICS, index=False)
-    (tmp_path / MINUTES).write_text("6\n")
-    found = curve(tmp_path)
-    assert found["minutes"].tolist() == [1.5, 3, 4.5, 6]
-    assert found["best_dice"].tolist() == [0.2, 0.6, 0.6, 0.7]
+def test_the_curve_is_the_best_so_far_over_the_minutes_of_both_parts(tmp_path):
+    run = tmp_path / "run"
+    for part, dice, minutes in ((run, [0.2, 0.6, 0.5], 4.5), (fine_folder(run), [0.7, 0.65], 2)):
+        part.mkdir()
+        rows = pd.DataFrame({"epoch": range(1, 1 + len(dice)), "val_dice": dice})
+        rows.to_csv(part / METRICS, index=False)
+        (part / MINUTES).write_text(f"{minutes}\n")
+    found = curve(run)
+    assert found["minutes"].tolist() == [1.5, 3, 4.5, 5.5, 6.5]
+    assert found["best_dice"].tolist() == [0.2, 0.6, 0.6, 0.7, 0.7]
     line = curves_table(found.assign(dataset="d", images="all", model="m", seed=0)).splitlines()[-1]
     assert line == "| d | all | m |  | 20.0 | 60.0 | 70.0 | 70.0 | 70.0 |"

@@ -9,6 +9,7 @@ from benchmarks.real_images import (
     EPOCHS,
     PATIENCE,
     RATES,
+    fine_tune,
     measure,
     protocol,
     run_folder,
@@ -16,8 +17,9 @@ from benchmarks.real_images import (
     table,
 )
 from tests.helpers import write_toy
+from vlsm_helpers.io.checkpoints import load_checkpoint
 from vlsm_helpers.training.recipes import FULL
-from vlsm_helpers.training.run_folder import METRICS
+from vlsm_helpers.training.run_folder import BEST, METRICS
 
 
 @pytest.fixture
@@ -43,11 +45,21 @@ def test_a_training_is_measured_once_and_found_again(toy):
     one = rows.iloc[0]
     assert one.rate == 1e-3  # the best of those tried
     assert [one[f"screened_{rate:g}"] for rate in tried] == list(tried.values())
-    assert (one.epochs, one.steps) == (2, 2 * 2)  # nine images, eight per step
+    assert (one.epochs, one.fine_epochs, one.steps) == (2, 2, 2 * (2 + 2))  # nine images, eight per step
     assert one.best_epoch in (1, 2)
     assert one.minutes > 0
     assert one.parameters > 1e5
     pd.testing.assert_frame_equal(measure("toy", "all", "UNet-D", 0, tried, epochs=2), rows)
+
+
+def test_the_second_part_starts_from_the_best_epoch_at_a_tenth_of_the_rate(toy):
+    run = fine_tune("toy", "all", "UNet-D", 0, 1e-3, epochs=1)
+    start = run_folder("toy", "all", "UNet-D", 0, 1e-3, 1)
+    assert pd.read_csv(run / METRICS)["learning_rate"].tolist() == [1e-4]
+    first, second = (load_checkpoint(one / BEST)[0] for one in (start, run))
+    weights = [name for name in first if name.endswith("weight")]
+    moved = max((first[name] - second[name]).abs().max() for name in weights)
+    assert 0 < moved < 1e-3  # two steps of Adam, each at most about the rate
 
 
 def test_each_rate_is_tried_for_a_few_epochs_apart_from_the_training_itself(toy, monkeypatch):
@@ -66,7 +78,8 @@ def trainings(model, seeds=(0,), best_epochs=(20,)):
     dataset, images = CHOOSE
     return [
         {"dataset": dataset, "images": images, "model": model, "seed": seed, "rate": 1e-3, "id": name, "dice": dice}
-        | {"val_dice": 0.8, "epochs": best + 10, "best_epoch": best, "steps": 875, "minutes": 4.0, "parameters": 2e5}
+        | {"val_dice": 0.8, "epochs": best + 10, "best_epoch": best, "fine_epochs": 12, "best_fine_epoch": 2}
+        | {"steps": 875, "minutes": 4.0, "parameters": 2e5}
         for seed, best in zip(seeds, best_epochs, strict=True)
         for name, dice in (("a", 0.9 - 0.2 * seed), ("b", 0.7 - 0.2 * seed))
     ]
@@ -75,7 +88,7 @@ def trainings(model, seeds=(0,), best_epochs=(20,)):
 def test_the_table_shows_the_rate_all_seeds_and_what_was_cut_off():
     line = table(pd.DataFrame(trainings("CRIS", (0, 1), (20, EPOCHS - 1)))).splitlines()[-1]
     assert "| 70.0 (" in line  # the mean of 90, 70, 70, 50
-    assert f"| 2 | 0.001 | 20 of 30, {EPOCHS - 1} of {EPOCHS + 9} (cut off) |" in line
+    assert f"| 2 | 0.001 | 20 of 30, {EPOCHS - 1} of {EPOCHS + 9} (cut off) | 2 of 12, 2 of 12 |" in line
 
 
 def test_by_default_every_kind_of_member_is_there():
