@@ -72,10 +72,10 @@ def segment(
     """
     files = _files(images, output)
     _refuse_early(model, output)
+    from vlsm_helpers.cli.sources import predictor_from
     from vlsm_helpers.data.formats import as_window
     from vlsm_helpers.inference.batch import open_frames, segment_files
     from vlsm_helpers.inference.exports import check_forms, export
-    from vlsm_helpers.inference.sources import predictor_from
 
     forms = [form for one in also or [] for form in one.split(",")]
     check_forms(forms, files, output)
@@ -136,7 +136,7 @@ def _refuse_early(model: str, output: Path) -> None:
         raise CourseError("This is a file.", where=output, hint="name a folder for the masks.")
     if (Path(model) / "predictor.json").is_file():
         return
-    from vlsm_helpers.inference.sources import find_run, is_zero_shot, no_predictor
+    from vlsm_helpers.cli.sources import find_run, is_zero_shot, no_predictor
 
     if not find_run(model) and not is_zero_shot(model):
         raise no_predictor(model)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import vlsm_helpers as vlsm
+from vlsm_helpers.cli.sources import is_zero_shot, predictor_from
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.inference.sources import is_zero_shot, predictor_from
 from vlsm_helpers.io.checkpoints import save_checkpoint
 from vlsm_helpers.models import pretrained
 from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
