@@ -9,14 +9,12 @@ from vlsm_helpers.io.checkpoints import save_checkpoint
 from vlsm_helpers.models import factory, imagenet
 from vlsm_helpers.models.cris import CRIS
 from vlsm_helpers.models.cris_parts import Projector
-from vlsm_helpers.models.segmenter import trainable_parameters
 from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
 from vlsm_helpers.models.vision_language import average_prompts
 from vlsm_helpers.training.loop import _parameter_groups
 
 PROMPTS = ["a pink bump", "", "a large dark lesion on the left"]
 KINDS = ["clip_rn50", "efficientnet_lite0"]
-MODES = ["decoder", "encoders"]
 
 
 @pytest.fixture(scope="module")
@@ -52,39 +50,12 @@ def test_words_are_zero_after_the_end_token_and_nowhere_else(cris):
     assert all(text[row, :length].any(-1).all() for row, length in enumerate(lengths))
 
 
-def test_an_image_alone_and_in_any_batch_has_the_same_logits(cris):
-    images = torch.rand(3, 3, 64, 64)
-    with torch.no_grad():
-        together = cris(images, PROMPTS)
-        alone = torch.cat([cris(image[None], prompt) for image, prompt in zip(images, PROMPTS, strict=True)])
-    assert together.std() > 1e-3
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("size", [(50, 70), (64, 64), (301, 200)])
-def test_logits_have_the_images_size_whatever_it_is(cris, size):
-    with torch.no_grad():
-        assert cris(torch.rand(1, 3, *size), "polyp").shape == (1, 1, *size)
-
-
 def test_the_prompt_and_its_order_of_words_change_the_logits(cris):
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         logits = [cris(image, prompt) for prompt in ("red polyp", "polyp red", "lesion")]
     assert not torch.allclose(logits[0], logits[1], atol=1e-4)
     assert not torch.allclose(logits[0], logits[2], atol=1e-4)
-
-
-@pytest.mark.parametrize("train", MODES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradients_reach_exactly_the_parameters_that_ask_for_them(make, kind, train):
-    segmenter = make(kind, train)
-    segmenter(torch.rand(2, 3, 64, 64), ["polyp", "lesion"]).square().mean().backward()
-    asking = {name for name, parameter in segmenter.named_parameters() if parameter.requires_grad}
-    reached = {name for name, parameter in segmenter.named_parameters() if parameter.grad is not None}
-    assert reached == asking
-    assert {name.split(".")[0] for name in reached} == ({"decoder"} if train == "decoder" else {"decoder", "clip"})
-    assert trainable_parameters(segmenter.decoder) == sum(value.numel() for value in segmenter.decoder.parameters())
 
 
 def test_the_shortcut_around_clips_pool_trains_with_the_decoder(make):
@@ -179,16 +150,6 @@ def test_the_encoders_learning_rate_is_a_share_of_the_others(make):
     assert id(segmenter.clip.visual.attnpool.positional_embedding) in shared
     assert id(segmenter.clip.positional_embedding) in shared
     assert len(shared) == len(list(segmenter.clip.parameters()))
-
-
-@pytest.mark.parametrize(("kind", "train"), [(KINDS[0], "decoder"), (KINDS[0], "encoders"), (KINDS[1], "encoders")])
-def test_a_checkpoint_gives_the_same_logits(make, tmp_path, kind, train):
-    segmenter = make(kind, train).eval()
-    facts = {"member": segmenter.config, "frozen_weights": encoder_hash(segmenter)}
-    save_checkpoint(tmp_path / "best.safetensors", trainable_state_dict(segmenter), facts)
-    images = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.equal(factory.load(tmp_path / "best.safetensors")[0](images, "polyp"), segmenter(images, "polyp"))
 
 
 def test_frozen_random_weights_are_not_replaced_by_others(make, tmp_path):
