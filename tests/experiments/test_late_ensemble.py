@@ -57,7 +57,7 @@ def test_what_is_saved_predicts_what_the_table_was_made_of(trained, folders):
     assert predictor.prompt == "square"
 
 
-def test_the_card_says_what_it_is_and_how_it_scores(trained, folders):
+def test_the_card_says_what_it_is_how_it_scores_and_what_decides_its_worth(trained, folders):
     card = (trained.save(folders / "with_card") / "README.md").read_text()
     assert "Not for clinical use" in card
     assert "on 12 images" in card
@@ -68,6 +68,8 @@ def test_the_card_says_what_it_is_and_how_it_scores(trained, folders):
     assert 'Predictor.load("with_card")' in card
     assert "biomedclipseg tiny" in card
     assert f"unet_imagenet started from {imagenet.ATTRIBUTION}" in card
+    assert "- Split: as the dataset comes. Empty masks: 0 of 4 in validation, 0 of 5 in test" in card
+    assert "- Training: profile tiny, 1 epochs at most" in card
 
 
 def test_the_table_has_every_member_and_their_fusion(trained):
@@ -186,12 +188,6 @@ def test_an_ensemble_that_is_below_a_member_says_so_and_not_one_that_is_level_wi
     assert worse.warning.startswith("On test the ensemble is below its member two (lesion only 18.8 against 51.0 %)")
     assert "on 4 validation images" in worse.warning
     assert scores(trained, monkeypatch, one=(0.2, 0.4), two=(0.3, 0.51), late_fusion=(0.31, 0.505)).warning == ""
-
-
-def test_the_card_says_what_decides_its_worth(trained):
-    card = trained.card("x")
-    assert "- Split: as the dataset comes. Empty masks: 0 of 4 in validation, 0 of 5 in test" in card
-    assert "- Training: profile tiny, 1 epochs at most" in card
 
 
 def test_a_member_that_was_damaged_is_told_with_the_right_cure(trained, folders):

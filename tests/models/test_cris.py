@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests.helpers import keep
 from vlsm_helpers.errors import SettingsError, TrainingError, WeightsError
-from vlsm_helpers.io.checkpoints import save_checkpoint
 from vlsm_helpers.models import factory, imagenet
 from vlsm_helpers.models.cris import CRIS
 from vlsm_helpers.models.cris_parts import Projector
-from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
+from vlsm_helpers.models.state import trainable_state_dict
 from vlsm_helpers.models.vision_language import average_prompts
 from vlsm_helpers.training.loop import _parameter_groups
 
@@ -153,11 +153,9 @@ def test_the_encoders_learning_rate_is_a_share_of_the_others(make):
 
 
 def test_frozen_random_weights_are_not_replaced_by_others(make, tmp_path):
-    segmenter = make("efficientnet_lite0")
-    facts = {"member": segmenter.config, "frozen_weights": encoder_hash(segmenter)}
-    save_checkpoint(tmp_path / "best.safetensors", trainable_state_dict(segmenter), facts)
+    path = keep(make("efficientnet_lite0"), tmp_path / "best.safetensors")
     with pytest.raises(TrainingError, match="not those that this run was trained on"):
-        factory.load(tmp_path / "best.safetensors")
+        factory.load(path)
 
 
 def test_the_tiny_profiles_cris_starts_from_imagenet(tmp_path):
@@ -169,10 +167,8 @@ def test_the_tiny_profiles_cris_starts_from_imagenet(tmp_path):
     assert 3e6 < sum(parameter.numel() for parameter in segmenter.parameters()) < 6e6
     weights = imagenet.load_efficientnet_lite0()
     assert torch.equal(segmenter.clip.visual.conv_stem.weight, weights["conv_stem.weight"])
-    facts = {"member": segmenter.config, "frozen_weights": encoder_hash(segmenter)}
-    save_checkpoint(tmp_path / "best.safetensors", trainable_state_dict(segmenter), facts)
     assert not any(name.startswith("clip.visual.conv") for name in trainable_state_dict(segmenter))
-    again, _ = factory.load(tmp_path / "best.safetensors")
+    again, _ = factory.load(keep(segmenter, tmp_path / "best.safetensors"))
     images = torch.rand(1, 3, 128, 128)
     with torch.no_grad():
         assert torch.equal(again(images, "polyp"), segmenter(images, "polyp"))
