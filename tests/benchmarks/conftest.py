@@ -8,9 +8,16 @@ from vlsm_helpers.experiments.runs import train_member
 WIDTHS = dict(zip(MEMBERS, (1 / 32, 1 / 16, 1 / 8), strict=True))
 
 
+@pytest.fixture(scope="module")
+def runs_of_module(tmp_path_factory):
+    """The runs of a module's tests: each is trained once, on images that are the same in every test."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture
-def narrow_cnns(toy, monkeypatch, own_runs):
+def narrow_cnns(toy, monkeypatch, runs_of_module):
     """Puts CNNs of three widths, trained on the toy dataset, in the place of a benchmark's members."""
+    monkeypatch.setenv("VLSM_RUNS", str(runs_of_module))
 
     def trained(dataset, label, seed):
         options = {"size": 32, "width": WIDTHS[label], "epochs": 3, "batch_size": 4}

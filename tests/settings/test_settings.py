@@ -253,6 +253,9 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
         settings.writable(tmp_path / "file" / "runs")
 
 
-def test_hardware_and_versions_are_for_people():
-    assert "threads" in settings.hardware() or torch.cuda.is_available()
+@pytest.mark.parametrize(("threads", "words"), [(1, "1 thread"), (2, "2 threads")])
+def test_hardware_and_versions_are_for_people(monkeypatch, threads, words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert settings.hardware().endswith(f", {words}")
     assert f"torch {version('torch')}" in settings.versions()
