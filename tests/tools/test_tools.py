@@ -7,6 +7,7 @@ from io import BytesIO
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
@@ -61,6 +62,17 @@ def test_known_folders_get_their_short_names():
     assert first.text == "saved in runs/unet"
     assert second.data == {"text/html": "<td>runs/unet</td>", "text/plain": "ä runs/unet"}
     assert stamping.output_problems(clean) == []
+
+
+def test_the_head_of_a_table_stays_above_its_columns():
+    images = ["/tmp/x/runs/a.png", "/tmp/x/runs/longer.png"]
+    table = pd.DataFrame({"image": images, "prompt": ["an instrument", "polyp"], "area": [0.5, 0.25]})
+    printed = f"{table.to_string(index=False)}\n/tmp/x/runs/areas.csv\n"
+    clean = stamping.cleaned(with_outputs(stream(printed)), PLACE, {"/tmp/x/runs": "runs"})
+    head, *rows, last = clean.cells[0].outputs[0].text.splitlines()
+    assert {len(row) for row in rows} == {len(head)}
+    assert [row.split()[0] for row in rows] == ["runs/a.png", "runs/longer.png"]
+    assert last == "runs/areas.csv"
 
 
 def test_a_widget_leaves_its_text():
