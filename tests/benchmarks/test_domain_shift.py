@@ -9,9 +9,16 @@ from tests.helpers import write_toy
 from vlsm_helpers.experiments.runs import PER_IMAGE, evaluate_run, train_member
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The runs of this module: each is trained once, on images that are the same in every test."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture
-def runs(toy, monkeypatch, own_runs):
+def runs(toy, monkeypatch, folder):
     """CNNs of three widths in place of the members; another dataset to travel to."""
+    monkeypatch.setenv("VLSM_RUNS", str(folder))
     write_toy(toy.parent, "abroad", {"train": 2, "val": 2, "test": 3}, seed=9)
     widths = dict(zip(MEMBERS, (1 / 32, 1 / 16, 1 / 8), strict=True))
 

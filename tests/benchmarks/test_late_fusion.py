@@ -14,9 +14,16 @@ from vlsm_helpers.fusion import RULES
 SEEDS = (0, 1)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The runs of this module: each is trained once, on images that are the same in every test."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture
-def runs(toy, monkeypatch, own_runs):
+def runs(toy, monkeypatch, folder):
     """CNNs of three widths in place of the members, of images that are larger than the networks'."""
+    monkeypatch.setenv("VLSM_RUNS", str(folder))
     for path in [*toy.glob("images/*"), *toy.glob("masks/*")]:
         Image.open(path).resize((48, 40), 0).save(path)
     widths = dict(zip(MEMBERS, (1 / 32, 1 / 16, 1 / 8), strict=True))
