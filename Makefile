@@ -33,10 +33,11 @@ lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	from jupyterlab.labapp import main; main(['notebooks'])"
 
 # One pytest run, so one closing line: a worker per core, four at most (each takes about 1 GB), each with one thread. Tiny
-# and on phantoms whatever the environment says; the tests that want real images name them themselves.
+# and on phantoms whatever the environment says; the tests that want real images name them themselves. Solutions are executed by
+# tests/course/test_solutions.py, in one process.
 test: $(INSTALLED) ## run all tests and every notebook; -ra says what was left out
 	env -u VLSM_DATASET -u VLSM_SEED -u VLSM_EPOCHS VLSM_PROFILE=tiny HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 \
-	  $(BIN)/python -m pytest tests --nbmake notebooks -n logical --maxprocesses 4
+	  $(BIN)/python -m pytest tests --nbmake notebooks --ignore=notebooks/solutions -n logical --maxprocesses 4
 
 site: $(INSTALLED) ## build the course as a static site in runs/site: search, dark mode, opens without a server
 	$(BIN)/python -m tools.site

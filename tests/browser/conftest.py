@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from tests.browser.lab import PATIENCE
+from tests.browser.lab import PATIENCE, jupyter_lab
+from tests.helpers import write_toy
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -21,6 +22,16 @@ def chromium():
         browser = engine.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory, tiny_weights):
+    """A JupyterLab server for all notebooks, with a toy dataset and tiny weights: its folder, and a notebook's address there."""
+    root = tmp_path_factory.mktemp("lab")
+    write_toy(root / "data", entries={"val": 6, "test": 5})
+    (root / "notebooks").mkdir()
+    with jupyter_lab(root / "notebooks", VLSM_DATA=str(root / "data"), VLSM_WEIGHTS=str(tiny_weights)) as address:
+        yield root / "notebooks", address
 
 
 @pytest.fixture

@@ -17,19 +17,17 @@ from tools.notebooks import KERNEL
 TOKEN = "only-for-this-test"
 PATIENCE = 300_000  # milliseconds: a kernel that imports torch on a busy machine
 SCREENSHOTS = Path(__file__).parents[2] / "runs" / "browser"  # kept for inspection
-NOTEBOOK = "explorer.ipynb"
 
 
-def write_notebook(folder: Path, source: str) -> None:
-    """Write a notebook of one cell to a new `folder`."""
-    folder.mkdir()
+def write_notebook(path: Path, source: str) -> None:
+    """Write a notebook of one cell."""
     notebook = new_notebook(cells=[new_code_cell(source.strip())], metadata={"kernelspec": KERNEL})
-    nbformat.write(notebook, folder / NOTEBOOK)
+    nbformat.write(notebook, path)
 
 
 @contextmanager
 def jupyter_lab(folder: Path, **environment: str):
-    """A JupyterLab server on `folder` at a free port, with its own settings; yields the address of its notebook."""
+    """A JupyterLab server on `folder` at a free port, with its own settings; yields a function from a notebook to its address."""
     own = {name: str(folder.parent / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR")}
     settings = folder.parent / "jupyterlab_settings_dir/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
@@ -38,15 +36,17 @@ def jupyter_lab(folder: Path, **environment: str):
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
     options += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
     with server("jupyterlab", options, folder, port, own | environment):
-        yield f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOK}?token={TOKEN}"
+        # A workspace for each: the tabs of another notebook are not opened again.
+        yield lambda path: f"http://127.0.0.1:{port}/lab/workspaces/{path.stem}/tree/{path.name}?token={TOKEN}"
 
 
 @contextmanager
-def voila(folder: Path, **environment: str):
-    """A Voila server that shows the outputs of the notebook in `folder` at a free port; yields its address."""
+def voila(notebook: Path, **environment: str):
+    """A Voila server that shows the outputs of a notebook at a free port; yields its address."""
+    folder = notebook.parent
     own = {"JUPYTER_CONFIG_DIR": str(folder.parent / "jupyter_config_dir")}
     port = free_port()
-    options = [NOTEBOOK, "--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0"]
+    options = [notebook.name, "--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0"]
     with server("voila", [*options, f"--token={TOKEN}"], folder, port, own | environment):
         yield f"http://127.0.0.1:{port}/?token={TOKEN}"
 
@@ -65,7 +65,9 @@ def server(module: str, options: list[str], folder: Path, port: int, environment
             process.terminate()
             try:
                 process.wait(30)
-            except subprocess.TimeoutExpired:  # Jupyter sometimes waits longer for its kernels, which is not what is tested
+            except (
+                subprocess.TimeoutExpired
+            ):  # Jupyter sometimes waits longer for its kernels, which is not what is tested
                 process.kill()  # its kernels end when they find their parent gone
                 process.wait()
 

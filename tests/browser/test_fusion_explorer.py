@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tests.browser.lab import changing, jupyter_lab, run_all_cells, screenshot, voila, write_notebook
-from tests.helpers import write_toy
+from tests.browser.lab import changing, run_all_cells, screenshot, voila, write_notebook
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation import predictions
@@ -28,46 +27,51 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def lab(tmp_path, own_data):
-    """A folder with the notebook, next to the predictions of three members that shift and blur the masks."""
-    write_toy(tmp_path / "data", entries={"val": 6})
+def notebook(lab, monkeypatch):
+    """The notebook, in a folder next to the predictions of three members that shift and blur the masks."""
+    folder, _ = lab
+    root, path = folder.parent, folder / "fusion.ipynb"
+    monkeypatch.setenv("VLSM_DATA", str(root / "data"))
+    (root / "fusion.json").unlink(missing_ok=True)  # of another test
+    if path.exists():
+        return path
     samples, rng = load_split("toy", "val"), np.random.default_rng(0)
     masks = [read_mask(sample.mask) for sample in samples]
     ids, sizes = tuple(sample.id for sample in samples), tuple(mask.shape for mask in masks)
-    (tmp_path / "predictions").mkdir()
+    (root / "predictions").mkdir()
     for name, (shift, width) in MEMBERS.items():
         logits = [8 * ndimage.gaussian_filter(np.roll(mask, shift, (0, 1)) - 0.5, width) for mask in masks]
         spots = [ndimage.gaussian_filter(rng.normal(size=mask.shape), 2) for mask in masks]
         noisy = [one + 8 * spot for one, spot in zip(logits, spots, strict=True)]
         predictions.write(
-            tmp_path / "predictions" / name,
+            root / "predictions" / name,
             predictions.PredictionInfo(name, "toy", "val", ids, sizes, "by hand"),
             noisy,
         )
-    write_notebook(tmp_path / "lab", SOURCE)
-    return tmp_path / "lab"
+    write_notebook(path, SOURCE)
+    return path
 
 
-def test_a_slider_moves_in_jupyterlab(page, lab):
-    with jupyter_lab(lab) as address:
-        page.goto(address)
-        with screenshot(page, "fusion_explorer_jupyterlab"):
-            run_all_cells(page)
-            use_the_explorer(page)
-    assert list(exported(lab)) == sorted(MEMBERS)
+def test_a_slider_moves_in_jupyterlab(page, lab, notebook):
+    _, address = lab
+    page.goto(address(notebook))
+    with screenshot(page, "fusion_explorer_jupyterlab"):
+        run_all_cells(page)
+        use_the_explorer(page)
+    assert list(exported(notebook)) == sorted(MEMBERS)
 
 
-def test_a_slider_moves_in_voila(page, lab):
+def test_a_slider_moves_in_voila(page, notebook):
     pytest.importorskip("voila", reason="the package voila is not installed")
-    with voila(lab) as address, screenshot(page, "fusion_explorer_voila"):
+    with voila(notebook) as address, screenshot(page, "fusion_explorer_voila"):
         page.goto(address)
         use_the_explorer(page)
-    assert list(exported(lab)) == sorted(MEMBERS)
+    assert list(exported(notebook)) == sorted(MEMBERS)
 
 
-def exported(lab):
+def exported(notebook):
     """The weights in the file that the button writes."""
-    return json.loads((lab.parent / "fusion.json").read_text())["weights"]
+    return json.loads((notebook.parents[1] / "fusion.json").read_text())["weights"]
 
 
 def use_the_explorer(page):

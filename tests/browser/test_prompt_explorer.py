@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.lab import changing, jupyter_lab, run_all_cells, screenshot, write_notebook
+from tests.browser.lab import changing, run_all_cells, screenshot, write_notebook
 
 SOURCE = """
 import numpy as np
@@ -21,12 +21,12 @@ PromptExplorer(model, "a bright square", threshold=float(middle))
 pytestmark = pytest.mark.browser
 
 
-def test_another_prompt_changes_the_image(page, toy, tiny_weights, tmp_path):
-    write_notebook(tmp_path / "lab", SOURCE)
-    with jupyter_lab(tmp_path / "lab", VLSM_WEIGHTS=str(tiny_weights)) as address:
-        page.goto(address)
-        with screenshot(page, "prompt_explorer"):
-            use_the_explorer(page)
+def test_another_prompt_changes_the_image(page, lab):
+    folder, address = lab
+    write_notebook(folder / "prompts.ipynb", SOURCE)
+    page.goto(address(folder / "prompts.ipynb"))
+    with screenshot(page, "prompt_explorer"):
+        use_the_explorer(page)
 
 
 def use_the_explorer(page):

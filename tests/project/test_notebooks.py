@@ -1,4 +1,4 @@
-"""Notebooks executed the two ways that readers use. `make test` adds `--nbmake notebooks`: every one of them, once."""
+"""Notebooks executed the two ways that readers use. `make test` adds `--nbmake notebooks`: every chapter, once."""
 
 import os
 import re

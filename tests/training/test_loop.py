@@ -1,5 +1,4 @@
 import itertools
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from tests.helpers import write_toy
@@ -121,32 +121,30 @@ def test_kill_9_in_the_middle_of_an_epoch_then_resume(toy, tmp_path):
     pd.testing.assert_frame_equal(resumed, whole)
 
 
-PRECISION = """
-import sys, torch; from pathlib import Path
-from tests.training.test_loop import SHORT, datasets, fit, network
-model, seen = network(), set()
-model.head.register_forward_hook(lambda module, given, logits: seen.add(str(logits.dtype)))
-dice = fit(model, *datasets(), Path(sys.argv[1]), SHORT)["val_dice"].max()
-trained_in = set(seen)
-seen.clear()
-model(torch.rand(2, 3, 32, 32), "a bump")
-print(dice, *trained_in, *seen)
-"""
+@pytest.fixture
+def accelerate_anew():
+    """accelerate as a new process has it: otherwise it keeps its first precision for a process's life."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
-@pytest.mark.parametrize(
-    ("told", "dtype"), [("bf16", "torch.bfloat16"), ("no", "torch.float32"), (None, "torch.float32")]
-)
-def test_a_cpu_trains_in_bfloat16_where_accelerate_is_told_so_and_scores_in_float32(toy, tmp_path, told, dtype):
-    """In a process of its own: accelerate keeps its state for a process's life."""
-    environment = {name: value for name, value in os.environ.items() if name != "ACCELERATE_MIXED_PRECISION"}
-    environment |= {"ACCELERATE_MIXED_PRECISION": told} if told else {}
-    command = [sys.executable, "-c", PRECISION, str(tmp_path / "run")]
-    child = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
-    assert child.returncode == 0, child.stderr
-    dice, *seen = child.stdout.splitlines()[-1].split()
-    assert seen == [dtype, "torch.float32"]
-    assert 0 <= float(dice) <= 1
+@pytest.mark.filterwarnings("ignore:Training computes in bfloat16")
+@pytest.mark.parametrize(("told", "dtype"), [("bf16", torch.bfloat16), ("no", torch.float32), (None, torch.float32)])
+def test_a_cpu_trains_in_bfloat16_where_accelerate_is_told_so_and_scores_in_float32(
+    toy, tmp_path, monkeypatch, accelerate_anew, told, dtype
+):
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if told:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", told)
+    model, seen = network(), set()
+    model.head.register_forward_hook(lambda module, given, logits: seen.add(logits.dtype))
+    dice = fit(model, *datasets(), tmp_path / "run", SHORT)["val_dice"].max()
+    assert seen == {dtype}
+    seen.clear()
+    model(torch.rand(2, 3, 32, 32), "a bump")
+    assert seen == {torch.float32}
+    assert 0 <= dice <= 1
     tensors = load_file(tmp_path / "run" / BEST)
     assert {tensor.dtype for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")} == {
         torch.float32

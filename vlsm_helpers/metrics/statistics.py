@@ -63,7 +63,7 @@ def bootstrap_seeds(
     no scores have no mean either. Raises ValueError for scores of another shape or with a NaN, and for another number of
     clusters than of images.
     """
-    return _over_seeds(scores, clusters, resamples, seed)[0]
+    return _means(scores, clusters, resamples, seed)[0]
 
 
 def scores_by_seed(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
@@ -104,7 +104,7 @@ def paired_gain(
     if not (one.index.equals(other.index) and one.columns.sort_values().equals(other.columns.sort_values())):
         raise ValueError(f"{first!r} and {second!r} were not scored on the same images with the same seeds")
     gains = 100 * (one - other[one.columns]).to_numpy()
-    (mean, low, high, n), means = _over_seeds(gains, None, resamples, seed)
+    (mean, low, high, n), means = _means(gains, None, resamples, seed)
     return {"value": mean, "low": low, "high": high, "n": n, "p": _p_value(means)}
 
 
@@ -137,9 +137,7 @@ def _cluster_numbers(images: int, clusters: Sequence[object] | None) -> np.ndarr
     return np.unique(np.asarray(clusters), return_inverse=True)[1]
 
 
-def _over_seeds(
-    scores: np.ndarray, clusters: Sequence[object] | None, resamples: int, seed: int
-) -> tuple[Interval, np.ndarray]:
+def _means(scores: np.ndarray, clusters: Sequence | None, resamples: int, seed: int) -> tuple[Interval, np.ndarray]:
     """What `bootstrap_seeds` returns, and the means (resamples,) of which it is made."""
     scores = np.asarray(scores, float)
     if scores.ndim != 2 or np.isnan(scores).any():
@@ -153,8 +151,7 @@ def _over_seeds(
 
 
 def _interval(sums: np.ndarray, counts: np.ndarray, means: np.ndarray) -> Interval:
-    """The mean with its interval from the sums of scores (K seeds, C clusters), the clusters' numbers of images (C,), and the
-    means of resamples."""
+    """The mean with its interval from sums of scores (K seeds, C clusters), images of each cluster (C,) and resampled means."""
     seeds, clusters = sums.shape
     mean = float(sums.sum() / (seeds * counts.sum())) if sums.size else float("nan")
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(means) else [float("nan")] * 2
@@ -168,8 +165,8 @@ def _resampled(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int) 
         return np.zeros(0)
     for start in range(0, resamples, _BATCH):
         chosen = rng.integers(clusters, size=(min(_BATCH, resamples - start), clusters))
-        # A row at a time: indexing all of them at once takes four times as long.
-        of_seeds = np.stack([row.take(chosen).sum(-1) for row in sums]) / counts.take(chosen).sum(-1)  # (seeds, batch)
+        by_seed = [row.take(chosen).sum(-1) for row in sums]  # four times as fast as indexing all rows at once
+        of_seeds = np.stack(by_seed) / counts.take(chosen).sum(-1)  # (seeds, batch)
         if seeds > 1:
             drawn = rng.integers(seeds, size=of_seeds.T.shape)
             of_seeds = np.take_along_axis(of_seeds, drawn.T, axis=0)

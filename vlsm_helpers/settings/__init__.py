@@ -194,8 +194,7 @@ def hardware() -> str:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
+    return f"{_processor()}, {(count := torch.get_num_threads())} thread{'s' * (count > 1)}"
 
 
 def choose_profile(name: str | None = None) -> tuple[Profile, str]:
