@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.timing import interleaved, rows
+from benchmarks.timing import clock, interleaved, rows
 from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.images import read_mask
@@ -58,7 +57,7 @@ def steps(profile: Profile, batch: int, rounds: int) -> list[dict]:
         optimizer.zero_grad()
 
     ways = {way: partial(step, call) for way, call in calls(model).items()}
-    first = {way: _clock(once) for way, once in ways.items()}  # includes compilation
+    first = {way: clock(once) for way, once in ways.items()}  # includes compilation
     found = rows(f"training step of UNet-D, {size} px, batch {batch}", interleaved(ways, rounds))
     for row, plain in zip(found[2:], found[:2], strict=True):
         saved = plain["seconds"] - row["seconds"]
@@ -96,12 +95,6 @@ def dice(dataset: str, images: int, epochs: int | None, rounds: int) -> Iterator
 def _without_gradients(call: Call, images: Tensor, prompts: list[str]) -> None:
     with torch.no_grad():
         call(images, prompts)
-
-
-def _clock(way: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    way()
-    return time.perf_counter() - begin
 
 
 @contextmanager

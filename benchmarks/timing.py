@@ -18,11 +18,17 @@ def interleaved(ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]:
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
-            begin = time.perf_counter()
-            way()
+            seconds = clock(way)
             if number > 0:
-                taken[name].append(time.perf_counter() - begin)
+                taken[name].append(seconds)
     return taken
+
+
+def clock(way: Way) -> float:
+    """The seconds of one call."""
+    begin = time.perf_counter()
+    way()
+    return time.perf_counter() - begin
 
 
 def rows(what: str, taken: Mapping[str, Sequence[float]], wanted: Mapping[str, str] | None = None) -> list[dict]:

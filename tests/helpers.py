@@ -6,7 +6,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vlsm_helpers.data.samples import SPLITS, load_split
 from vlsm_helpers.evaluation.predictions import MemberLogits, Prediction, PredictionInfo, PredictionStore
+from vlsm_helpers.io.checkpoints import save_checkpoint
+from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
+from vlsm_helpers.training.run_folder import FACTS
 
 
 def draw_toy(generator: np.random.Generator, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -35,6 +39,18 @@ def write_toy(folder, name="toy", entries=None, seed=0):
             rows.append({"img_name": file, "mask_name": file, "prompts": prompts})
         (root / "anns" / f"{split}.json").write_text(json.dumps(rows))
     return root
+
+
+def all_samples(name="mine", folder=None):
+    """The samples of all splits of a dataset."""
+    return [sample for split in SPLITS for sample in load_split(name, split, folder)]
+
+
+def keep(segmenter, path):
+    """A checkpoint of the segmenter, as `fit` keeps the best one of images of 32 pixels; its path."""
+    known = {"member": segmenter.config, "frozen_weights": encoder_hash(segmenter), "image_size": 32}
+    save_checkpoint(path, trainable_state_dict(segmenter), dict.fromkeys(FACTS) | known)
+    return path
 
 
 def index(member="mine", ids=("a", "b", "c"), **other):

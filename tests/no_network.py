@@ -1,8 +1,6 @@
 """A process of its own in which every attempt to reach a network fails and is counted."""
 
-import os
-import subprocess
-import sys
+from tests.processes import python
 
 REFUSING = """
 import socket
@@ -16,7 +14,4 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 
 def run_without_network(code: str, **variables: str) -> list[str]:
     """The lines that `code` prints; it finds the attempts in the list `requests`."""
-    command = [sys.executable, "-c", REFUSING + code]
-    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return python(REFUSING + code, **variables).splitlines()

@@ -2,8 +2,6 @@
 
 import doctest
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -11,6 +9,7 @@ import pytest
 
 import vlsm_helpers as vlsm
 from tests.helpers import write_toy
+from tests.processes import python
 from vlsm_helpers.metrics.statistics import bootstrap_seeds
 
 CALLABLE = sorted(name for name in vlsm.__all__ if callable(getattr(vlsm, name)) and name != "CourseError")
@@ -22,8 +21,7 @@ def test_importing_the_package_loads_neither_torch_nor_matplotlib_and_dir_shows_
         "print([m for m in ('torch', 'matplotlib', 'pandas', 'numpy') if m in sys.modules], "
         "set(vlsm.__all__) <= set(shown))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["[]", "True"]
+    assert python(code).split() == ["[]", "True"]
 
 
 @pytest.mark.parametrize("name", vlsm.__all__)

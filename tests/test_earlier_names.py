@@ -1,10 +1,8 @@
 """Code that was written for version 0.1.0, model cards among it, imports what it did."""
 
-import subprocess
-import sys
-
 import pytest
 
+from tests.processes import python
 from vlsm_helpers import evaluation, predictor, segmenting, store
 from vlsm_helpers.evaluation import predictions, scoring
 from vlsm_helpers.inference import batch
@@ -32,5 +30,4 @@ def test_a_name_of_version_0_1_0_is_todays_thing(earlier, today):
 
 def test_they_cost_nothing_until_they_are_used():
     code = "import sys, vlsm_helpers, vlsm_helpers.evaluation; print('torch' in sys.modules, 'vlsm_helpers.store' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
+    assert python(code).split() == ["False", "False"]

@@ -159,6 +159,8 @@ def _is_progress(output: NotebookNode) -> bool:
 
 
 def _cleaned_output(output: NotebookNode, replacements: dict[str, str]) -> dict:
+    if output.output_type == "stream":
+        output.text = _in_columns(output.text, replacements)
     text = re.sub(r" at 0x[0-9a-f]{6,}", "", json.dumps(output))  # an object's address
     text = re.sub(r"( images: [\d,.]+ MB), [^\"\\]*\d[^\"\\]*", r"\1", text)  # how long caching takes here
     for old, new in replacements.items():
@@ -172,6 +174,14 @@ def _cleaned_output(output: NotebookNode, replacements: dict[str, str]) -> dict:
         data |= picture
         output["metadata"] = {kind: output["metadata"].get("image/png", {}) for kind in picture}
     return output
+
+
+def _in_columns(text: str, replacements: dict[str, str]) -> str:
+    """Shorter paths in the first column of a table, right-justified: padded, so that its head stays above its columns."""
+    for old, new in replacements.items():
+        path, margin = re.compile(rf"^( *){re.escape(old)}(?=\S* .*\d\r?$)", re.MULTILINE), " " * (len(old) - len(new))
+        text = path.sub(lambda found, padded=margin + new: f"{found[1]}{padded}", text)
+    return text
 
 
 def _smaller(png: str, width: int) -> dict[str, str]:

@@ -71,3 +71,27 @@ def fresh(tmp_path):
 
 def test_a_process_without_this_package_loads_the_miniature(fresh):
     assert biomedclip.plain_load(fresh) == "open_clip.model CustomTextCLIP (1, 1)"
+
+
+TITLES = {
+    "endoscopy": "phantom_endoscopy",
+    "ultrasound": "phantom_ultrasound",
+    "skin": "phantom_skin",
+    "X-ray": "phantom_xray",
+}
+
+
+def test_what_docs_say_of_the_shipped_miniature_is_what_was_measured():
+    shipped = biomedclip.find("tiny", biomedclip.BIOMEDCLIP)
+    rows = biomedclip.Measured(biomedclip.HERE / "biomedclip.csv").rows
+    now = biomedclip.fingerprint(shipped)
+    (before,) = set(rows["weights"]) - {now, biomedclip.CLIPSEG}
+    told = rows.set_index(["part", "weights", "item", "score"])["value"].sort_index()
+    lines = (biomedclip.HERE.parent / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
+    for title, item in {"all modalities": "mixed", **TITLES}.items():
+        found = told["retrieval", now, item]
+        percent = [found["chance"], found["top1"], told["retrieval", before, item, "top1"].item()]
+        assert f"| {title} | {' | '.join(f'{100 * float(one):.1f} %' for one in percent)} |" in lines
+    for title, item in TITLES.items():
+        dice = [100 * told["decoder", weights, item, "Dice"] for weights in (biomedclip.CLIPSEG, now, before)]
+        assert f"| {title} | {' | '.join(f'{one.mean():.1f} ± {one.std():.1f}' for one in dice)} |" in lines

@@ -4,24 +4,15 @@ import pytest
 
 from benchmarks import domain_shift
 from benchmarks.domain_shift import LATE_FUSION, main, measure, table
-from benchmarks.hybrid_ensembles import MEMBERS
 from tests.helpers import write_toy
-from vlsm_helpers.experiments.runs import PER_IMAGE, evaluate_run, train_member
+from vlsm_helpers.experiments.runs import PER_IMAGE, evaluate_run
 
 
 @pytest.fixture
-def runs(toy, monkeypatch, own_runs):
-    """CNNs of three widths in place of the members; another dataset to travel to."""
+def runs(toy, narrow_cnns):
+    """With another dataset to be scored on."""
     write_toy(toy.parent, "abroad", {"train": 2, "val": 2, "test": 3}, seed=9)
-    widths = dict(zip(MEMBERS, (1 / 32, 1 / 16, 1 / 8), strict=True))
-
-    def trained(dataset, label, seed):
-        options = {"size": 32, "width": widths[label], "epochs": 3, "batch_size": 4}
-        return train_member("unet_d", dataset, run=f"{label}-{seed}", seed=seed, **options)
-
-    monkeypatch.setattr(domain_shift, "trained", trained)
-    monkeypatch.setattr(domain_shift, "draw_of", lambda dataset, seed: dataset)
-    return trained
+    return narrow_cnns(domain_shift)
 
 
 def test_a_member_is_scored_abroad_as_a_run_is(runs):

@@ -8,26 +8,18 @@ from torch import nn
 from benchmarks import late_fusion
 from benchmarks.hybrid_ensembles import MEMBERS
 from benchmarks.late_fusion import AVERAGED, BEST_SINGLE, MIRRORED, PIXEL_ORACLE, Flipped, measure, table
-from vlsm_helpers.experiments.runs import PER_IMAGE, evaluate_run, train_member
+from vlsm_helpers.experiments.runs import PER_IMAGE, evaluate_run
 from vlsm_helpers.fusion import RULES
 
 SEEDS = (0, 1)
 
 
 @pytest.fixture
-def runs(toy, monkeypatch, own_runs):
-    """CNNs of three widths in place of the members, of images that are larger than the networks'."""
+def runs(toy, narrow_cnns):
+    """Trained on images that are larger than the networks'."""
     for path in [*toy.glob("images/*"), *toy.glob("masks/*")]:
         Image.open(path).resize((48, 40), 0).save(path)
-    widths = dict(zip(MEMBERS, (1 / 32, 1 / 16, 1 / 8), strict=True))
-
-    def trained(dataset, label, seed):
-        options = {"size": 32, "width": widths[label], "epochs": 3, "batch_size": 4}
-        return train_member("unet_d", dataset, run=f"{label}-{seed}", seed=seed, **options)
-
-    monkeypatch.setattr(late_fusion, "trained", trained)
-    monkeypatch.setattr(late_fusion, "draw_of", lambda dataset, seed: dataset)
-    return trained
+    return narrow_cnns(late_fusion)
 
 
 def test_every_rule_and_control_is_judged_on_every_image_as_a_run_is(toy, runs):

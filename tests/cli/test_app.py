@@ -1,5 +1,4 @@
 import io
-import subprocess
 import sys
 from pathlib import Path
 
@@ -7,6 +6,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from tests.processes import python
 from vlsm_helpers.cli import app, doctor
 from vlsm_helpers.data.formats import AS_FILED, Reading
 from vlsm_helpers.errors import DataError
@@ -18,8 +18,7 @@ def test_help_loads_no_heavy_library():
         "CliRunner().invoke(app, ['--help'], catch_exceptions=False);"
         "print(sorted({'torch', 'pandas', 'papermill', 'numpy', 'nbformat'} & set(sys.modules)))"
     )
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == "[]"
+    assert python(code).strip() == "[]"
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.helpers import draw_toy, write_toy
+from tests.helpers import all_samples, draw_toy, write_toy
 from vlsm_helpers.cli import app
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.registry import DATASETS
-from vlsm_helpers.data.samples import load_split
 
 
 @pytest.fixture
@@ -32,9 +31,8 @@ def adopt(tmp_path, own_data):
 
 
 def masks(tmp_path, rule):
-    for split in ("train", "val", "test"):
-        for sample in load_split("mine", split):
-            yield read_mask(sample.mask), rule(np.asarray(Image.open(tmp_path / f"masks/{sample.id}_lesion.png")))
+    for sample in all_samples():
+        yield read_mask(sample.mask), rule(np.asarray(Image.open(tmp_path / f"masks/{sample.id}_lesion.png")))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +76,7 @@ def test_several_classes_from_the_label_maps_to_dice_by_class(adopt, tmp_path, o
     rules = ("--mask-name", "{stem}_lesion", "--alike", 1, "--group", "^(patient[0-9]+)")
     outcome = adopt(*rules, said=("--labels", "1=square,2=stripe"))
     assert outcome.exit_code == 0, outcome.output
-    found = [sample for split in ("train", "val", "test") for sample in load_split("mine", split)]
+    found = all_samples()
     assert len(found) == 32
     for sample in found:
         values = np.asarray(Image.open(tmp_path / f"masks/{sample.image.stem}_lesion.png"))

@@ -5,11 +5,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from tests.helpers import write_toy
 from tests.models.test_pretrained import in_hub_cache
 from tests.no_network import run_without_network
 from vlsm_helpers.cli import doctor
-from vlsm_helpers.data.registry import DATASETS
 from vlsm_helpers.models import pretrained
 from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG
 
@@ -28,13 +26,6 @@ def examined():
     return out.getvalue(), problems
 
 
-def test_the_report_says_what_a_bug_report_needs():
-    text, problems = examined()
-    assert problems == []
-    for word in ("Software", "torch", "Machine", "Folders", "kvasir_polyp", "Pretrained weights", "auto picks"):
-        assert word in text
-
-
 def test_a_folder_that_cannot_be_written_to_is_a_problem(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("VLSM_CACHE", str(tmp_path / "file" / "cache"))
@@ -51,15 +42,6 @@ def test_the_precision_of_training_is_told_and_one_that_there_is_not_is_a_proble
     text, problems = examined()
     assert "fp7" in row(text, "trains in")
     assert ["bf16" in problem for problem in problems] == [True]
-
-
-def test_availability(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLSM_DATA", str(tmp_path))
-    write_toy(tmp_path, "busi")
-    assert doctor.availability(DATASETS["busi"]) == "prepared"
-    assert doctor.availability(DATASETS["isic"]) == "no"
-    assert doctor.availability(DATASETS["bkai_polyp"]) == "no, needs an account"
-    assert doctor.availability(DATASETS["phantom_skin"]) == "drawn when used"
 
 
 def row(text, name):
@@ -171,12 +153,3 @@ def test_doctor_reports_what_a_bug_report_needs(vlsm, monkeypatch, tmp_path):
     for part in ("torch 2", "transformers 5", "device ", "threads ", "GB free", "hub's cache (603 MB)", "auto picks"):
         assert part in "\n".join(lines)
     assert not (tmp_path / "runs").exists()  # it looks and makes nothing
-
-
-def test_doctor_fails_where_runs_cannot_be_written(vlsm, monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("VLSM_RUNS", str(tmp_path / "file" / "runs"))
-    outcome = vlsm("doctor")
-    assert outcome.exit_code == 1
-    assert "runs cannot be written to" in outcome.stdout
-    assert "VLSM_RUNS" in outcome.stdout.splitlines()[-1]

@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import vlsm_helpers as vlsm
-from tests.inference.test_sources import run_of
+from tests.cli.test_sources import run_of
 from vlsm_helpers.cli import app
 
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.helpers import write_toy
+from tests.helpers import all_samples, write_toy
 from vlsm_helpers.data.folds import CLUSTER, Fold, group_of, in_fold
 from vlsm_helpers.data.own import adopt
 from vlsm_helpers.data.samples import SPLITS, dataset_folder, load_split
@@ -18,7 +18,7 @@ def samples(tmp_path_factory):
     """The 21 images of a toy dataset, train, val and test."""
     folder = tmp_path_factory.mktemp("folds")
     write_toy(folder)
-    return [sample for split in SPLITS for sample in load_split("toy", split, folder)]
+    return all_samples("toy", folder)
 
 
 def grouped(samples, groups):

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.helpers import draw_toy, write_toy
+from tests.helpers import all_samples, draw_toy, write_toy
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.own import adopt
 from vlsm_helpers.data.samples import load_split
@@ -104,7 +104,7 @@ def test_images_and_masks_of_a_user(work, kind, spoil, number, suffix):
     if error:
         assert not (root / "data" / "mine").exists()
     else:
-        samples = [sample for split in ("train", "val", "test") for sample in load_split("mine", split)]
+        samples = all_samples()
         assert len(samples) == 6
         assert SegmentationDataset(samples, 16).masks.max() == 1
     assert leftovers(root) == []

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import draw_toy
-from vlsm_helpers.data import own
+from tests.helpers import all_samples, draw_toy
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.own import adopt
 from vlsm_helpers.data.pairing import pairs
-from vlsm_helpers.data.samples import dataset_facts, load_split
+from vlsm_helpers.data.samples import SPLITS, dataset_facts, load_split
 from vlsm_helpers.errors import DataError, SettingsError
 
 pytestmark = pytest.mark.usefixtures("own_data")
@@ -45,7 +44,7 @@ def everything(folder):
 
 def test_a_folder_of_images_and_one_of_masks_become_a_dataset(folders, own_data):
     adopted = adopt("mine", *folders, "square", modality="test", group=PATIENT)
-    splits = {split: load_split("mine", split) for split in ("train", "val", "test")}
+    splits = {split: load_split("mine", split) for split in SPLITS}
     assert {split: len(samples) for split, samples in splits.items()} == {"train": 8, "val": 4, "test": 4}
     sample = splits["train"][0]
     assert sample.image.parent == own_data / "mine" / "images"
@@ -56,7 +55,7 @@ def test_a_folder_of_images_and_one_of_masks_become_a_dataset(folders, own_data)
 def test_no_patient_is_in_two_splits(folders):
     adopt("mine", *folders, "square", group=PATIENT)
     seen = Counter()
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         seen.update({sample.attributes["group"] for sample in load_split("mine", split)})
     assert len(seen) == 8
     assert set(seen.values()) == {1}
@@ -65,7 +64,7 @@ def test_no_patient_is_in_two_splits(folders):
 def test_a_group_may_be_a_function(folders, own_data):
     adopt("mine", *folders, "square", group=lambda name: name.partition("_")[0])
     adopt("other", *folders, "square", group=PATIENT)
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         one, other = ((own_data / name / "anns" / f"{split}.json").read_text() for name in ("mine", "other"))
         assert one == other
 
@@ -76,7 +75,7 @@ def test_images_that_look_alike_stay_together(folders):
         (images / f"{copy}.jpg").write_bytes((images / "patient0_1.jpg").read_bytes())
         (masks / f"{copy}_mask.png").write_bytes((masks / "patient0_1_mask.png").read_bytes())
     adopted = adopt("mine", images, masks, "square")
-    where = {s.id: split for split in ("train", "val", "test") for s in load_split("mine", split)}
+    where = {s.id: split for split in SPLITS for s in load_split("mine", split)}
     assert where["copy_a"] == where["copy_b"] == where["patient0_1"]
     assert ("copy_a", "copy_b") in adopted.joined
     assert "near-duplicates, kept together: " in str(adopted)
@@ -109,7 +108,7 @@ def test_an_image_of_another_size_than_its_mask_is_accepted_if_its_shape_is_the_
     path = images / "patient1_2.jpg"
     Image.open(path).resize((96, 96)).save(path)
     adopt("mine", images, masks, "square")
-    sample = next(s for split in ("train", "val", "test") for s in load_split("mine", split) if s.id == "patient1_2")
+    sample = next(sample for sample in all_samples() if sample.id == "patient1_2")
     assert Image.open(sample.image).size == (96, 96)
     assert Image.open(sample.mask).size == (48, 48)
 
@@ -228,7 +227,7 @@ def test_numbered_masks_of_one_image_are_recognised(tmp_path):
 
 def test_the_class_name_does_not_tell_which_masks_are_empty(folders, own_data):
     adopt("mine", *folders, "square", modality="test")
-    rows = [row for split in own.SHARES for row in json.loads((own_data / "mine/anns" / f"{split}.json").read_text())]
+    rows = [row for split in SPLITS for row in json.loads((own_data / "mine/anns" / f"{split}.json").read_text())]
     assert len(rows) == 16
     assert {row["prompts"]["p1"] for row in rows} == {"square"}
     assert "no square" in {row["prompts"]["p6"] for row in rows}
@@ -252,10 +251,9 @@ def test_deep_images_get_one_scale_which_the_dataset_keeps(folders, own_data):
     adopted = adopt("mine", images, masks, "square")
     assert any("bits" in note for note in adopted.notes)
     assert dataset_facts("mine")["bit_depth"] == 12
-    for split in ("train", "val", "test"):
-        for sample in load_split("mine", split):
-            stored = np.asarray(Image.open(images / sample.image.name)).astype(float)
-            assert np.abs(read_image(sample.image)[..., 0] - stored * 255 / 4095).max() <= 1
+    for sample in all_samples():
+        stored = np.asarray(Image.open(images / sample.image.name)).astype(float)
+        assert np.abs(read_image(sample.image)[..., 0] - stored * 255 / 4095).max() <= 1
     assert dataset_facts("kvasir_polyp") == {}
 
 

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests.helpers import draw_toy
+from tests.helpers import all_samples, draw_toy
 from vlsm_helpers.data.formats import Reading
 from vlsm_helpers.data.images import read_image, read_mask
 from vlsm_helpers.data.own import adopt
@@ -31,10 +31,6 @@ def drawn(count, size=32):
     generator = np.random.default_rng(1)
     pairs = [draw_toy(generator, size) for _ in range(count)]
     return [image[..., 0] for image, _ in pairs], [mask for _, mask in pairs]
-
-
-def samples(name="mine"):
-    return [sample for split in SHARES for sample in load_split(name, split)]
 
 
 def entries(own_data, name="mine"):
@@ -100,7 +96,7 @@ def test_pixels_and_masks_of_dicom_files_stay_together(scans, tmp_path):
     images, masks = scans
     table = [line.split(",") for line in (tmp_path / "key.csv").read_text().splitlines()[1:]]
     places = {image: int(file.rsplit("_", 1)[1].removesuffix(".dcm")) for image, file, _ in table}
-    for sample in samples():
+    for sample in all_samples():
         place = places[sample.id]
         shown = read_image(sample.image)[..., 0].astype(int)
         assert np.abs(shown - images[place] * (16 / 4096 * 255)).max() <= 1
@@ -140,7 +136,7 @@ def test_frames_of_a_cine_are_one_group(tmp_path, own_data):
         stack = np.stack(masks[part]).astype(np.uint8) * 255
         tifffile.imwrite(tmp_path / "masks" / f"cine{number}.tif", stack, photometric="minisblack")
     assert adopt("mine", tmp_path / "images", tmp_path / "masks", "square").sizes == [3, 3, 3, 3]
-    found = [read_image(sample.image)[..., 0] for sample in samples()]
+    found = [read_image(sample.image)[..., 0] for sample in all_samples()]
     assert sorted(image.tobytes() for image in found) == sorted(image.tobytes() for image in images)
 
 
@@ -164,7 +160,7 @@ def test_slices_of_volumes_become_a_dataset(volumes, tmp_path, own_data):
     adopted = adopt("mine", tmp_path / "images", tmp_path / "masks", "square", reading=Reading(window=(127.5, 255)))
     assert adopted.sizes == [5, 5, 5, 5]
     assert any("slices" in note and "LPS" in note and note.startswith("4 ") for note in adopted.notes)
-    for sample in samples():
+    for sample in all_samples():
         volume, index = int(sample.id[4]), int(sample.id[-4:])
         np.testing.assert_array_equal(read_image(sample.image)[..., 0], images[5 * volume + index])
         np.testing.assert_array_equal(read_mask(sample.mask), masks[5 * volume + index])
@@ -200,7 +196,7 @@ def test_every_nth_frame_of_videos_with_masks_by_number(tmp_path):
             Image.fromarray(mask).save(tmp_path / "masks" / f"clip{number}_{frame:03d}_mask.png")
     adopted = adopt("mine", tmp_path / "images", tmp_path / "masks", "square", reading=Reading(every=3))
     assert adopted.sizes == [2, 2, 2, 2]
-    assert sorted(sample.id for sample in samples()) == [f"clip{n}_{f:04d}" for n in range(4) for f in (0, 3)]
+    assert sorted(sample.id for sample in all_samples()) == [f"clip{n}_{f:04d}" for n in range(4) for f in (0, 3)]
 
 
 def stack(tmp_path, pages=3):

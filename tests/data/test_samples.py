@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests import archives
-from vlsm_helpers.data.samples import Sample, dataset_folder, load_split, read_entries
+from vlsm_helpers.data.samples import dataset_folder, load_split, read_entries
 from vlsm_helpers.errors import DataError
 
 
@@ -71,35 +71,28 @@ def test_unknown_prompt_key(folder):
     assert "p0, p1, p2" in str(caught.value)
 
 
-def test_a_sample_needs_no_attributes(tmp_path):
-    assert Sample("a", tmp_path / "a.png", tmp_path / "a.png", {"p0": ""}).attributes == {}
+NAMED = {  # what is asked for, what the folder lacks, and what the error says
+    "an unknown dataset": ("bussi", "train", None, "'bussi'", "did you mean busi"),
+    "a dataset that is not prepared": ("isic", "train", None, "not prepared", "vlsm data prepare isic"),
+    "an unknown split": ("busi", "testing", None, "'testing'", "train, val, test"),
+    "an empty split": ("busi", "val", "anns/val.json", "empty", "val.json"),
+    "no annotations": ("busi", "test", "anns/test.json", "missing", "test.json"),
+    "no folder of images": ("busi", "test", "images", "folder is missing", "busi/images"),
+    "no folder of masks": ("busi", "test", "masks", "folder is missing", "busi/masks"),
+}
 
 
-def test_unknown_dataset(folder):
-    with pytest.raises(DataError, match="'bussi'") as caught:
-        load_split("bussi", "train", folder)
-    assert "did you mean busi" in str(caught.value)
-
-
-def test_a_known_dataset_that_is_not_prepared(tmp_path):
-    with pytest.raises(DataError, match="not prepared") as caught:
-        load_split("isic", "train", tmp_path)
-    assert str(tmp_path / "isic") in str(caught.value)
-    assert "vlsm data prepare isic" in str(caught.value)
-
-
-def test_unknown_split(folder):
-    with pytest.raises(DataError, match="'testing'") as caught:
-        load_split("busi", "testing", folder)
-    assert str(folder / "busi") in str(caught.value)
-    assert "train, val, test" in str(caught.value)
-
-
-def test_empty_split(folder):
-    (folder / "busi/anns/val.json").write_text("[]")
-    with pytest.raises(DataError, match="empty") as caught:
-        load_split("busi", "val", folder)
-    assert "val.json" in str(caught.value)
+@pytest.mark.parametrize("fault", NAMED)
+def test_what_is_not_there_is_named(fault, folder):
+    name, split, lost, what, told = NAMED[fault]
+    if lost:
+        (folder / "busi" / lost).rename(folder / "elsewhere")
+    if fault == "an empty split":
+        (folder / "busi" / lost).write_text("[]")
+    with pytest.raises(DataError, match=what) as caught:
+        load_split(name, split, folder)
+    assert told in str(caught.value)
+    assert str(folder) in str(caught.value) or fault == "an unknown dataset"
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])
@@ -117,21 +110,6 @@ def test_many_missing_files_are_counted(folder):
     with pytest.raises(DataError, match="8 files") as caught:
         load_split("busi", "test", folder)
     assert "and 3 more" in str(caught.value)
-
-
-@pytest.mark.parametrize("kind", ["images", "masks"])
-def test_missing_folder(kind, folder):
-    (folder / f"busi/{kind}").rename(folder / f"busi/{kind}_elsewhere")
-    with pytest.raises(DataError, match="folder is missing") as caught:
-        load_split("busi", "test", folder)
-    assert str(folder / f"busi/{kind}") in str(caught.value)
-
-
-def test_missing_annotations(folder):
-    (folder / "busi/anns/test.json").unlink()
-    with pytest.raises(DataError, match="missing") as caught:
-        load_split("busi", "test", folder)
-    assert "test.json" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import draw_toy
+from tests.helpers import all_samples, draw_toy
 from vlsm_helpers.data import intake, staging
 from vlsm_helpers.data.own import adopt
 from vlsm_helpers.data.registry import own_datasets
-from vlsm_helpers.data.samples import load_split
-from vlsm_helpers.data.splits import SHARES
 from vlsm_helpers.errors import BusyError, DataError
 from vlsm_helpers.io import atomic
 
@@ -43,71 +41,73 @@ def content(folder):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """The names of the images that are decoded; `stop_at`: after so many, Ctrl-C is pressed."""
+    """The names of the images that are decoded."""
     names, read = [], intake._read
 
     def watched(root, frame, *rest):
-        if len(names) == decoded_at.get("stop"):
-            raise decoded_at["error"]
         names.append(frame.id)
         return read(root, frame, *rest)
 
-    decoded_at = {}
     monkeypatch.setattr(intake, "_read", watched)
-    return names, decoded_at
+    return names
+
+
+@pytest.fixture
+def interrupted(folders, decoded):
+    """Begin to adopt the dataset `mine`, with Ctrl-C or another error after so many images, which are forgotten."""
+
+    def begin(images, noun="square", error=KeyboardInterrupt):
+        read = intake._read
+        decoded.clear()
+
+        def stopping(*given):
+            if len(decoded) == images:
+                raise error
+            return read(*given)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(intake, "_read", stopping)
+            with pytest.raises(Exception if isinstance(error, OSError) else KeyboardInterrupt):
+                adopt("mine", *folders, noun)
+        decoded.clear()
+
+    return begin
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
-def test_what_has_been_read_is_not_read_again(folders, own_data, decoded, error):
-    names, stops = decoded
+def test_what_has_been_read_is_not_read_again(folders, own_data, decoded, interrupted, error):
     adopt("whole", *folders, "square")
-    names.clear()
-    stops |= {"stop": 7, "error": error}
-    with pytest.raises(Exception if isinstance(error, OSError) else KeyboardInterrupt):
-        adopt("mine", *folders, "square")
+    interrupted(7, error=error)
     assert not (own_data / "mine").exists()
     assert own_datasets() == ["whole"]
-    stops.clear()
-    names.clear()
     adopted = adopt("mine", *folders, "square")
-    assert len(names) == 5
+    assert len(decoded) == 5
     assert content(own_data / "mine") == content(own_data / "whole")
     assert adopted.report.ok
     assert sorted(path.name for path in own_data.iterdir()) == ["mine", "whole"]
 
 
-def test_files_that_changed_in_between_are_read_again_and_removed_ones_leave(folders, own_data, decoded):
-    names, stops = decoded
-    stops |= {"stop": 7, "error": KeyboardInterrupt()}
-    with pytest.raises(KeyboardInterrupt):
-        adopt("mine", *folders, "square")
+def test_files_that_changed_in_between_are_read_again_and_removed_ones_leave(folders, own_data, decoded, interrupted):
+    interrupted(7)
     images, masks = folders
     Image.fromarray(draw_toy(np.random.default_rng(99), 48)[0]).save(images / "i02.png")
     for folder in folders:
         (folder / "i03.png").unlink()
-    stops.clear()
-    names.clear()
     adopt("mine", *folders, "square")
-    assert sorted(names) == ["i02", "i07", "i08", "i09", "i10", "i11"]
+    assert sorted(decoded) == ["i02", "i07", "i08", "i09", "i10", "i11"]
     for part, folder in (("images", images), ("masks", masks)):
         assert {path.name for path in (own_data / "mine" / part).iterdir()} == {path.name for path in folder.iterdir()}
     assert (own_data / "mine" / "images" / "i02.png").read_bytes() == (images / "i02.png").read_bytes()
 
 
-def test_other_options_begin_anew(folders, own_data, decoded):
-    names, stops = decoded
-    stops |= {"stop": 7, "error": KeyboardInterrupt()}
-    with pytest.raises(KeyboardInterrupt):
-        adopt("mine", *folders, "square")
-    stops.clear()
-    names.clear()
+def test_other_options_begin_anew(folders, decoded, interrupted):
+    interrupted(7)
     adopt("mine", *folders, "rectangle")
-    assert len(names) == 12
-    assert {sample.prompts["p1"] for split in SHARES for sample in load_split("mine", split)} == {"rectangle"}
+    assert len(decoded) == 12
+    assert {sample.prompts["p1"] for sample in all_samples()} == {"rectangle"}
 
 
 def test_a_refusal_leaves_nothing_unless_reading_took_long(folders, own_data, decoded, monkeypatch):
-    names, _ = decoded
     path = folders[1] / "i05.png"
     good = path.read_bytes()
     Image.fromarray(np.full((48, 48), 100, np.uint8)).save(path)
@@ -119,12 +119,12 @@ def test_a_refusal_leaves_nothing_unless_reading_took_long(folders, own_data, de
         adopt("mine", *folders, "square")
     assert own_datasets() == []
     path.write_bytes(good)
-    names.clear()
+    decoded.clear()
     adopt("mine", *folders, "square")
-    assert names == ["i05"]
+    assert decoded == ["i05"]
 
 
-def test_a_file_that_vanishes_meanwhile_is_named(folders, own_data, decoded, monkeypatch):
+def test_a_file_that_vanishes_meanwhile_is_named(folders, own_data, monkeypatch):
     read = intake._read
 
     def vanishing(root, frame, *rest):
@@ -137,13 +137,9 @@ def test_a_file_that_vanishes_meanwhile_is_named(folders, own_data, decoded, mon
     assert list(own_data.iterdir()) == []
 
 
-def test_two_at_once_do_not_mix(folders, own_data, decoded):
-    _, stops = decoded
-    stops |= {"stop": 3, "error": KeyboardInterrupt()}
-    with pytest.raises(KeyboardInterrupt):
-        adopt("mine", *folders, "square")
+def test_two_at_once_do_not_mix(folders, own_data, interrupted):
+    interrupted(3)
     (partial,) = own_data.iterdir()
-    stops.clear()
     with atomic.owned(partial / "lock", "makes it"), pytest.raises(BusyError):
         adopt("mine", *folders, "square")
     assert partial.is_dir()
@@ -151,15 +147,11 @@ def test_two_at_once_do_not_mix(folders, own_data, decoded):
     assert [path.name for path in own_data.iterdir()] == ["mine"]
 
 
-def test_what_was_left_long_ago_is_removed(folders, own_data, decoded):
-    _, stops = decoded
-    stops |= {"stop": 3, "error": KeyboardInterrupt()}
-    with pytest.raises(KeyboardInterrupt):
-        adopt("mine", *folders, "other")
+def test_what_was_left_long_ago_is_removed(folders, own_data, interrupted):
+    interrupted(3, "other")
     (partial,) = own_data.iterdir()
     for path in partial.iterdir():
         os.utime(path, (1, time.time() - staging.KEPT - 60))
-    stops.clear()
     adopt("mine", *folders, "square")
     assert [path.name for path in own_data.iterdir()] == ["mine"]
 
@@ -177,7 +169,6 @@ own.adopt("mine", sys.argv[1], sys.argv[2], "square")
 
 
 def test_kill_9_in_the_middle_leaves_no_dataset(folders, own_data, decoded):
-    names, _ = decoded
     process = subprocess.Popen([sys.executable, "-c", SLOWLY, *map(str, folders)])
     deadline = time.monotonic() + 60
     while len(list(own_data.glob(".mine.partial-*/masks/*"))) < 4 and time.monotonic() < deadline:
@@ -187,8 +178,7 @@ def test_kill_9_in_the_middle_leaves_no_dataset(folders, own_data, decoded):
     assert not (own_data / "mine").exists()
     assert own_datasets() == []
     adopted = adopt("mine", *folders, "square")
-    assert 0 < len(names) < 12
+    assert 0 < len(decoded) < 12
     assert adopted.report.ok
-    for split in SHARES:
-        for sample in load_split("mine", split):
-            assert sample.image.read_bytes() == (folders[0] / sample.image.name).read_bytes()
+    for sample in all_samples():
+        assert sample.image.read_bytes() == (folders[0] / sample.image.name).read_bytes()

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -7,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.no_network import run_without_network
 from vlsm_helpers.data.transforms import build_transforms, reseed
 
 
@@ -95,14 +94,10 @@ def test_albumentations_has_nothing_to_warn_of():
 
 
 def test_importing_calls_nobody():
-    """In a process of its own whose sockets raise: albumentations asks for its newest version unless told not to."""
+    """albumentations asks for its newest version unless told not to."""
     code = (
-        "import socket\n"
-        "def refuse(*a, **k): raise SystemExit('a network call')\n"
-        "socket.socket.connect = refuse; socket.create_connection = refuse; socket.getaddrinfo = refuse\n"
         "import os; os.environ.pop('NO_ALBUMENTATIONS_UPDATE', None)\n"
         "import vlsm_helpers.data.transforms\n"
-        "assert os.environ['NO_ALBUMENTATIONS_UPDATE'] == '1'\n"
+        "print(requests, os.environ['NO_ALBUMENTATIONS_UPDATE'])\n"
     )
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert child.returncode == 0, child.stderr
+    assert run_without_network(code) == ["[] 1"]

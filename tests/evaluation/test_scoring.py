@@ -22,21 +22,15 @@ from vlsm_helpers.evaluation.scoring import (
     summarise,
     worst_and_best,
 )
-from vlsm_helpers.models.segmenter import Segmenter, resize
+from vlsm_helpers.models.segmenter import ImageOnlySegmenter
 
 
-class Bright(Segmenter):
+class Bright(ImageOnlySegmenter):
     """Marks what is brighter than a half."""
 
     def __init__(self):
         super().__init__()
         self.cut = torch.nn.Parameter(torch.tensor(0.45))
-
-    def encode_images(self, images):
-        return ()
-
-    def encode_text(self, prompts):
-        return torch.empty(len(prompts), 0)
 
     def decode(self, features, text, images, size):
         return 40 * (images.mean(dim=1, keepdim=True) - self.cut)
@@ -59,12 +53,6 @@ def test_it_is_scored_at_the_original_size(toy):
     table = evaluate(Bright(), SegmentationDataset(samples, 32))
     assert table["foreground"][0] == pytest.approx(np.mean(large > 0))
     assert table["dice"][0] < table["dice"][1:].min()
-
-
-def test_logits_are_resized_to_height_and_width():
-    logits = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]])
-    assert resize(logits, (6, 4)).shape == (6, 4)
-    assert (resize(logits, (6, 4)) > 0).sum() == 12
 
 
 def test_predictions_of_an_image_do_not_depend_on_the_batch(toy):

@@ -48,9 +48,6 @@ def test_a_cell_is_told_of_before_it_is_trained(toy):
     assert lines == [f"{name}: begins", f"{name}: done", f"{name}: done before"]
 
 
-# The plan
-
-
 # Filling cells
 
 

@@ -41,6 +41,11 @@ def trained(folders):
     return train_ensemble("toy", epochs=1)
 
 
+@pytest.fixture
+def no_training(monkeypatch):
+    monkeypatch.setattr(grid, "train_member", lambda *_, **__: pytest.fail("it trained"))
+
+
 def test_what_is_saved_predicts_what_the_table_was_made_of(trained, folders):
     """The predictor, asked about a test image, gives the stored logits' fusion but for what float16 rounds."""
     predictor = Predictor.load(trained.save(folders / "saved"))
@@ -52,7 +57,7 @@ def test_what_is_saved_predicts_what_the_table_was_made_of(trained, folders):
     assert predictor.prompt == "square"
 
 
-def test_the_card_says_what_it_is_and_how_it_scores(trained, folders):
+def test_the_card_says_what_it_is_how_it_scores_and_what_decides_its_worth(trained, folders):
     card = (trained.save(folders / "with_card") / "README.md").read_text()
     assert "Not for clinical use" in card
     assert "on 12 images" in card
@@ -63,6 +68,8 @@ def test_the_card_says_what_it_is_and_how_it_scores(trained, folders):
     assert 'Predictor.load("with_card")' in card
     assert "biomedclipseg tiny" in card
     assert f"unet_imagenet started from {imagenet.ATTRIBUTION}" in card
+    assert "- Split: as the dataset comes. Empty masks: 0 of 4 in validation, 0 of 5 in test" in card
+    assert "- Training: profile tiny, 1 epochs at most" in card
 
 
 def test_the_table_has_every_member_and_their_fusion(trained):
@@ -71,8 +78,7 @@ def test_the_table_has_every_member_and_their_fusion(trained):
     assert table["value"].notna().all()
 
 
-def test_asked_again_nothing_is_trained(trained, monkeypatch):
-    monkeypatch.setattr(grid, "train_member", lambda *_, **__: pytest.fail("trained again"))
+def test_asked_again_nothing_is_trained(trained, no_training):
     assert train_ensemble("toy", epochs=1).fusion == trained.fusion
 
 
@@ -99,8 +105,7 @@ def without_imagenet(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
 
 
-def test_without_imagenets_weights_the_papers_members_are_joined(trained, folders, without_imagenet, monkeypatch):
-    monkeypatch.setattr(grid, "train_member", lambda *_, **__: pytest.fail("trained again"))
+def test_without_imagenets_weights_the_papers_members_are_joined(trained, folders, without_imagenet, no_training):
     command = ["ensemble", "toy", "--save", str(folders / "three"), "--epochs", "1"]
     outcome = CliRunner().invoke(app, command)
     assert outcome.exit_code == 0, outcome.output
@@ -115,8 +120,7 @@ def test_an_ensemble_with_the_light_cnn_is_used_where_its_weights_are_not(traine
     assert predictor(load_split("toy", "test")[0].image).mask.shape == (32, 32)
 
 
-def test_members_can_be_chosen(trained, monkeypatch):
-    monkeypatch.setattr(grid, "train_member", lambda *_, **__: pytest.fail("trained again"))
+def test_members_can_be_chosen(trained, no_training):
     two = train_ensemble("toy", epochs=1, members=("clipseg", "unet_imagenet"))
     assert list(two.fusion.weights) == ["clipseg", "unet_imagenet"]
 
@@ -162,16 +166,10 @@ def test_from_the_command_line_in_a_process_of_its_own(trained, folders):
     assert child.stdout.count("test_") == 2
 
 
-def test_a_folder_that_is_there_is_refused_before_anything_is_trained(folders, monkeypatch):
-    monkeypatch.setattr(grid, "train_member", lambda *_, **__: pytest.fail("it trained"))
+def test_a_folder_that_is_there_is_refused_before_anything_is_trained(folders, no_training):
     outcome = CliRunner().invoke(app, ["ensemble", "toy", "--save", str(folders), "--seed", "7"])
     assert outcome.exit_code == 1
     assert "something here already" in outcome.output
-
-
-def test_a_predictor_that_is_none_is_told(folders):
-    with pytest.raises(SettingsError, match="There is no predictor here"):
-        Predictor.load(folders)
 
 
 def scores(trained, monkeypatch, **values):
@@ -185,20 +183,11 @@ def scores(trained, monkeypatch, **values):
     return trained
 
 
-def test_an_ensemble_that_is_below_a_member_says_so(trained, monkeypatch):
+def test_an_ensemble_that_is_below_a_member_says_so_and_not_one_that_is_level_with_it(trained, monkeypatch):
     worse = scores(trained, monkeypatch, one=(0.2, 0.4), two=(0.3, 0.51), late_fusion=(0.31, 0.188))
     assert worse.warning.startswith("On test the ensemble is below its member two (lesion only 18.8 against 51.0 %)")
     assert "on 4 validation images" in worse.warning
-
-
-def test_one_that_is_level_with_its_best_member_says_nothing(trained, monkeypatch):
     assert scores(trained, monkeypatch, one=(0.2, 0.4), two=(0.3, 0.51), late_fusion=(0.31, 0.505)).warning == ""
-
-
-def test_the_card_says_what_decides_its_worth(trained):
-    card = trained.card("x")
-    assert "- Split: as the dataset comes. Empty masks: 0 of 4 in validation, 0 of 5 in test" in card
-    assert "- Training: profile tiny, 1 epochs at most" in card
 
 
 def test_a_member_that_was_damaged_is_told_with_the_right_cure(trained, folders):

@@ -93,14 +93,20 @@ class Counted(Predictor):
             yield found
 
 
+def asked_again(images, output):
+    """How many images the same call asks the predictor for, once more, and its table."""
+    counted = Counted()
+    table, _ = segment_files(counted, images, output)
+    return counted.asked, table
+
+
 def test_after_a_stop_in_the_middle_the_same_call_goes_on(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         segment_files(Counted(stop=2), images, tmp_path / "out")
     assert list(pd.read_csv(tmp_path / "out" / "segmented.csv")["image"]) == [str(images[0])]
     (tmp_path / "out" / ".two.png.partial-1").write_text("half a mask")  # as a kill while writing leaves it
-    again = Counted()
-    table, _ = segment_files(again, images, tmp_path / "out")
-    assert again.asked == 1
+    asked, table = asked_again(images, tmp_path / "out")
+    assert asked == 1
     whole, _ = segment_files(predictor(), images, tmp_path / "whole")
     pd.testing.assert_frame_equal(table, whole)
     assert not list((tmp_path / "out").glob("*.partial-*"))
@@ -113,6 +119,7 @@ def test_an_image_that_was_repaired_is_segmented_by_the_next_call(images, tmp_pa
     images[0].write_text("no image")
     segment_files(predictor(), images, tmp_path / "out")
     images[0].write_bytes(good)
+    again = Counted()
     again = Counted()
     table, broken = segment_files(again, images, tmp_path / "out")
     assert (again.asked, broken, len(table)) == (1, [], 2)
@@ -145,9 +152,8 @@ def test_what_has_changed_since_is_segmented_again(images, tmp_path):
     later = (tmp_path / "out" / "one.png").stat().st_mtime_ns + 10**9
     Image.fromarray(HALVES[:, ::-1].repeat(8, 0).repeat(8, 1)).save(images[0])  # and an image is another one
     os.utime(images[0], ns=(later, later))
-    again = Counted()
-    table, _ = segment_files(again, images, tmp_path / "out")
-    assert again.asked == 2
+    asked, table = asked_again(images, tmp_path / "out")
+    assert asked == 2
     assert sorted(table["image"]) == sorted(map(str, images))
     assert (tmp_path / "out" / "two_overlay.jpg").exists()
     assert np.asarray(Image.open(tmp_path / "out" / "one.png"))[0, 0] == 255
@@ -157,9 +163,8 @@ def test_a_row_that_was_cut_short_is_none(images, tmp_path):
     whole, _ = segment_files(predictor(), images, tmp_path / "out")
     path = tmp_path / "out" / "segmented.csv"
     path.write_text(path.read_text()[:-4])
-    again = Counted()
-    table, _ = segment_files(again, images, tmp_path / "out")
-    assert again.asked == 1
+    asked, table = asked_again(images, tmp_path / "out")
+    assert asked == 1
     pd.testing.assert_frame_equal(table, whole)
 
 
@@ -169,9 +174,7 @@ def test_other_images_may_follow_and_their_paths_may_be_relative(images, tmp_pat
     monkeypatch.chdir(images[1].parent)
     table, _ = segment_files(predictor(), [Path("two.png")], tmp_path / "out")
     assert list(table["image"]) == [str(image) for image in images]
-    again = Counted()
-    segment_files(again, [images[1]], tmp_path / "out")
-    assert again.asked == 0
+    assert asked_again([images[1]], tmp_path / "out")[0] == 0
 
 
 def test_files_of_others_in_a_folder_that_was_begun_are_kept(images, tmp_path):
@@ -212,9 +215,8 @@ def test_killed_at_any_moment_of_writing_it_resumes(images, tmp_path, monkeypatc
         patch.setattr(os, "replace", replace)
         with pytest.raises(KeyboardInterrupt):
             segment_files(predictor(), images, tmp_path / "out")
-    again = Counted()
-    table, _ = segment_files(again, images, tmp_path / "out")
-    assert again.asked == 1
+    asked, table = asked_again(images, tmp_path / "out")
+    assert asked == 1
     whole, _ = segment_files(predictor(), images, tmp_path / "whole")
     pd.testing.assert_frame_equal(table, whole)
     names = sorted(path.name for path in (tmp_path / "whole").glob("[!.]*"))
@@ -241,9 +243,8 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(images, tmp_path):
     child = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert "SettingsError: The masks of two.png could not be written (File too large)" in child.stderr
     assert "free some space and give the same command again" in child.stderr
-    again = Counted()
-    table, _ = segment_files(again, images, tmp_path / "out")
-    assert (again.asked, len(table)) == (1, 2)
+    asked, table = asked_again(images, tmp_path / "out")
+    assert (asked, len(table)) == (1, 2)
     assert not list((tmp_path / "out").glob("*.partial-*"))
 
 
@@ -307,9 +308,8 @@ def test_a_folder_that_version_0_2_0_began_is_gone_on_with(images, tmp_path):
     table, _ = segment_files(predictor(), images, tmp_path / "out")
     old = ["image", "foreground", "uncertainty", "disagreement"]
     table[old].to_csv(tmp_path / "out" / "segmented.csv", index=False)
-    again = Counted()
-    found, _ = segment_files(again, images, tmp_path / "out")
-    assert again.asked == 2
+    asked, found = asked_again(images, tmp_path / "out")
+    assert asked == 2
     pd.testing.assert_frame_equal(found, table)
 
 
@@ -325,9 +325,7 @@ def test_slices_of_a_volume_have_areas_in_square_millimetres(tmp_path):
     assert list(table["image"]) == ["scan_0000", "scan_0001", "scan_0002"]
     assert list(table["area_px"]) == [0, 8, 0]
     assert list(table["area_mm2"]) == [0, 8 * 2 * 1.5, 0]
-    again = Counted()
-    segment_files(again, [tmp_path / "scan.nii.gz"], tmp_path / "out")
-    assert again.asked == 0
+    assert asked_again([tmp_path / "scan.nii.gz"], tmp_path / "out")[0] == 0
 
 
 def test_nothing_written_for_dicom_files_identifies_a_patient(tmp_path):

@@ -5,13 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.helpers import keep
 from vlsm_helpers.data.formats import Reading
 from vlsm_helpers.errors import CourseError, DataError, SettingsError
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference import predictor as predictor_module
 from vlsm_helpers.inference.predictor import BATCH, Predictor, Segmentation, as_pixels, label_map, write_predictor
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.training.run_folder import FACTS as CHECKPOINT_FACTS
 
 
 def brightness(images, prompts):
@@ -122,16 +122,10 @@ def test_weights_of_other_members_are_refused():
 @pytest.fixture
 def checkpoints(tmp_path):
     """Two networks of random weights, as `fit` saves them."""
-    from vlsm_helpers.io.checkpoints import save_checkpoint
-    from vlsm_helpers.models.state import trainable_state_dict
-
     paths = {}
     for seed, name in enumerate(("first", "second")):
         torch.manual_seed(seed)
-        network = UNetD(1 / 32)
-        facts = dict.fromkeys(CHECKPOINT_FACTS) | {"member": network.config, "image_size": 32}
-        paths[name] = tmp_path / f"{name}.safetensors"
-        save_checkpoint(paths[name], trainable_state_dict(network), facts)
+        paths[name] = keep(UNetD(1 / 32), tmp_path / f"{name}.safetensors")
     return paths
 
 

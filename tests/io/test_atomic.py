@@ -1,11 +1,10 @@
 import os
-import resource
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from tests.processes import on_a_full_disk
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.io import atomic
 
@@ -90,7 +89,6 @@ def test_only_abandoned_half_written_folders_are_thrown_away(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files with setrlimit")
 def test_a_full_disk_is_told(tmp_path):
-    """The child may write files of 64 KiB: the kernel refuses the rest, as it does on a full disk."""
     code = (
         "import sys, numpy as np; from pathlib import Path; from vlsm_helpers.io import atomic\n"
         "def fill(folder):\n"
@@ -98,14 +96,9 @@ def test_a_full_disk_is_told(tmp_path):
         "        file.write(bytes(1_000_000))\n"
         "atomic.write(Path(sys.argv[1]), 'key', fill)"
     )
-    child = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "made")],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)),
-    )
-    assert "SettingsError: The folder could not be written (File too large)" in child.stderr
-    assert "VLSM_CACHE" in child.stderr
+    told = on_a_full_disk(code, tmp_path / "made")
+    assert "SettingsError: The folder could not be written (File too large)" in told
+    assert "VLSM_CACHE" in told
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,10 +1,9 @@
-import resource
-import subprocess
 import sys
 
 import pytest
 import torch
 
+from tests.processes import on_a_full_disk
 from vlsm_helpers.errors import TrainingError
 from vlsm_helpers.io.checkpoints import (
     flatten_optimizer,
@@ -37,20 +36,13 @@ def test_a_broken_checkpoint_is_named(tmp_path, content):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files with setrlimit")
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path):
-    """The child may write files of 64 KiB: the kernel refuses the rest, as it does on a full disk."""
     path = tmp_path / "last.safetensors"
     save_checkpoint(path, {"w": torch.zeros(3)}, {"epoch": 1})
     code = (
         "import sys, torch; from pathlib import Path; from vlsm_helpers.io.checkpoints import save_checkpoint\n"
         "save_checkpoint(Path(sys.argv[1]), {'w': torch.zeros(1_000_000)}, {'epoch': 2})"
     )
-    child = subprocess.run(
-        [sys.executable, "-c", code, str(path)],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)),
-    )
-    assert "TrainingError: The checkpoint could not be written" in child.stderr
+    assert "TrainingError: The checkpoint could not be written" in on_a_full_disk(code, path)
     assert load_checkpoint(path)[1] == {"epoch": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]
 

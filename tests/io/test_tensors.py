@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 
 import pytest
@@ -7,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.processes import python
 from vlsm_helpers.errors import WeightsError
 from vlsm_helpers.io.tensors import fill, read_tensors
 
@@ -32,9 +32,7 @@ print(json.dumps({"peak": resident("VmHWM") - before, "first": model.weight[0, 0
 def test_loading_takes_the_memory_of_the_file_once(tmp_path, name):
     path, tensors = tmp_path / name, {"weight": torch.full((5_000, 10_000), 0.5)}
     save_file(tensors, path) if name.endswith("safetensors") else torch.save(tensors, path)
-    done = subprocess.run([sys.executable, "-c", LOAD, path], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(python(LOAD, path))
     assert found["first"] == 0.5
     assert found["peak"] < 1.3 * path.stat().st_size
 

@@ -5,29 +5,34 @@ import copy
 import pytest
 import torch
 
-from vlsm_helpers.io.checkpoints import save_checkpoint
+from tests.helpers import keep
 from vlsm_helpers.models import factory
 from vlsm_helpers.models.hybrid import Fusion
 from vlsm_helpers.models.segmenter import trainable_parameters
-from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
-from vlsm_helpers.settings.profiles import PROFILES
 
 PROMPTS = ["polyp", "a large dark lesion on the left", "", "息肉"]
 IMAGE_ONLY = {"unet_d", "smp_unet", "unet_imagenet"}
-TRAINS_ENCODERS = {"cris"}  # unless told otherwise, as published
-WITH_ENCODERS = [name for name in factory.MEMBERS if name not in IMAGE_ONLY]
+CLIP = "cris with CLIP"  # the published encoders; at the tiny profile CRIS has lighter ones
+BUILDS = [*factory.MEMBERS, CLIP]
 
 
-def build(name, **options):
-    torch.manual_seed(0)
-    return factory.build(name, **(factory.profile_options(name, PROFILES["tiny"]) | options))
+@pytest.fixture(scope="module")
+def build(tiny_weights):
+    """Builds a member at the tiny profile; of CRIS only the decoder trains unless told otherwise."""
+
+    def build(name, **options):
+        torch.manual_seed(0)
+        clip = {"weights": tiny_weights / "clip_rn50", "image_encoder": "clip_rn50", "image_size": 64}
+        own = {CLIP: clip | {"train": "decoder"}, "cris": {"train": "decoder"}}.get(name, {})
+        return factory.build("cris" if name == CLIP else name, "tiny", **(own | options))
+
+    return build
 
 
-@pytest.fixture(scope="module", params=factory.MEMBERS)
-def member(request):
+@pytest.fixture(scope="module", params=BUILDS)
+def member(request, build):
     """A member with frozen encoders, if it has any, in evaluation mode; the tests leave it as it is."""
-    options = {"train": "decoder"} if request.param in TRAINS_ENCODERS else {}
-    return request.param, build(request.param, **options).eval()
+    return request.param, build(request.param).eval()
 
 
 def without_symmetry(segmenter):
@@ -87,10 +92,8 @@ def test_features_and_embeddings_that_are_given_replace_the_encoders(member):
         torch.testing.assert_close(segmenter(images, features=features, text=text), expected)
     for hook in hooks:
         hook.remove()
-    projection = (
-        [segmenter.clip.text_projection] if name == "cris" else []
-    )  # its embeddings are words, projected in decode
-    assert [part for part in runs if part not in projection] == []
+    projection = segmenter.clip.text_projection if name == "cris" else None  # of words, in decode
+    assert [part for part in runs if part is not projection] == []
 
 
 def test_gradients_reach_all_that_trains_and_nothing_else(member):
@@ -103,8 +106,8 @@ def test_gradients_reach_all_that_trains_and_nothing_else(member):
     assert not any(part.training for encoder in segmenter.encoders() for part in encoder.modules())
 
 
-@pytest.mark.parametrize("name", WITH_ENCODERS)
-def test_encoders_may_train_too(name):
+@pytest.mark.parametrize("name", [name for name in BUILDS if name not in IMAGE_ONLY])
+def test_encoders_may_train_too(build, name):
     segmenter = without_symmetry(build(name, train="encoders"))
     segmenter(torch.rand(2, 3, 128, 128), ["polyp", "lesion"]).square().mean().backward()
     assert names_with_gradient(segmenter) == names_that_train(segmenter)
@@ -114,10 +117,8 @@ def test_encoders_may_train_too(name):
 
 def test_a_checkpoint_restores_the_member(member, tmp_path):
     _, segmenter = member
-    metadata = {"member": segmenter.config, "frozen_weights": encoder_hash(segmenter), "image_size": 64}
-    save_checkpoint(tmp_path / "best.safetensors", trainable_state_dict(segmenter), metadata)
-    loaded, found = factory.load(tmp_path / "best.safetensors")
+    loaded, found = factory.load(keep(segmenter, tmp_path / "best.safetensors"))
     images = torch.rand(1, 3, 64, 64)
-    assert (loaded.config, found["image_size"], loaded.training) == (segmenter.config, 64, False)
+    assert (loaded.config, found["image_size"], loaded.training) == (segmenter.config, 32, False)
     with torch.no_grad():
         assert torch.equal(loaded(images, "polyp"), segmenter(images, "polyp"))

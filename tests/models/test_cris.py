@@ -4,19 +4,17 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests.helpers import keep
 from vlsm_helpers.errors import SettingsError, TrainingError, WeightsError
-from vlsm_helpers.io.checkpoints import save_checkpoint
 from vlsm_helpers.models import factory, imagenet
 from vlsm_helpers.models.cris import CRIS
 from vlsm_helpers.models.cris_parts import Projector
-from vlsm_helpers.models.segmenter import trainable_parameters
-from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
+from vlsm_helpers.models.state import trainable_state_dict
 from vlsm_helpers.models.vision_language import average_prompts
 from vlsm_helpers.training.loop import _parameter_groups
 
 PROMPTS = ["a pink bump", "", "a large dark lesion on the left"]
 KINDS = ["clip_rn50", "efficientnet_lite0"]
-MODES = ["decoder", "encoders"]
 
 
 @pytest.fixture(scope="module")
@@ -52,39 +50,12 @@ def test_words_are_zero_after_the_end_token_and_nowhere_else(cris):
     assert all(text[row, :length].any(-1).all() for row, length in enumerate(lengths))
 
 
-def test_an_image_alone_and_in_any_batch_has_the_same_logits(cris):
-    images = torch.rand(3, 3, 64, 64)
-    with torch.no_grad():
-        together = cris(images, PROMPTS)
-        alone = torch.cat([cris(image[None], prompt) for image, prompt in zip(images, PROMPTS, strict=True)])
-    assert together.std() > 1e-3
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("size", [(50, 70), (64, 64), (301, 200)])
-def test_logits_have_the_images_size_whatever_it_is(cris, size):
-    with torch.no_grad():
-        assert cris(torch.rand(1, 3, *size), "polyp").shape == (1, 1, *size)
-
-
 def test_the_prompt_and_its_order_of_words_change_the_logits(cris):
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         logits = [cris(image, prompt) for prompt in ("red polyp", "polyp red", "lesion")]
     assert not torch.allclose(logits[0], logits[1], atol=1e-4)
     assert not torch.allclose(logits[0], logits[2], atol=1e-4)
-
-
-@pytest.mark.parametrize("train", MODES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradients_reach_exactly_the_parameters_that_ask_for_them(make, kind, train):
-    segmenter = make(kind, train)
-    segmenter(torch.rand(2, 3, 64, 64), ["polyp", "lesion"]).square().mean().backward()
-    asking = {name for name, parameter in segmenter.named_parameters() if parameter.requires_grad}
-    reached = {name for name, parameter in segmenter.named_parameters() if parameter.grad is not None}
-    assert reached == asking
-    assert {name.split(".")[0] for name in reached} == ({"decoder"} if train == "decoder" else {"decoder", "clip"})
-    assert trainable_parameters(segmenter.decoder) == sum(value.numel() for value in segmenter.decoder.parameters())
 
 
 def test_the_shortcut_around_clips_pool_trains_with_the_decoder(make):
@@ -181,22 +152,10 @@ def test_the_encoders_learning_rate_is_a_share_of_the_others(make):
     assert len(shared) == len(list(segmenter.clip.parameters()))
 
 
-@pytest.mark.parametrize(("kind", "train"), [(KINDS[0], "decoder"), (KINDS[0], "encoders"), (KINDS[1], "encoders")])
-def test_a_checkpoint_gives_the_same_logits(make, tmp_path, kind, train):
-    segmenter = make(kind, train).eval()
-    facts = {"member": segmenter.config, "frozen_weights": encoder_hash(segmenter)}
-    save_checkpoint(tmp_path / "best.safetensors", trainable_state_dict(segmenter), facts)
-    images = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.equal(factory.load(tmp_path / "best.safetensors")[0](images, "polyp"), segmenter(images, "polyp"))
-
-
 def test_frozen_random_weights_are_not_replaced_by_others(make, tmp_path):
-    segmenter = make("efficientnet_lite0")
-    facts = {"member": segmenter.config, "frozen_weights": encoder_hash(segmenter)}
-    save_checkpoint(tmp_path / "best.safetensors", trainable_state_dict(segmenter), facts)
+    path = keep(make("efficientnet_lite0"), tmp_path / "best.safetensors")
     with pytest.raises(TrainingError, match="not those that this run was trained on"):
-        factory.load(tmp_path / "best.safetensors")
+        factory.load(path)
 
 
 def test_the_tiny_profiles_cris_starts_from_imagenet(tmp_path):
@@ -208,10 +167,8 @@ def test_the_tiny_profiles_cris_starts_from_imagenet(tmp_path):
     assert 3e6 < sum(parameter.numel() for parameter in segmenter.parameters()) < 6e6
     weights = imagenet.load_efficientnet_lite0()
     assert torch.equal(segmenter.clip.visual.conv_stem.weight, weights["conv_stem.weight"])
-    facts = {"member": segmenter.config, "frozen_weights": encoder_hash(segmenter)}
-    save_checkpoint(tmp_path / "best.safetensors", trainable_state_dict(segmenter), facts)
     assert not any(name.startswith("clip.visual.conv") for name in trainable_state_dict(segmenter))
-    again, _ = factory.load(tmp_path / "best.safetensors")
+    again, _ = factory.load(keep(segmenter, tmp_path / "best.safetensors"))
     images = torch.rand(1, 3, 128, 128)
     with torch.no_grad():
         assert torch.equal(again(images, "polyp"), segmenter(images, "polyp"))

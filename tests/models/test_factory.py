@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.helpers import keep
 from vlsm_helpers.errors import SettingsError, TrainingError
 from vlsm_helpers.io.checkpoints import load_checkpoint, save_checkpoint
 from vlsm_helpers.models import factory
-from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
 from vlsm_helpers.settings.profiles import CLIPSEG_WEIGHTS, PROFILES
 
 
@@ -18,11 +18,7 @@ def clipseg_run(tiny_weights, tmp_path):
     """A CLIPSeg on a copy of the weights, and a checkpoint of it."""
     weights = shutil.copytree(tiny_weights / "clipseg", tmp_path / "weights")
     member = factory.build("clipseg", weights=weights).eval()
-    path = tmp_path / "best.safetensors"
-    save_checkpoint(
-        path, trainable_state_dict(member), {"member": member.config, "frozen_weights": encoder_hash(member)}
-    )
-    return member, path
+    return member, keep(member, tmp_path / "best.safetensors")
 
 
 def test_frozen_weights_are_taken_from_where_they_were_taken_before(clipseg_run):
@@ -43,10 +39,10 @@ def test_other_weights_in_that_place_are_refused(clipseg_run, tmp_path):
 
 
 def test_a_checkpoint_that_does_not_hold_the_whole_decoder_is_refused(clipseg_run, tmp_path):
-    member, _ = clipseg_run
-    own = trainable_state_dict(member)
+    _, path = clipseg_run
+    own, facts = load_checkpoint(path)
     own.pop("decoder.film_mul.bias")
-    save_checkpoint(tmp_path / "b.safetensors", own, {"member": member.config, "frozen_weights": encoder_hash(member)})
+    save_checkpoint(tmp_path / "b.safetensors", own, facts)
     with pytest.raises(TrainingError, match="decoder.film_mul.bias"):
         factory.load(tmp_path / "b.safetensors")
 

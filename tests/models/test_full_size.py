@@ -3,12 +3,12 @@
 import json
 import math
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.processes import python
 from tools.rehearse import WRITERS
 from vlsm_helpers.models import pretrained
 from vlsm_helpers.settings.published import BIOMEDCLIP, CLIPSEG
@@ -64,11 +64,8 @@ def folder(tmp_path_factory):
 def used(request, folder):
     """A member, its weights' file, and what was found in a process that loaded them, then predicted with them."""
     member, kind = request.param
-    done = subprocess.run(
-        [sys.executable, "-c", USE, member, kind.name, folder / kind.name], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return member, kind.tensors_in(folder / kind.name), json.loads(done.stdout.splitlines()[-1])
+    printed = python(USE, member, kind.name, folder / kind.name)
+    return member, kind.tensors_in(folder / kind.name), json.loads(printed.splitlines()[-1])
 
 
 @pytest.mark.parametrize("kind", WRITERS, ids=lambda kind: kind.name)

@@ -10,7 +10,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "vlsm_helpers"
 ENGINE = ("models", "training", "evaluation", "fusion", "inference", "metrics", "settings", "io")
-LINES_OF_A_MODULE, LINES_OF_A_FUNCTION, LINES_OF_THE_ENGINE = 300, 60, 7600
+LINES_OF_A_MODULE, LINES_OF_A_FUNCTION, LINES_OF_THE_ENGINE = 300, 60, 7500
 
 
 def floors() -> dict[str, int]:

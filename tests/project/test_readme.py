@@ -13,6 +13,7 @@ from PIL import Image
 from typer.main import get_command
 
 from benchmarks.hybrid_ensembles import JOINED
+from tests.helpers import keep
 from tests.models.published.test_networks import published_state_dict
 from vlsm_helpers.cli import app
 from vlsm_helpers.data.images import read_mask
@@ -22,11 +23,8 @@ from vlsm_helpers.experiments.reference import measured
 from vlsm_helpers.fusion import RULES
 from vlsm_helpers.fusion.weighted import WeightedFusion
 from vlsm_helpers.inference.predictor import write_predictor
-from vlsm_helpers.io.checkpoints import save_checkpoint
 from vlsm_helpers.metrics.statistics import holm, paired_gain
-from vlsm_helpers.models.state import trainable_state_dict
 from vlsm_helpers.models.unet_d import UNetD
-from vlsm_helpers.training.run_folder import FACTS
 
 PROJECT = Path(__file__).parents[2]
 
@@ -226,10 +224,7 @@ def test_counts_of_significant_gains_hold_after_holms_correction():
 def test_an_ensemble_is_used_in_three_lines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    network = UNetD(1 / 32)
-    facts = dict.fromkeys(FACTS) | {"member": network.config, "image_size": 32}
-    save_checkpoint(tmp_path / "unet_d.safetensors", trainable_state_dict(network), facts)
-    members = {"unet_d": tmp_path / "unet_d.safetensors"}
+    members = {"unet_d": keep(UNetD(1 / 32), tmp_path / "unet_d.safetensors")}
     write_predictor(tmp_path / "my_ensemble", members, WeightedFusion.equal(["unet_d"]), prompt="", card="", facts={})
     (tmp_path / "new").mkdir()
     Image.new("RGB", (40, 30)).save(tmp_path / "new" / "image.png")

@@ -1,12 +1,9 @@
 """Which precision trains on which device: a table, with the properties of devices that are not here."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
+from tests.processes import python
 from vlsm_helpers import settings
 from vlsm_helpers.errors import SettingsError
 from vlsm_helpers.settings import precision
@@ -147,7 +144,4 @@ def test_start_names_the_precision_of_a_gpu_and_on_a_cpu_only_what_was_asked_for
 
 def test_the_cpu_of_this_machine_answers_without_a_message():
     code = "from vlsm_helpers.settings.precision import training_precision as decide; print(decide('cpu'))"
-    environment = os.environ | {precision.VARIABLE: "bf16"}
-    child = subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True)
-    assert child.returncode == 0, child.stderr
-    assert child.stdout.startswith("bfloat16")
+    assert python(code, PYTHONWARNINGS="error", **{precision.VARIABLE: "bf16"}).startswith("bfloat16")

@@ -58,13 +58,6 @@ def hub(monkeypatch):
     return hub
 
 
-def test_tiny_and_full_differ_in_numbers_only():
-    tiny, full = PROFILES["tiny"], PROFILES["full"]
-    assert (tiny.image_size, full.image_size) == (128, 352)
-    assert (tiny.unet_width, full.unet_width) == (0.125, 1.0)
-    assert full.max_train_images is None
-
-
 def test_defaults_without_any_wish(capsys):
     chosen = settings.start()
     assert (chosen.profile.name, chosen.reason) == ("tiny", "no GPU found")
@@ -219,19 +212,10 @@ def test_reading_a_relative_folder_changes_nothing(monkeypatch, tmp_path, variab
 
 def test_a_notebooks_start_makes_folders_absolute_for_what_it_starts(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VLSM_RUNS", "runs")
-    settings.start("tiny")
-    monkeypatch.chdir("/")
-    assert settings.runs_folder() == tmp_path / "runs"
-    assert os.environ["VLSM_RUNS"] == str(tmp_path / "runs")
-
-
-def test_all_folders_are_made_absolute_before_kernels_start(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
     variables = ("VLSM_DATA", "VLSM_CACHE", "VLSM_RUNS", "VLSM_WEIGHTS")
     for variable in variables:
         monkeypatch.setenv(variable, f"my/{variable}")
-    settings.absolute_folders()
+    settings.start("tiny")
     assert [os.environ[variable] for variable in variables] == [str(tmp_path / "my" / name) for name in variables]
 
 
@@ -269,6 +253,9 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
         settings.writable(tmp_path / "file" / "runs")
 
 
-def test_hardware_and_versions_are_for_people():
-    assert "threads" in settings.hardware() or torch.cuda.is_available()
+@pytest.mark.parametrize(("threads", "words"), [(1, "1 thread"), (2, "2 threads")])
+def test_hardware_and_versions_are_for_people(monkeypatch, threads, words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert settings.hardware().endswith(f", {words}")
     assert f"torch {version('torch')}" in settings.versions()

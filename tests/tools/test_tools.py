@@ -7,6 +7,7 @@ from io import BytesIO
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
@@ -31,6 +32,11 @@ def stream(text, name="stdout"):
     return new_output("stream", name=name, text=text)
 
 
+def shown(text, data):
+    """What a cell displays: its text, and what else a browser may show of it."""
+    return new_output("display_data", data={"text/plain": text} | data)
+
+
 def test_cleaning_keeps_what_the_notebook_says_and_drops_how_it_was_run():
     notebook = with_outputs(stream("50 %|###", "stderr"), stream("done"))
     notebook.cells[0].metadata.update(
@@ -53,9 +59,7 @@ def test_cleaning_keeps_what_the_notebook_says_and_drops_how_it_was_run():
 
 
 def test_known_folders_get_their_short_names():
-    html = new_output(
-        "display_data", data={"text/html": "<td>/tmp/x/runs/unet</td>", "text/plain": "ä /tmp/x/runs/unet"}
-    )
+    html = shown("ä /tmp/x/runs/unet", {"text/html": "<td>/tmp/x/runs/unet</td>"})
     clean = stamping.cleaned(with_outputs(stream("saved in /tmp/x/runs/unet"), html), PLACE, {"/tmp/x/runs": "runs"})
     first, second = clean.cells[0].outputs
     assert first.text == "saved in runs/unet"
@@ -63,27 +67,29 @@ def test_known_folders_get_their_short_names():
     assert stamping.output_problems(clean) == []
 
 
-def test_a_widget_leaves_its_text():
-    widget = new_output(
-        "display_data", data={stamping.WIDGET_VIEW: {"model_id": "1"}, "text/plain": "FusionExplorer()"}
-    )
+def test_the_head_of_a_table_stays_above_its_columns():
+    images = ["/tmp/x/runs/a.png", "/tmp/x/runs/longer.png"]
+    table = pd.DataFrame({"image": images, "prompt": ["an instrument", "polyp"], "area": [0.5, 0.25]})
+    printed = f"{table.to_string(index=False)}\n/tmp/x/runs/areas.csv\n"
+    clean = stamping.cleaned(with_outputs(stream(printed)), PLACE, {"/tmp/x/runs": "runs"})
+    head, *rows, last = clean.cells[0].outputs[0].text.splitlines()
+    assert {len(row) for row in rows} == {len(head)}
+    assert [row.split()[0] for row in rows] == ["runs/a.png", "runs/longer.png"]
+    assert last == "runs/areas.csv"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"), [("FusionExplorer()", [{"text/plain": "FusionExplorer()"}]), (" 0%|     | 0/288 [00:00", [])]
+)
+def test_a_widget_leaves_its_text_and_a_progress_bar_nothing(text, left):
+    widget = shown(text, {stamping.WIDGET_VIEW: {"model_id": "1"}})
     clean = stamping.cleaned(with_outputs(widget), PLACE, {})
-    assert clean.cells[0].outputs[0].data == {"text/plain": "FusionExplorer()"}
-
-
-def test_a_progress_bar_leaves_nothing():
-    bar = new_output(
-        "display_data", data={stamping.WIDGET_VIEW: {"model_id": "1"}, "text/plain": " 0%|     | 0/288 [00:00"}
-    )
-    assert stamping.cleaned(with_outputs(bar), PLACE, {}).cells[0].outputs == []
+    assert [output.data for output in clean.cells[0].outputs] == left
 
 
 def test_what_changes_from_run_to_run_is_made_stable():
     styled = '<style>#T_a1b2c_row0 {}</style><table id="T_a1b2c">', '<table id="T_0f9e8">'
-    outputs = [
-        new_output("display_data", data={"text/html": html, "text/plain": "<Styler at 0x7f12ab34cd>"})
-        for html in styled
-    ]
+    outputs = [shown("<Styler at 0x7f12ab34cd>", {"text/html": html}) for html in styled]
     first, second = stamping.cleaned(with_outputs(*outputs), PLACE, {}).cells[0].outputs
     assert first.data == {"text/html": '<style>#T_00000_row0 {}</style><table id="T_00000">', "text/plain": "<Styler>"}
     assert second.data["text/html"] == '<table id="T_00001">'
@@ -183,8 +189,7 @@ def test_other_slashes_are_no_paths_of_a_machine(text):
 
 
 def test_pictures_are_no_paths():
-    shown = new_output("display_data", data={"image/png": "AA /tmp/ AA", "text/plain": "<Figure>"})
-    assert stamping.output_problems(with_outputs(shown)) == []
+    assert stamping.output_problems(with_outputs(shown("<Figure>", {"image/png": "AA /tmp/ AA"}))) == []
 
 
 def test_errors_and_stderr_are_found():

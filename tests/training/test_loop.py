@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.helpers import write_toy
+from tests.processes import python
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.errors import SettingsError, TrainingError
@@ -188,13 +189,10 @@ assert resumed.equals(whole), (resumed, whole)
 
 
 def test_float16_scales_the_loss_skips_steps_that_overflow_and_resumes_with_the_scale(toy, tmp_path):
-    child = subprocess.run(
-        [sys.executable, "-c", SCALED, str(tmp_path)], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
-    assert child.returncode == 0, child.stderr
-    assert "float16 with loss scaling" in child.stdout
-    assert "torch.float16" in child.stdout.split()
-    scales = [float(line.split()[2]) for line in child.stdout.splitlines() if line.startswith("scale")]
+    printed = python(SCALED, tmp_path)
+    assert "float16 with loss scaling" in printed
+    assert "torch.float16" in printed.split()
+    scales = [float(line.split()[2]) for line in printed.splitlines() if line.startswith("scale")]
     assert len(scales) == 8
     assert scales[-1] < 2.0**26  # steps were skipped, and none of them ended the training
     assert len({later / earlier for earlier, later in pairwise(scales)}) > 1  # others were taken

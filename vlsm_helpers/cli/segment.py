@@ -70,12 +70,13 @@ def segment(
     Files of others are not overwritten. Stopped, it resumes when the same command is given again. An image that cannot be
     read does not stop the others; the command then ends with status 1.
     """
+    if output.exists() and not output.is_dir():
+        raise CourseError("This is a file.", where=output, hint="name a folder for the masks.")
     files = _files(images, output)
-    _refuse_early(model, output)
+    from vlsm_helpers.cli.sources import predictor_from
     from vlsm_helpers.data.formats import as_window
     from vlsm_helpers.inference.batch import open_frames, segment_files
     from vlsm_helpers.inference.exports import check_forms, export
-    from vlsm_helpers.inference.sources import predictor_from
 
     forms = [form for one in also or [] for form in one.split(",")]
     check_forms(forms, files, output)
@@ -128,15 +129,3 @@ def _files(images: list[str], output: Path) -> list[Path]:
         else:
             raise CourseError("There is no such file.", where=name, hint="check the folder and the ending.")
     return list(dict.fromkeys(path.absolute() for path in found))
-
-
-def _refuse_early(model: str, output: Path) -> None:
-    """Raise CourseError for what is seen to be wrong before a network is loaded."""
-    if output.exists() and not output.is_dir():
-        raise CourseError("This is a file.", where=output, hint="name a folder for the masks.")
-    if (Path(model) / "predictor.json").is_file():
-        return
-    from vlsm_helpers.inference.sources import find_run, is_zero_shot, no_predictor
-
-    if not find_run(model) and not is_zero_shot(model):
-        raise no_predictor(model)

@@ -48,11 +48,12 @@ class WeightedMean(Rule):
     of_logits: bool = False
     weights: tuple[float, ...] = ()
     approximate: bool = False  # whether the search was not exhaustive
+    kind = "weighted mean"
 
     @property
     def name(self) -> str:
         """The name of the rule in tables."""
-        return f"weighted mean of {'logits' if self.of_logits else 'probabilities'}"
+        return f"{self.kind} of {'logits' if self.of_logits else 'probabilities'}"
 
     def fitted(self, validation: MemberLogits) -> "WeightedMean":
         """Weights and threshold are searched: all points for up to three members, by coordinates from several starts for more."""

@@ -45,11 +45,7 @@ class ShrunkMean(WeightedMean):
 
     shrinkage: float = 0.0
     towards_equal_from: str = SEARCHED
-
-    @property
-    def name(self) -> str:
-        """The name of the rule in tables."""
-        return f"shrunk mean of {'logits' if self.of_logits else 'probabilities'}"
+    kind = "shrunk mean"
 
     def fitted(self, validation: MemberLogits) -> "ShrunkMean":
         """Cross-validation chooses what to shrink and how far; then weights and threshold are found on all images."""

@@ -48,12 +48,6 @@ class tqdm(_tqdm):
             super().moveto(n)
 
 
-def interval_in_logs() -> dict[str, float]:
-    """The same interval as an option for bars of other libraries that write to stderr; nothing on a terminal."""
-    set_already = rewrites_lines(sys.stderr) or os.environ.get("TQDM_MININTERVAL")
-    return {} if set_already else {"mininterval": LINE_EVERY}
-
-
 def rewrites_lines(file: TextIO) -> bool:
     """Whether a carriage return in what is written to `file` starts its line again: a terminal, or a notebook's output."""
     return type(file).__module__.partition(".")[0] == "ipykernel" or getattr(file, "isatty", lambda: False)()

@@ -2,20 +2,16 @@
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from vlsm_helpers.models.adapter import tokens_to_map
 from vlsm_helpers.models.segmenter import Features
 from vlsm_helpers.models.vision_language import VisionLanguageSegmenter
 
 
 def token_maps(tokens: Tensor) -> Tensor:
-    """Tokens (B, 1 + G * G, C), the class token first, as maps (B, G, G, C) without the class token.
-
-    Raises ValueError unless the patch tokens fill a square.
-    """
-    side = round((tokens.shape[1] - 1) ** 0.5)
-    if side * side + 1 != tokens.shape[1]:
-        raise ValueError(f"{tokens.shape[1]} tokens are not a class token and a square of patches")
-    return tokens[:, 1:].unflatten(1, (side, side))
+    """Tokens (B, 1 + G * G, C), the class token first, as maps (B, G, G, C) without the class token."""
+    return tokens_to_map(tokens[:, 1:]).permute(0, 2, 3, 1)
 
 
 def decoder_stages(segmenter: VisionLanguageSegmenter, features: Features, text: Tensor) -> dict[str, Tensor]:
@@ -27,19 +23,15 @@ def decoder_stages(segmenter: VisionLanguageSegmenter, features: Features, text:
     decoder = segmenter.decoder
     stages: dict[str, Tensor] = {}
 
-    def recorder(name: str):
-        def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            stages[name] = token_maps(output)
+    def record(module: nn.Module, name: str) -> RemovableHandle:
+        return module.register_forward_hook(lambda _, inputs, output: stages.update({name: token_maps(output)}))
 
-        return hook
-
-    record_input = recorder("after FiLM")
+    first, *_ = decoder.layers
     hooks = [
-        decoder.reduces[0].register_forward_hook(recorder("before FiLM")),
-        decoder.layers[0].register_forward_pre_hook(lambda module, inputs: record_input(module, (), inputs[0])),
+        record(decoder.reduces[0], "before FiLM"),
+        first.register_forward_pre_hook(lambda _, inputs: stages.update({"after FiLM": token_maps(inputs[0])})),
+        *(record(block, f"after block {number}") for number, block in enumerate(decoder.layers, start=1)),
     ]
-    for number, block in enumerate(decoder.layers, start=1):
-        hooks.append(block.register_forward_hook(recorder(f"after block {number}")))
     try:
         with torch.no_grad():
             decoder(tuple(feature.expand(len(text), -1, -1) for feature in features), text)

@@ -39,7 +39,6 @@ class CLIPSeg(VisionLanguageSegmenter):
         self.weights_revision = revision_of(weights, CLIPSEG)
         self.taps = check_taps(list(model.extract_layers), model.config.vision_config.num_hidden_layers)
         self.clip.requires_grad_(False)
-        self.decoder.requires_grad_(True)
         if train == "encoders":
             for module in self._used_parts():
                 module.requires_grad_(True)

@@ -67,10 +67,13 @@ class HybridEnsemble(Segmenter):
         raise NotImplementedError
 
 
-class _WithMaskHead(HybridEnsemble):
-    """What ensemble A and its ablation share: BiomedCLIPSeg, the adapter, and the mask head on the adapter's map."""
+class EnsembleA(HybridEnsemble):
+    """BiomedCLIPSeg and UNet-D, with a mask head on the adapter's map as a third branch (BiomedCLIPSeg-A in the paper).
 
-    name: str
+    `weights`, `mlp_dim` and `train` are BiomedCLIPSeg's; `width` multiplies the channels of UNet-D and of the adapter.
+    """
+
+    name, has_cnn = "ensemble_a", True
 
     def __init__(
         self, weights: str | Path = BIOMEDCLIP_WEIGHTS, mlp_dim: int = 2048, width: float = 1.0, train: str = "decoder"
@@ -82,38 +85,19 @@ class _WithMaskHead(HybridEnsemble):
         self.adapter = Adapter(self.vision_dim, self.text_dim, channels)
         self.head = MaskHead(channels, self.vlsm.clip.visual.trunk.patch_embed.patch_size[0])
         self.fuse = Fusion(2)
-
-
-class EnsembleAWithoutCNN(_WithMaskHead):
-    """The ablation of ensemble A: the same network without the CNN, so BiomedCLIPSeg fused with the mask head.
-
-    `weights`, `mlp_dim` and `train` are BiomedCLIPSeg's; `width` multiplies the channels of the adapter.
-    """
-
-    name = "ensemble_a_no_cnn"
-
-    def second_branch(self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor) -> Tensor:
-        return resize(self.head(self.adapter(features, text)), vlsm.shape[-2:])
-
-
-class EnsembleA(_WithMaskHead):
-    """BiomedCLIPSeg and UNet-D, with the mask head as a third branch (BiomedCLIPSeg-A in the paper).
-
-    `weights`, `mlp_dim` and `train` are BiomedCLIPSeg's; `width` multiplies the channels of UNet-D and of the adapter.
-    """
-
-    name = "ensemble_a"
-
-    def __init__(
-        self, weights: str | Path = BIOMEDCLIP_WEIGHTS, mlp_dim: int = 2048, width: float = 1.0, train: str = "decoder"
-    ):
-        super().__init__(weights, mlp_dim, width, train)
-        self.cnn = ConditionedUNetD(adapter_channels(width), width)
-        self.fuse_cnn = Fusion(2)
+        if self.has_cnn:
+            self.cnn, self.fuse_cnn = ConditionedUNetD(channels, width), Fusion(2)
 
     def second_branch(self, vlsm: Tensor, features: Features, text: Tensor, images: Tensor) -> Tensor:
         maps, size = self.adapter(features, text), vlsm.shape[-2:]
-        return self.fuse_cnn(resize(self.head(maps), size), resize(self.cnn.logits(images, maps), size))
+        mask = resize(self.head(maps), size)
+        return self.fuse_cnn(mask, resize(self.cnn.logits(images, maps), size)) if self.has_cnn else mask
+
+
+class EnsembleAWithoutCNN(EnsembleA):
+    """The ablation of ensemble A: the same network without the CNN, so BiomedCLIPSeg fused with the mask head."""
+
+    name, has_cnn = "ensemble_a_no_cnn", False
 
 
 class EnsembleB(HybridEnsemble):

@@ -33,10 +33,7 @@ CLASSIFIER = ("fc.weight", "fc.bias")  # of a ResNet, which an encoder does not 
 
 
 def load_clipseg(source: str | Path):
-    """The library's CLIPSegForImageSegmentation in float32, its tokenizer and its Preprocessing, from a folder or a hub id.
-
-    Raises WeightsError.
-    """
+    """The library's CLIPSegForImageSegmentation in float32, its tokenizer and Preprocessing; raises WeightsError as `find`."""
     from transformers import AutoTokenizer, CLIPSegConfig, CLIPSegForImageSegmentation
 
     folder = find(source, CLIPSEG)
@@ -56,10 +53,7 @@ def load_clipseg(source: str | Path):
 
 
 def load_biomedclip(source: str | Path) -> CLIPParts:
-    """open_clip's model in float32, its tokenizer, its context length and its Preprocessing, from a folder or a hub id.
-
-    Raises WeightsError.
-    """
+    """open_clip's BiomedCLIP in float32, from a folder or a hub id. Raises WeightsError."""
     folder = find(source, BIOMEDCLIP)
     with _explained(folder):
         return build_biomedclip(folder, load_weights=True)

@@ -50,8 +50,6 @@ class TextPrompted(nn.Module):
         taken = {name: inputs[name] for name in ("pixel_values", "input_ids", "attention_mask") if name in inputs}
         output, batch = self.model(**taken), len(inputs["pixel_values"])
         maps = next((output[name] for name in MAPS if output.get(name) is not None), torch.empty(0))
-        if maps.ndim == 2 and batch == 1:  # some versions of CLIPSeg drop the batch axis of one image
-            maps = maps[None]
         if maps.ndim == 3:
             maps = maps[:, None]
         if maps.ndim != 4 or maps.shape[:2] != (batch, 1):

@@ -75,8 +75,8 @@ class UNetD(ImageOnlySegmenter):
 class ConditionedUNetD(UNetD):
     """UNet-D with a map of `channels` concatenated in front of its bottleneck's input: the CNN of the ensembles A, B and C."""
 
-    def __init__(self, channels: int, width: float = 1.0, dropout: float | None = None):
-        super().__init__(width, dropout)
+    def __init__(self, channels: int, width: float = 1.0):
+        super().__init__(width)
         self.widen = nn.Conv2d(channels + self.widen.in_channels, self.widen.out_channels, 1)
 
     def logits(self, images: Tensor, condition: Tensor) -> Tensor:

@@ -55,13 +55,12 @@ def training_curves(histories: Mapping[str, pd.DataFrame], mean_mask: float | No
     draw_curves(left, {name: (run["epoch"], run["train_loss"]) for name, run in histories.items()})
     draw_curves(right, {name: (run["epoch"], run["val_dice"]) for name, run in histories.items()}, mark_best=True)
     if mean_mask is not None:
-        right.axhline(mean_mask, color="grey", linestyle="dotted")
-        right.text(right.get_xlim()[0], mean_mask, " baseline: mean training mask", va="bottom", color="grey")
+        right.axhline(mean_mask, color="grey", linestyle="dotted", label="baseline: mean training mask")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set(xlabel="epoch", ylabel="training loss (Dice + cross-entropy)", ylim=(0, None))
     right.set(xlabel="epoch", ylabel="Dice on validation", ylim=(0, 1))
-    figure.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=4)
+    figure.legend(*right.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=4)
     return figure
 
 

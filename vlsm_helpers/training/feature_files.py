@@ -19,6 +19,7 @@ from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.prompts import names_side
 from vlsm_helpers.io import atomic
+from vlsm_helpers.io.ahead import ahead
 from vlsm_helpers.io.progress import in_words, tqdm
 from vlsm_helpers.models.segmenter import Segmenter
 from vlsm_helpers.training.acceleration import loader_workers
@@ -126,10 +127,14 @@ class FeatureFiles:
                 stack.enter_context(atomic.array_file(folder / f"{name}.npy", dtype, lead + shape))
                 for name, (dtype, shape) in self.layout.items()
             ]
-            for arrays in one_ahead(self._batches()):
+
+            def write(arrays: tuple[Tensor, ...]) -> int:
                 for file, values in zip(files, arrays, strict=True):
                     file.write(values.cpu().contiguous().numpy())
-                bar.update(len(arrays[0]))
+                return len(arrays[0])
+
+            for written in ahead(write, self._batches(), depth=1):  # the encoder computes while a batch is written
+                bar.update(written)
 
     def _batches(self) -> Iterator[tuple[Tensor, ...]]:
         """Pixels, masks and features of a batch; the features on the device, where a GPU may still be computing them."""
@@ -140,13 +145,3 @@ class FeatureFiles:
                 features = self.source.encode_images(batch["image"].to(device, non_blocking=True))
             images = (255 * batch["image"]).round().to(torch.uint8).permute(0, 2, 3, 1)
             yield images, batch["mask"][:, 0].to(torch.uint8), *features
-
-
-def one_ahead(batches: Iterator) -> Iterator:
-    """The same batches, each once the next one has been started: a GPU encodes while the one before is written."""
-    waiting = next(batches, None)
-    for batch in batches:
-        yield waiting
-        waiting = batch
-    if waiting is not None:
-        yield waiting

@@ -57,8 +57,9 @@ def test_polygons_and_run_lengths_of_two_classes(tmp_path):
     assert masks.keys() == {"polyp", "instrument"}
     assert np.array_equal(masks["polyp"], expected)
     assert np.array_equal(masks["instrument"], CORNER)
-    assert (found.name, other.name) == ("day1/a.png", "b.png")
-    assert other.masks((5, 9)) == {}  # listed without annotations, and its size is not said
+    assert (found.name, found.size, found.where) == ("day1/a.png", (8, 8), f"{tmp_path / 'coco.json'}: day1/a.png")
+    assert (other.name, other.size) == ("b.png", None)
+    assert other.masks((5, 9)) == {}  # listed without annotations
 
 
 def test_regions_of_one_class_are_united(tmp_path):
@@ -133,10 +134,3 @@ def test_a_malformed_file_is_named(tmp_path, content):
     with pytest.raises(DataError) as caught:
         read(tmp_path, content)
     assert "coco.json" in str(caught.value.where)
-
-
-def test_an_image_of_another_size_than_the_annotations(tmp_path):
-    found, _ = read(tmp_path, document({"segmentation": [square(1, 1, 3, 3)]}))
-    with pytest.raises(DataError, match="8 x 8") as caught:
-        found.masks((16, 8))
-    assert "a.png" in str(caught.value.where)

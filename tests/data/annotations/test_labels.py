@@ -9,6 +9,7 @@ from pycocotools import mask as coco_api
 
 from tests import archives
 from tests.data.annotations import test_cvat, test_labelme
+from tests.helpers import all_samples
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.own import adopt
 from vlsm_helpers.data.samples import load_split
@@ -126,17 +127,13 @@ FORMATS = {
 }
 
 
-def samples(folder, name="mine"):
-    return [sample for split in SPLITS for sample in load_split(name, split, folder)]
-
-
 @pytest.mark.parametrize("made", FORMATS, ids=lambda made: made.__name__)
 def test_each_format_gives_a_sample_for_each_image_and_class(images, tmp_path, made):
     adopted = adopt(
         "mine", images, made(tmp_path), folder=tmp_path / "data", group=r"^(patient\d+)_", alike=1, **FORMATS[made]
     )
     assert adopted.report.ok
-    found = samples(tmp_path / "data")
+    found = all_samples(folder=tmp_path / "data")
     assert len(found) == 2 * len(NAMES)
     for sample in found:
         noun = sample.attributes["class"]
@@ -155,7 +152,7 @@ def test_the_samples_of_an_image_and_of_a_patient_stay_in_one_split(images, tmp_
 
 def test_a_noun_unites_what_was_annotated(images, tmp_path):
     adopt("mine", images, coco(tmp_path), "target", folder=tmp_path / "data", alike=1)
-    found = samples(tmp_path / "data")
+    found = all_samples(folder=tmp_path / "data")
     assert [sample.id for sample in found] == [sample.image.stem for sample in found]
     for sample in found:
         assert "class" not in sample.attributes
@@ -165,77 +162,55 @@ def test_a_noun_unites_what_was_annotated(images, tmp_path):
 
 def test_labels_rename_and_leave_out_classes(images, tmp_path):
     adopt("mine", images, yolo(tmp_path), labels="polyp=adenoma,instrument=", folder=tmp_path / "data", alike=1)
-    found = samples(tmp_path / "data")
+    found = all_samples(folder=tmp_path / "data")
     assert {sample.prompt("p1") for sample in found} == {"adenoma"}
     assert all(np.array_equal(read_mask(one.mask), drawn(NAMES.index(one.id))["polyp"]) for one in found)
 
 
-def _nothing_said(folder):
-    return label_maps(folder), {}
-
-
-def _both_said(folder):
-    return label_maps(folder), {"noun": "polyp", "labels": "1=polyp"}
-
-
-def _foreground_of_label_maps(folder):
-    return label_maps(folder), {"labels": "1=polyp,2=instrument", "foreground": "1"}
-
-
-def _foreground_of_annotations(folder):
-    return coco(folder), {"foreground": "1"}
-
-
-@pytest.mark.parametrize("wrong", [_nothing_said, _both_said, _foreground_of_label_maps, _foreground_of_annotations])
-def test_rules_that_do_not_fit_together(images, tmp_path, wrong):
+@pytest.mark.parametrize(
+    ("made", "rules"),
+    [
+        (label_maps, {}),
+        (label_maps, {"noun": "polyp", "labels": "1=polyp"}),
+        (label_maps, {"labels": "1=polyp,2=instrument", "foreground": "1"}),
+        (coco, {"foreground": "1"}),
+    ],
+)
+def test_rules_that_do_not_fit_together(images, tmp_path, made, rules):
     (tmp_path / "masks").mkdir()
-    masks, rules = wrong(tmp_path / "masks")
     with pytest.raises(SettingsError) as caught:
-        adopt("mine", images, masks, folder=tmp_path / "data", **rules)
+        adopt("mine", images, made(tmp_path / "masks"), folder=tmp_path / "data", **rules)
     assert caught.value.hint
     assert not list((tmp_path / "data").glob("mine*"))
 
 
-def _a_class_that_is_not_named(folder):
-    return coco(folder), "polyp=polyp"
-
-
-def _a_value_that_is_not_named(folder):
-    return label_maps(folder), "1=polyp"
-
-
-def _a_class_that_does_not_occur(folder):
-    return label_maps(folder), "1=polyp,2=instrument,3=fold"
-
-
-def _no_regions(folder):
+def no_regions(folder):
     path = coco(folder)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"annotations": []}))
-    return path, None
+    return path
 
 
-def _an_image_that_is_not_listed(folder):
+def an_image_that_is_not_listed(folder):
     path = coco(folder)
     content = json.loads(path.read_text())
-    (folder / "instances.json").write_text(json.dumps(content | {"images": content["images"][1:]}))
-    return path, None
+    path.write_text(json.dumps(content | {"images": content["images"][1:]}))
+    return path
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("made", "labels"),
     [
-        _a_class_that_is_not_named,
-        _a_value_that_is_not_named,
-        _a_class_that_does_not_occur,
-        _no_regions,
-        _an_image_that_is_not_listed,
+        pytest.param(coco, "polyp=polyp", id="a class that is not named"),
+        pytest.param(label_maps, "1=polyp", id="a value that is not named"),
+        pytest.param(label_maps, "1=polyp,2=instrument,3=fold", id="a class that does not occur"),
+        (no_regions, None),
+        (an_image_that_is_not_listed, None),
     ],
 )
-def test_files_that_do_not_fit_leave_nothing(images, tmp_path, wrong):
+def test_files_that_do_not_fit_leave_nothing(images, tmp_path, made, labels):
     (tmp_path / "masks").mkdir()
-    masks, labels = wrong(tmp_path / "masks")
     with pytest.raises(DataError) as caught:
-        adopt("mine", images, masks, labels=labels, folder=tmp_path / "data", alike=1)
+        adopt("mine", images, made(tmp_path / "masks"), labels=labels, folder=tmp_path / "data", alike=1)
     assert caught.value.hint
     assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
 
@@ -266,7 +241,7 @@ def test_label_volumes_of_nifti_slice_by_slice(tmp_path):
         truth |= {f"scan{volume}_{index:04d}": pair for index, pair in enumerate(areas)}
     rules = {"labels": "1=polyp,2=instrument", "folder": tmp_path / "data", "alike": 1}
     adopt("mine", tmp_path / "images", tmp_path / "maps", **rules)
-    found = samples(tmp_path / "data")
+    found = all_samples(folder=tmp_path / "data")
     assert len(found) == 24
     areas = {}
     for sample in found:
@@ -290,7 +265,7 @@ def test_dicom_images_and_segmentations(tmp_path):
         made = dicom_seg.segmentation(images[first : first + 2], masks)
         dicom_seg.save(tmp_path / "masks", **{f"patient{first}": made})
     adopt("mine", tmp_path / "images", tmp_path / "masks", folder=tmp_path / "data", alike=1)
-    found = samples(tmp_path / "data")
+    found = all_samples(folder=tmp_path / "data")
     assert len(found) == 12
     expected = {"polyp": dicom_seg.LEFT, "instrument": dicom_seg.TOP}
     assert all(np.array_equal(read_mask(one.mask), expected[one.prompt("p1")]) for one in found)

@@ -50,33 +50,24 @@ def test_wrong_checksum(tmp_path):
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
-@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/zip"])
-def test_a_web_page_in_place_of_the_file(kind, tmp_path):
-    with serve({"/data.zip": Page(HTML, kind)}) as server, pytest.raises(DataError, match="web page") as caught:
-        fetch(f"{server.url}/data.zip", tmp_path, None, otherwise="use a browser")
+@pytest.mark.parametrize(
+    ("page", "what"),
+    [
+        (Page(HTML, "text/html; charset=utf-8"), "web page"),
+        (Page(HTML, "application/zip"), "web page"),
+        (None, "404 Not Found"),
+        (Page(BODY, missing=10), "broke off"),
+        ("no server", "no connection"),
+    ],
+)
+def test_a_download_that_fails_leaves_nothing_and_says_what_to_do(page, what, tmp_path):
+    with serve({"/data.zip": page} if isinstance(page, Page) else {}) as server:
+        url = f"http://127.0.0.1:{closed_port()}" if page == "no server" else server.url
+        with pytest.raises(DataError, match=what) as caught:
+            fetch(f"{url}/data.zip", tmp_path, None, otherwise="use a browser")
     assert "/data.zip" in str(caught.value)
     assert "use a browser" in str(caught.value)
     assert not list(tmp_path.iterdir())
-
-
-def test_not_there(tmp_path):
-    with serve({}) as server, pytest.raises(DataError, match="404 Not Found"):
-        fetch(f"{server.url}/data.zip", tmp_path, None, otherwise="")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_connection_that_breaks_off(tmp_path):
-    with serve({"/data.zip": Page(BODY, missing=10)}) as server, pytest.raises(DataError, match="broke off"):
-        fetch(f"{server.url}/data.zip", tmp_path, None, otherwise="")
-    assert not list(tmp_path.iterdir())
-
-
-def test_no_network(tmp_path):
-    url = f"http://127.0.0.1:{closed_port()}/data.zip"
-    with pytest.raises(DataError, match="no connection") as caught:
-        fetch(url, tmp_path, None, otherwise="fetch it on another machine")
-    assert url in str(caught.value)
-    assert "fetch it on another machine" in str(caught.value)
 
 
 def test_unwritable_folder(tmp_path):

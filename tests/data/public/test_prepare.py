@@ -399,21 +399,14 @@ def test_preparing_again_replaces(kvasir):
     _only(kvasir, before)
 
 
-def test_unwritable_data_folder(kvasir, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(SettingsError) as caught:
-        kvasir.prepare(folder=tmp_path / "file/sub")
-    assert str(tmp_path / "file/sub") in str(caught.value)
-
-
-def test_unwritable_cache_folder(kvasir, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["data", "cache"])
+def test_unwritable_folder(kind, kvasir, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("VLSM_CACHE", str(tmp_path / "file/sub"))
     with pytest.raises(SettingsError) as caught:
-        kvasir.prepare(splits=None)
+        kvasir.prepare(**({"splits": None} if kind == "cache" else {"folder": tmp_path / "file/sub"}))
     assert str(tmp_path / "file/sub") in str(caught.value)
     assert "VLSM_CACHE" in str(caught.value)
-    _nothing_left(kvasir)
 
 
 def _hashes(splits):

@@ -65,8 +65,9 @@ def _write(name: str, seed: int, root: Path) -> dict:
     """Write one phantom to the folder `root`; returns its entry for the annotation file."""
     phantom = render(name, seed)
     file = f"{seed}.png"
-    Image.fromarray(phantom.image).save(root / "images" / file)
-    Image.fromarray(phantom.mask).save(root / "masks" / file)
+    for part, pixels in (("images", phantom.image), ("masks", phantom.mask)):
+        # Fast compression: the default level takes a tenth of the time that drawing takes.
+        Image.fromarray(pixels).save(root / part / file, compress_level=1)
     kind = phantom.kind if phantom.kind in _SPOKEN_KINDS else None
     return {
         "img_name": file,

@@ -5,12 +5,10 @@ import pytest
 import torch
 
 import vlsm_helpers as vlsm
+from tests.helpers import keep
+from vlsm_helpers.cli.sources import is_zero_shot, predictor_from
 from vlsm_helpers.errors import SettingsError
-from vlsm_helpers.inference.sources import is_zero_shot, predictor_from
-from vlsm_helpers.io.checkpoints import save_checkpoint
 from vlsm_helpers.models import pretrained
-from vlsm_helpers.models.state import encoder_hash, trainable_state_dict
-from vlsm_helpers.training.run_folder import FACTS
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
@@ -18,9 +16,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 def run_of(member, folder):
     """A run's best checkpoint, as `fit` saves it."""
     folder.mkdir(parents=True)
-    facts = dict.fromkeys(FACTS) | {"member": member.config, "image_size": 32, "frozen_weights": encoder_hash(member)}
-    save_checkpoint(folder / "best.safetensors", trainable_state_dict(member), facts)
-    return folder
+    return keep(member, folder / "best.safetensors").parent
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,12 @@ def predictor_from(source: str, prompted: bool) -> Predictor:
         name, size = facts["member"]["name"], facts["image_size"]
     else:
         if not is_zero_shot(source):
-            raise no_predictor(source)
+            hint = (
+                "name a folder that `vlsm ensemble` wrote, a run, or weights of CLIPSeg (clipseg, a folder, a hub id)."
+            )
+            if source in factory.MEMBERS:
+                hint = f"{source} segments once it is trained (`vlsm train {source} DATASET`); clipseg also segments without."
+            raise SettingsError("There is no predictor here.", where=source, hint=hint)
         member = factory.build(ZERO_SHOT, settings.choose_profile()[0]) if source == ZERO_SHOT else CLIPSeg(source)
         name, size = ZERO_SHOT, member.image_size
     if not prompted and member.encode_text([""]).numel():
@@ -52,11 +57,3 @@ def is_zero_shot(source: str) -> bool:
         or (folder / "config.json").is_file()
         or (not folder.exists() and bool(HUB_ID.fullmatch(source)))
     )
-
-
-def no_predictor(source: str) -> SettingsError:
-    """The error for a `source` that is none."""
-    hint = "name a folder that `vlsm ensemble` wrote, a run, or weights of CLIPSeg (clipseg, a folder, a hub id)."
-    if source in factory.MEMBERS:
-        hint = f"{source} segments once it is trained (`vlsm train {source} DATASET`); clipseg also segments without."
-    return SettingsError("There is no predictor here.", where=source, hint=hint)
