@@ -25,8 +25,8 @@ from vlsm_helpers.training.run_folder import METRICS
 PAPERS = ("BiomedCLIPSeg", "CLIPSeg", "UNet-D")
 GROUPS = {
     "the paper's three": PAPERS,
-    "and the CNN from ImageNet": (*PAPERS, "light CNN from ImageNet"),
-    "and CRIS": (*PAPERS, "CRIS"),
+    "these and the CNN from ImageNet": (*PAPERS, "light CNN from ImageNet"),
+    "these and CRIS": (*PAPERS, "CRIS"),
     "all five": (*PAPERS, "light CNN from ImageNet", "CRIS"),
 }
 RULES = (BestSingle(), MeanLogit(), WeightedMean(of_logits=True), ShrunkMean(of_logits=True))
