@@ -66,3 +66,10 @@ def test_the_curve_is_the_best_so_far_over_the_minutes_of_both_parts(tmp_path):
     assert found["best_dice"].tolist() == [0.2, 0.6, 0.6, 0.7, 0.7]
     line = curves_table(found.assign(dataset="d", images="all", model="m", seed=0)).splitlines()[-1]
     assert line == "| d | all | m |  | 20.0 | 60.0 | 70.0 | 70.0 | 70.0 |"
+
+
+def test_the_committed_tables_are_those_of_the_committed_rows():
+    fused = pd.read_csv(real_fusion.HERE / "real_fusion.csv.gz", dtype={"id": str})
+    curves = pd.read_csv(real_fusion.HERE / "real_curves.csv")
+    for name, said in (("real_fusion", table(fused)), ("real_curves", curves_table(curves))):
+        assert (real_fusion.HERE / f"{name}.md").read_text(encoding="utf-8") == said + "\n"

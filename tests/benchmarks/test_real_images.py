@@ -100,3 +100,9 @@ def test_by_default_every_kind_of_member_is_there():
         "cris",
     }
     assert set(real_images.IMAGES.values()) == {200, None}
+
+
+def test_the_committed_table_is_that_of_the_committed_rows():
+    rows = pd.read_csv(real_images.HERE / "real_images.csv.gz", dtype={"id": str})
+    assert (real_images.HERE / "real_images.md").read_text(encoding="utf-8") == table(rows) + "\n"
+    assert rows.groupby(["dataset", "images", "model"])["seed"].nunique().min() == 3

@@ -191,6 +191,33 @@ def test_the_table_of_the_light_cnn_is_the_benchmarks():
     assert f"{best.split()[0]} % Dice on Kvasir-SEG's test images {best.split(maxsplit=1)[1]}" in prose("README.md")
 
 
+@pytest.mark.parametrize("name", ["real_images", "real_fusion", "real_curves"])
+def test_tables_of_real_images_are_the_benchmarks(name):
+    shared = "| kvasir_polyp | first 200 "
+    rows = [line.removeprefix(shared) for line in page(f"benchmarks/{name}.md").splitlines() if line.startswith(shared)]
+    assert rows
+    assert [row for row in rows if row not in page("docs/results.md").splitlines()] == []
+
+
+def test_what_the_readme_says_of_the_protocol_is_what_was_measured():
+    found = re.findall(r"\| first 200 \| (.*?) \| (\S+) \((.*?)\)", page("benchmarks/real_images.md"))
+    mean, interval = ({name: one[place] for name, *one in found} for place in (0, 1))
+    light, cris = "light CNN from ImageNet", "CRIS"
+    readme = prose("README.md")
+    assert f"{light} {mean[light]} % Dice on test ({interval[light]})" in readme
+    assert f"CRIS in miniature {mean[cris]} ({interval[cris]})" in readme
+    others = ("UNet-D", "BiomedCLIPSeg", "CLIPSeg")
+    assert (
+        f"far above {', '.join(f'{name} ({mean[name]})' for name in others[:2])} and CLIPSeg ({mean['CLIPSeg']})"
+        in readme
+    )
+    (row,) = [row for row in page("benchmarks/real_fusion.md").splitlines() if "three | weighted mean of logits" in row]
+    gain, gap = row.strip("| ").split(" | ")[-2:]
+    low, high = re.search(r"\(\+(\S+) to \+(\S+)\)", gain).groups()
+    assert f"gains {gain.split()[0][1:]} points over their best ({low} to {high})" in readme
+    assert f"to {-float(gap.split()[0]):.0f} points" in readme
+
+
 def test_what_the_readme_says_of_budgets_is_what_was_measured():
     short, long = measured("hybrid_ensembles"), measured("prompts_and_pools")
     short = short[short["dataset"] == "kvasir_polyp"].groupby("model")["dice"].mean()
