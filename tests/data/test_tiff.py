@@ -80,7 +80,7 @@ FIVE = np.dstack([PICTURE, PICTURE[..., :2]])
         (DEEP[..., 0], {"photometric": "miniswhite"}, "MINISWHITE"),
         (PICTURE[..., 0].astype(np.int8), {"photometric": "minisblack"}, "8 bits"),
         (PICTURE[..., 0].astype(np.float32), {"photometric": "minisblack"}, "float32"),
-        (PICTURE[..., 0].astype(np.uint32) * 70000, {"photometric": "minisblack"}, ""),
+        (PICTURE[..., 0].astype(np.uint32) * 70000, {"photometric": "minisblack"}, "int32"),
     ],
 )
 def test_tiffs_that_are_refused_with_what_was_found(pixels, options, found, tmp_path):
