@@ -218,6 +218,26 @@ def test_what_the_readme_says_of_the_protocol_is_what_was_measured():
     assert f"to {-float(gap.split()[0]):.0f} points" in readme
 
 
+def test_what_pages_and_chapters_say_of_the_protocol_is_what_was_measured():
+    rows = pd.read_csv(PROJECT / "benchmarks" / "real_images.csv.gz")
+    dice = {name: f"{100 * part.mean():.1f} %" for name, part in rows.groupby("model")["dice"]}
+    seeds = 100 * rows[rows["model"] == "UNet-D"].groupby("seed")["dice"].mean()
+    first, second, third = (f"{one:.1f}" for one in seeds)
+    assert f"UNet-D has {first}, {second} and {third} % with seeds 0, 1 and 2" in prose("docs/results.md")
+    light = dice["light CNN from ImageNet"]
+    said = f"this CNN has {light} Dice on test and UNet-D {dice['UNet-D']} "
+    assert said in notebook_text("03_train_light_cnn")
+    said = f"CRIS has {dice['CRIS']} Dice on test, CLIPSeg's decoder {dice['CLIPSeg']} "
+    assert said in notebook_text("06_reproduce_the_paper")
+    assert f"the light CNN with the same start has {light}." in notebook_text("06_reproduce_the_paper")
+
+
+def notebook_text(name):
+    """The Markdown of a notebook, its lines joined."""
+    notebook = nbformat.read(PROJECT / "notebooks" / f"{name}.ipynb", as_version=4)
+    return " ".join(" ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").split())
+
+
 def test_what_the_readme_says_of_budgets_is_what_was_measured():
     short, long = measured("hybrid_ensembles"), measured("prompts_and_pools")
     short = short[short["dataset"] == "kvasir_polyp"].groupby("model")["dice"].mean()
