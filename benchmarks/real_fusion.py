@@ -4,7 +4,7 @@ Trains nothing: it fuses what real_images.py has finished, each member at its ch
 network size and evaluated on test at the original size. `Against CRIS` compares with CRIS alone, its threshold chosen on
 validation, too: the paper's question, on real images and in miniature.
 
-Writes real_fusion.csv.gz (Dice of each test image) and .md, and real_curves.csv (best Dice on validation so far, over the CPU
+Writes real_fusion.csv.gz (Dice of each test image) and .md, and real_curves.csv.gz (best Dice on validation so far, over the CPU
 minutes of training) and .md.
 """
 
@@ -16,8 +16,9 @@ import pandas as pd
 
 from benchmarks.late_fusion import PIXEL_ORACLE, fit, judge, predicted
 from benchmarks.real_images import fine_folder, read_minutes, run_folder
-from benchmarks.rows import HERE, gain_in_words, keep, mean_in_words
+from benchmarks.rows import gain_in_words, keep, mean_in_words, write
 from vlsm_helpers.evaluation.predictions import PredictionStore
+from vlsm_helpers.experiments.reference import MEASURED
 from vlsm_helpers.fusion import BestSingle, MeanLogit, ShrunkMean, WeightedMean
 from vlsm_helpers.metrics.statistics import scores_by_seed
 from vlsm_helpers.training.run_folder import METRICS
@@ -118,8 +119,8 @@ def curves_table(rows: pd.DataFrame) -> str:
 def main() -> None:
     """Fuse and tabulate what is finished; older rows of the same trainings are replaced."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("--trainings", type=Path, default=HERE / "real_images.csv.gz")
-    parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--trainings", type=Path, default=MEASURED / "real_images.csv.gz")
+    parser.add_argument("--out", type=Path, default=MEASURED)
     given = parser.parse_args()
     curves = []
     for dataset, images, seed, runs in finished(pd.read_csv(given.trainings, dtype={"id": str})):
@@ -128,9 +129,7 @@ def main() -> None:
             keep(rows, given.out / "real_fusion.csv.gz", KEYS, table)
         for model, run in runs.items():
             curves.append(curve(run).assign(dataset=dataset, images=images, model=model, seed=seed))
-    rows = pd.concat(curves)
-    rows.to_csv(given.out / "real_curves.csv", index=False)
-    (given.out / "real_curves.md").write_text(curves_table(rows) + "\n", encoding="utf-8")
+    write(pd.concat(curves), given.out / "real_curves.csv.gz", curves_table)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.rows import HERE, SEEDS, keep, mean_in_words, of_test
+from benchmarks.rows import SEEDS, keep, mean_in_words, of_test
 from vlsm_helpers import settings
 from vlsm_helpers.data.dataset import SegmentationDataset
 from vlsm_helpers.data.samples import load_split
+from vlsm_helpers.experiments.reference import MEASURED
 from vlsm_helpers.experiments.runs import evaluate_run, train_member
 from vlsm_helpers.experiments.runs import train as continue_training
 from vlsm_helpers.io import atomic
@@ -217,7 +218,7 @@ def main() -> None:
     parser.add_argument("--images", nargs="*", default=list(IMAGES), choices=list(IMAGES))
     parser.add_argument("--models", nargs="*", default=list(DEFAULT), choices=list(ENTRANTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
-    parser.add_argument("--out", type=Path, default=HERE / "real_images.csv.gz")
+    parser.add_argument("--out", type=Path, default=MEASURED / "real_images.csv.gz")
     given = parser.parse_args()
     for dataset, images, model, seed in plan(given.datasets, given.images, given.models, given.seeds):
         keep(measure(dataset, images, model, seed, screened(model), EPOCHS), given.out, KEYS, table)

@@ -37,6 +37,11 @@ def keep(rows: pd.DataFrame, path: Path, keys: Sequence[str], table: Callable[[p
         older = pd.read_csv(path, dtype={"id": str}).fillna({"prompt": ""})  # the empty prompt is a prompt
         same = (older[keys].astype(str) == rows[keys].astype(str).iloc[0]).all(axis=1)
         rows = pd.concat([older[~same], rows])
+    write(rows, path, table)
+
+
+def write(rows: pd.DataFrame, path: Path, table: Callable[[pd.DataFrame], str]) -> None:
+    """Write `rows` to the CSV file `path` and, formatted as Markdown by `table`, next to it with the suffix .md."""
     zipped = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None  # the same rows, the same file
     rows.to_csv(path, index=False, compression=zipped)
     (path.parent / f"{path.name.partition('.')[0]}.md").write_text(table(rows) + "\n", encoding="utf-8")

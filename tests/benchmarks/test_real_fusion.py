@@ -12,6 +12,7 @@ from tests.helpers import write_toy
 from vlsm_helpers.data.images import read_mask
 from vlsm_helpers.data.samples import load_split
 from vlsm_helpers.evaluation.predictions import Prediction, PredictionInfo
+from vlsm_helpers.experiments.reference import MEASURED, measured
 from vlsm_helpers.fusion import BestSingle, MeanLogit
 from vlsm_helpers.training.run_folder import METRICS
 
@@ -69,7 +70,5 @@ def test_the_curve_is_the_best_so_far_over_the_minutes_of_both_parts(tmp_path):
 
 
 def test_the_committed_tables_are_those_of_the_committed_rows():
-    fused = pd.read_csv(real_fusion.HERE / "real_fusion.csv.gz", dtype={"id": str})
-    curves = pd.read_csv(real_fusion.HERE / "real_curves.csv")
-    for name, said in (("real_fusion", table(fused)), ("real_curves", curves_table(curves))):
-        assert (real_fusion.HERE / f"{name}.md").read_text(encoding="utf-8") == said + "\n"
+    for name, formatted in (("real_fusion", table), ("real_curves", curves_table)):
+        assert (MEASURED / f"{name}.md").read_text(encoding="utf-8") == formatted(measured(name)) + "\n"

@@ -17,6 +17,7 @@ from benchmarks.real_images import (
     table,
 )
 from tests.helpers import write_toy
+from vlsm_helpers.experiments.reference import MEASURED, measured
 from vlsm_helpers.io.checkpoints import load_checkpoint
 from vlsm_helpers.training.recipes import FULL
 from vlsm_helpers.training.run_folder import BEST, METRICS
@@ -103,6 +104,6 @@ def test_by_default_every_kind_of_member_is_there():
 
 
 def test_the_committed_table_is_that_of_the_committed_rows():
-    rows = pd.read_csv(real_images.HERE / "real_images.csv.gz", dtype={"id": str})
-    assert (real_images.HERE / "real_images.md").read_text(encoding="utf-8") == table(rows) + "\n"
+    rows = measured("real_images")
+    assert (MEASURED / "real_images.md").read_text(encoding="utf-8") == table(rows) + "\n"
     assert rows.groupby(["dataset", "images", "model"])["seed"].nunique().min() == 3

@@ -40,7 +40,11 @@ def test_they_are_runs_like_those_of_the_table():
     of_table = rows.groupby("model")["val_dice"].first()
     best = {label: history["val_dice"].max() for label, history in trained.histories().items()}
     assert best.pop("UNet-D") == pytest.approx(of_table["UNet-D"], abs=0.02)
-    assert {label for label, dice in best.items() if dice > of_table[label]} == {"BiomedCLIPSeg", "A without the CNN", "A"}
+    assert {label for label, dice in best.items() if dice > of_table[label]} == {
+        "BiomedCLIPSeg",
+        "A without the CNN",
+        "A",
+    }
 
 
 def test_they_fit_the_default_settings_only(monkeypatch):

@@ -194,13 +194,17 @@ def test_the_table_of_the_light_cnn_is_the_benchmarks():
 @pytest.mark.parametrize("name", ["real_images", "real_fusion", "real_curves"])
 def test_tables_of_real_images_are_the_benchmarks(name):
     shared = "| kvasir_polyp | first 200 "
-    rows = [line.removeprefix(shared) for line in page(f"benchmarks/{name}.md").splitlines() if line.startswith(shared)]
+    rows = [
+        line.removeprefix(shared)
+        for line in page(f"vlsm_helpers/measured/{name}.md").splitlines()
+        if line.startswith(shared)
+    ]
     assert rows
     assert [row for row in rows if row not in page("docs/results.md").splitlines()] == []
 
 
 def test_what_the_readme_says_of_the_protocol_is_what_was_measured():
-    found = re.findall(r"\| first 200 \| (.*?) \| (\S+) \((.*?)\)", page("benchmarks/real_images.md"))
+    found = re.findall(r"\| first 200 \| (.*?) \| (\S+) \((.*?)\)", page("vlsm_helpers/measured/real_images.md"))
     mean, interval = ({name: one[place] for name, *one in found} for place in (0, 1))
     light, cris = "light CNN from ImageNet", "CRIS"
     readme = prose("README.md")
@@ -211,7 +215,11 @@ def test_what_the_readme_says_of_the_protocol_is_what_was_measured():
         f"far above {', '.join(f'{name} ({mean[name]})' for name in others[:2])} and CLIPSeg ({mean['CLIPSeg']})"
         in readme
     )
-    (row,) = [row for row in page("benchmarks/real_fusion.md").splitlines() if "three | weighted mean of logits" in row]
+    (row,) = [
+        row
+        for row in page("vlsm_helpers/measured/real_fusion.md").splitlines()
+        if "three | weighted mean of logits" in row
+    ]
     gain, gap = row.strip("| ").split(" | ")[-2:]
     low, high = re.search(r"\(\+(\S+) to \+(\S+)\)", gain).groups()
     assert f"gains {gain.split()[0][1:]} points over their best ({low} to {high})" in readme
@@ -219,7 +227,7 @@ def test_what_the_readme_says_of_the_protocol_is_what_was_measured():
 
 
 def test_what_pages_and_chapters_say_of_the_protocol_is_what_was_measured():
-    rows = pd.read_csv(PROJECT / "benchmarks" / "real_images.csv.gz")
+    rows = measured("real_images")
     dice = {name: f"{100 * part.mean():.1f} %" for name, part in rows.groupby("model")["dice"]}
     seeds = 100 * rows[rows["model"] == "UNet-D"].groupby("seed")["dice"].mean()
     first, second, third = (f"{one:.1f}" for one in seeds)

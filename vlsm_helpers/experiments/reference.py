@@ -14,6 +14,7 @@ MEASURED = PACKAGE / "measured"  # written by benchmarks/, shipped for the noteb
 def measured(benchmark: str) -> pd.DataFrame:
     """The rows that `benchmarks/BENCHMARK.py` wrote: one per test image, with dataset, model, seed, id and dice, a fraction.
 
+    `real_curves` has one row per epoch instead: the CPU `minutes` until its end and the best Dice on validation so far.
     Raises CourseError, naming those there are, for one that ships none.
 
     >>> import vlsm_helpers as vlsm
