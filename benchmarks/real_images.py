@@ -152,9 +152,9 @@ def screened(label: str, epochs: int = SCREEN) -> dict[float, float]:
 def measure(
     dataset: str, images: str, label: str, seed: int, tried: Mapping[float, float], epochs: int
 ) -> pd.DataFrame:
-    """One row per test image: KEYS, id, dice, and of the training rate, val_dice, steps, minutes, parameters.
+    """One row per test image: KEYS, id, dice, foreground, and of the training rate, val_dice, steps, minutes, parameters.
 
-    `epochs` and `best_epoch` are of the first part, `fine_epochs` and `best_fine_epoch` of the second. `tried`: what `screened`
+    `foreground` is the share of the ground truth's pixels, 0 in images without a lesion. `epochs` and `best_epoch` are of the first part, `fine_epochs` and `best_fine_epoch` of the second. `tried`: what `screened`
     found; the best rate is used, and all three results are columns, too.
     """
     rate = max(tried, key=tried.get)
@@ -164,33 +164,38 @@ def measure(
     first, fine = (pd.read_csv(one / METRICS) for one in (start, run))
     batches = -(-len(load_split(dataset, "train")[: IMAGES[images]]) // ENTRANTS[label].recipe.batch_size)
     return (
-        of_test(run, dataset)[["id", "dice"]]
+        of_test(run, dataset)[["id", "foreground", "dice"]]
         .assign(dataset=dataset, images=images, model=label, seed=seed, rate=rate)
         .assign(val_dice=fine["val_dice"].max(), epochs=len(first), best_epoch=1 + first["val_dice"].argmax())
         .assign(fine_epochs=len(fine), best_fine_epoch=1 + fine["val_dice"].argmax())
         .assign(steps=batches * (len(first) + len(fine)), minutes=read_minutes(start) + read_minutes(run))
         .assign(parameters=trainable_parameters(factory.load(run / BEST)[0]))
         .assign(**{f"screened_{one:g}": found for one, found in tried.items()})
-        .round({"dice": 5, "val_dice": 5, "minutes": 2} | {f"screened_{one:g}": 5 for one in tried})
+        .round({"dice": 5, "foreground": 5, "val_dice": 5, "minutes": 2} | {f"screened_{one:g}": 5 for one in tried})
     )
 
 
 def table(rows: pd.DataFrame) -> str:
-    """Markdown: one line per dataset, number of images and model, over the seeds that are done."""
+    """Markdown: one line per dataset, number of images and model, over the seeds that are done.
+
+    Datasets that have images without a lesion, as BUSI, get a second line with Dice of the other images alone.
+    """
     lines = [
         "| dataset | training images | model | Dice on test, % (95 % CI) | seeds | rate | best epoch of | then best of | steps "
         "| CPU minutes | million parameters |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (dataset, images, model), group in rows.groupby(["dataset", "images", "model"], sort=False):
-        runs = group.groupby("seed").first()
-        dice = mean_in_words(scores_by_seed(group))
-        lines.append(
-            f"| {dataset} | {images} | {model} | {dice} | {len(runs)} | {runs['rate'].iloc[0]:g} "
+        runs, lesions = group.groupby("seed").first(), group[group["foreground"] > 0]
+        parts = {dataset: group} | ({f"{dataset}, lesions only": lesions} if len(lesions) < len(group) else {})
+        training = (
+            f"{len(runs)} | {runs['rate'].iloc[0]:g} "
             f"| {_epochs_in_words(runs['best_epoch'], runs['epochs'])} "
             f"| {_epochs_in_words(runs['best_fine_epoch'], runs['fine_epochs'])} "
-            f"| {runs['steps'].mean():.0f} | {runs['minutes'].mean():.1f} | {runs['parameters'].iloc[0] / 1e6:.2f} |"
+            f"| {runs['steps'].mean():.0f} | {runs['minutes'].mean():.1f} | {runs['parameters'].iloc[0] / 1e6:.2f}"
         )
+        for name, part in parts.items():
+            lines.append(f"| {name} | {images} | {model} | {mean_in_words(scores_by_seed(part))} | {training} |")
     return "\n".join(lines)
 
 

@@ -13,6 +13,12 @@ Segment new images:  vlsm.train_ensemble("phantom_endoscopy").save("my_ensemble"
                      vlsm.Predictor.load("my_ensemble")("image.png").mask
 Look at it:          vlsm.FusionExplorer(vlsm.tiny_store("val"))
 
+Members, for `build`: unet_d (the paper's light CNN), unet_imagenet and smp_unet; clipseg, biomedclipseg and cris, which take a
+prompt; ensemble_a, ensemble_b and ensemble_c, hybrids of both. Datasets, for `load_split`: `vlsm data list` names them; phantoms
+are drawn when they are first used; `[:40]` takes the first 40 samples. With `augment=True` a training dataset is augmented.
+`evaluate` scores masks at their original size, `mask_dice` at the size of what it is given. A folder that you name is relative
+to the working directory.
+
 Each name is imported when it is first used. The parts below, from `data` to `experiments`, hold the rest.
 """
 

@@ -79,7 +79,7 @@ def trainings(model, seeds=(0,), best_epochs=(20,)):
     dataset, images = CHOOSE
     return [
         {"dataset": dataset, "images": images, "model": model, "seed": seed, "rate": 1e-3, "id": name, "dice": dice}
-        | {"val_dice": 0.8, "epochs": best + 10, "best_epoch": best, "fine_epochs": 12, "best_fine_epoch": 2}
+        | {"foreground": 0.1, "val_dice": 0.8, "epochs": best + 10, "best_epoch": best, "fine_epochs": 12, "best_fine_epoch": 2}
         | {"steps": 875, "minutes": 4.0, "parameters": 2e5}
         for seed, best in zip(seeds, best_epochs, strict=True)
         for name, dice in (("a", 0.9 - 0.2 * seed), ("b", 0.7 - 0.2 * seed))
@@ -90,6 +90,16 @@ def test_the_table_shows_the_rate_all_seeds_and_what_was_cut_off():
     line = table(pd.DataFrame(trainings("CRIS", (0, 1), (20, EPOCHS - 1)))).splitlines()[-1]
     assert "| 70.0 (" in line  # the mean of 90, 70, 70, 50
     assert f"| 2 | 0.001 | 20 of 30, {EPOCHS - 1} of {EPOCHS + 9} (cut off) | 2 of 12, 2 of 12 |" in line
+
+
+def test_images_without_a_lesion_are_counted_and_left_out():
+    """Dice of an empty ground truth is 1 for an empty prediction: such images can carry a mean."""
+    rows = pd.DataFrame(trainings("CRIS")).assign(dataset="busi")
+    rows.loc[rows["id"] == "a", "foreground"] = 0  # Dice 0.9; "b" has a lesion and 0.7
+    all_, lesions = table(rows).splitlines()[-2:]
+    assert all_.startswith("| busi | first 200 | CRIS | 80.0 (")
+    assert lesions.startswith("| busi, lesions only | first 200 | CRIS | 70.0 (")
+    assert len(table(pd.DataFrame(trainings("CRIS"))).splitlines()) == 3
 
 
 def test_by_default_every_kind_of_member_is_there():

@@ -119,8 +119,9 @@ def train(
     `recipe`: one of `RECIPES`, or its name; by default the one that fits the segmenter (see `fitting_recipe`). `epochs` and
     `batch_size` replace the recipe's. Augmentation is the training dataset's own (`augment=True`).
     Returns metrics.csv of the folder: one row per epoch. The segmenter is left with the weights of its best epoch, in
-    evaluation mode. An unfinished run in `folder` with the same settings resumes, a finished one is loaded.
-    Raises SettingsError for an unknown recipe, BusyError and TrainingError as `fit` does.
+    evaluation mode. An unfinished run in `folder` with the same settings resumes, a finished one is loaded; the images are
+    among the settings. Raises SettingsError for an unknown recipe, TrainingError where the folder holds a run with other
+    settings and for a loss that is not finite, BusyError where another process trains in it.
 
     >>> import tempfile
     >>> import vlsm_helpers as vlsm

@@ -38,6 +38,8 @@ Point = tuple[int, ...]  # weights in units of 1/20, which sum to 20
 class WeightedMean(Rule):
     """A weighted mean of the members' probabilities, or of their logits (`of_logits`), with a threshold.
 
+    `weights` are in the order of the members, `store.names`; they sum to 1.
+
     >>> import vlsm_helpers as vlsm
     >>> val, test = vlsm.tiny_store("val"), vlsm.tiny_store("test")
     >>> rule = vlsm.WeightedMean(of_logits=True).fit(val.validation(128))
