@@ -154,8 +154,9 @@ def measure(
 ) -> pd.DataFrame:
     """One row per test image: KEYS, id, dice, foreground, and of the training rate, val_dice, steps, minutes, parameters.
 
-    `foreground` is the share of the ground truth's pixels, 0 in images without a lesion. `epochs` and `best_epoch` are of the first part, `fine_epochs` and `best_fine_epoch` of the second. `tried`: what `screened`
-    found; the best rate is used, and all three results are columns, too.
+    `foreground`: the share of the image that the ground truth covers, 0 without a lesion. `epochs` and `best_epoch` are of the
+    first part, `fine_epochs` and `best_fine_epoch` of the second. `tried`: what `screened` found; the best rate is used, and all
+    three results are columns, too.
     """
     rate = max(tried, key=tried.get)
     run = fine_tune(dataset, images, label, seed, rate, epochs)

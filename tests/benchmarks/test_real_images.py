@@ -79,7 +79,14 @@ def trainings(model, seeds=(0,), best_epochs=(20,)):
     dataset, images = CHOOSE
     return [
         {"dataset": dataset, "images": images, "model": model, "seed": seed, "rate": 1e-3, "id": name, "dice": dice}
-        | {"foreground": 0.1, "val_dice": 0.8, "epochs": best + 10, "best_epoch": best, "fine_epochs": 12, "best_fine_epoch": 2}
+        | {
+            "foreground": 0.1,
+            "val_dice": 0.8,
+            "epochs": best + 10,
+            "best_epoch": best,
+            "fine_epochs": 12,
+            "best_fine_epoch": 2,
+        }
         | {"steps": 875, "minutes": 4.0, "parameters": 2e5}
         for seed, best in zip(seeds, best_epochs, strict=True)
         for name, dice in (("a", 0.9 - 0.2 * seed), ("b", 0.7 - 0.2 * seed))
