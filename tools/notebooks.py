@@ -162,7 +162,7 @@ def _cleaned_output(output: NotebookNode, replacements: dict[str, str]) -> dict:
     if output.output_type == "stream":
         output.text = _in_columns(output.text, replacements)
     text = re.sub(r" at 0x[0-9a-f]{6,}", "", json.dumps(output))  # an object's address
-    text = re.sub(r"( images: [\d,.]+ MB), [^\"\\]*\d[^\"\\]*", r"\1", text)  # how long caching takes here
+    text = re.sub(r"( (?:images|samples): [\d,.]+ MB), [^\"\\]*\d[^\"\\]*", r"\1", text)  # how long caching takes here
     for old, new in replacements.items():
         text = text.replace(old, new)
     output = json.loads(text)

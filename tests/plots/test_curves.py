@@ -39,6 +39,13 @@ def test_seeds_are_thin_lines_beside_the_mean():
     assert (mean, seeds) == ([0.2, 0.6], [[0.1, 0.5], [0.3, 0.7]])
 
 
+def test_a_panel_of_similar_values_is_not_squeezed_by_one_of_different_values():
+    table = pd.DataFrame({"dataset": ["a", "a", "b", "b"], "model": "m", "images": [20, 200, 20, 200]})
+    table = table.assign(value=[0.1, 0.9, 0.5, 0.6], low=[0.0, 0.8, 0.45, 0.55], high=[0.2, 1.0, 0.55, 0.65])
+    wide, narrow = (np.ptp(axes.get_ylim()) for axes in plots.learning_curves(table).axes)
+    assert 0.2 <= narrow < 0.4 < 1 <= wide
+
+
 def test_a_panel_holds_one_test_set_and_the_in_domain_training_comes_first():
     shift = [("b", "one", 0.4), ("a", "one", 0.5), ("b", "two", 0.6), ("a", "two", 0.7)]
     table = pd.DataFrame(shift, columns=["trained_on", "model", "value"]).assign(dataset="a")

@@ -298,8 +298,9 @@ def test_random_checkpoints_take_vocabularies_as_published(tmp_path):
     assert tokenizer("polyp")["input_ids"] == [2, 5, 3]
 
 
-def test_how_long_caching_takes_on_one_machine_is_dropped():
-    line = "caching the features of 600 views of 200 images: 99.2 MB, about 14 s\nnext, about 3 s\n"
+@pytest.mark.parametrize("counted", ["200 images", "72 samples"])
+def test_how_long_caching_takes_on_one_machine_is_dropped(counted):
+    line = f"caching the features of 600 views of {counted}: 99.2 MB, about 14 s\nnext, about 3 s\n"
     output = new_output("stream", name="stdout", text=line)
     text = stamping._cleaned_output(output, {})["text"]
-    assert text == "caching the features of 600 views of 200 images: 99.2 MB\nnext, about 3 s\n"
+    assert text == f"caching the features of 600 views of {counted}: 99.2 MB\nnext, about 3 s\n"

@@ -143,6 +143,17 @@ def test_a_cache_is_read_again_without_the_encoder(toy, clipseg, monkeypatch, ca
     assert all(isinstance(array, np.memmap) for array in (second._images, second._masks, *second._features))
 
 
+def test_samples_are_counted_where_several_share_an_image(toy, clipseg, monkeypatch, capsys):
+    samples = load_split("toy", "train")
+    two_classes = [replace(one, id=f"{one.id}-{noun}") for one in samples for noun in ("polyp", "instrument")]
+    kept = SegmentationDataset(two_classes, SIZE, augment=True)
+    cache_features(clipseg, kept, views=2)
+    assert "48 views of 24 samples" in capsys.readouterr().out
+    monkeypatch.setenv(LIMIT, "0.0001")
+    with pytest.warns(UserWarning, match="72 views of 24 samples"):
+        cache_features(clipseg, kept, views=3)
+
+
 def test_an_ensemble_reads_the_cache_of_the_segmenters_that_it_is_built_around(toy, monkeypatch, capsys):
     torch.manual_seed(0)
     members = ("biomedclipseg", "ensemble_a", "clipseg", "ensemble_b", "ensemble_c")

@@ -89,10 +89,11 @@ def learning_curves(table: pd.DataFrame) -> Figure:
     """Dice over the number of training images: one panel per `dataset`, one colour per `model`.
 
     `table`: one row per dataset, model and number of `images`, with its mean Dice `value`, drawn as a thick line, and its
-    95 % interval from `low` to `high`, drawn as a bar. A column `seeds`, one Dice per seed, is drawn as thin lines.
+    95 % interval from `low` to `high`, drawn as a bar. A column `seeds`, one Dice per seed, is drawn as thin lines. Each
+    panel has an axis of its own, from the lowest to the highest value that it shows.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
-    figure, grid = plt.subplots(1, len(datasets), figsize=(3.9 * len(datasets), 2.9), squeeze=False, sharey=True)
+    figure, grid = plt.subplots(1, len(datasets), figsize=(3.9 * len(datasets), 2.9), squeeze=False)
     for axes, dataset in zip(grid.flat, datasets, strict=True):
         part = table[table["dataset"] == dataset]
         for number, (model, rows) in enumerate(part.groupby("model", sort=False)):
@@ -102,7 +103,7 @@ def learning_curves(table: pd.DataFrame) -> Figure:
             if "seeds" in rows:
                 axes.plot(rows["images"], np.stack(rows["seeds"]), color=colour, linewidth=0.7, alpha=0.7)
         counts = sorted(part["images"].unique())
-        axes.set(xscale="log", xlabel="training images (log scale)", title=dataset, ylim=(0, 1))
+        axes.set(xscale="log", xlabel="training images (log scale)", title=dataset)
         axes.set_xticks(counts, list(map(str, counts)))
         axes.minorticks_off()
     grid[0, 0].set_ylabel("Dice on test")

@@ -194,7 +194,7 @@ def _box(axes: plt.Axes, left: float, bottom: float, colour: str, name: str, det
     """Draw a box of BOX_WIDTH by 1 with its name above its details; returns its left edge."""
     axes.add_patch(Rectangle((left, bottom), BOX_WIDTH, 1, facecolor=colour, edgecolor="none", alpha=0.2))
     middle = left + BOX_WIDTH / 2
-    axes.text(middle, bottom + 0.93, name, ha="center", va="top", weight="bold", color=colour)
+    axes.text(middle, bottom + 0.93, name, ha="center", va="top", weight="bold")
     axes.text(middle, bottom + 0.34, details, ha="center", va="center", fontsize=8)
     return left
 

@@ -126,7 +126,7 @@ def gain_by_disagreement(disagreement: np.ndarray, gain: np.ndarray, groups: int
     figure, axes = plt.subplots(figsize=(5.2, 2.9))
     axes.axhline(0, color="0.6", linewidth=1)
     axes.plot(disagreement, gain, "o", color=BLUE, alpha=0.45, markersize=4, label="one image")
-    mark = {"fmt": "o", "color": ORANGE, "markeredgecolor": "black", "markersize": 7, "linewidth": 2, "capsize": 4}
+    mark = {"fmt": "o", "color": ORANGE, "markersize": 4, "linewidth": 2, "capsize": 4}
     for number, members in enumerate(np.array_split(np.argsort(disagreement, kind="stable"), groups)):
         if number:
             axes.axvline(disagreement[members].min(), color="0.8", linewidth=1, linestyle="dotted")
@@ -135,7 +135,7 @@ def gain_by_disagreement(disagreement: np.ndarray, gain: np.ndarray, groups: int
         label = f"mean of each of {groups} equal groups, 95 % CI"
         axes.errorbar(np.median(disagreement[members]), mean.mean, yerr=ends, **mark, label=label)
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[:2], labels[:2], frameon=False, loc="upper left")
+    axes.legend(handles[:2], labels[:2], frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     axes.set(xlabel="disagreement of the members", ylabel="Dice gained by fusion")
     figure.tight_layout()
     return figure

@@ -62,7 +62,7 @@ def cache_features(
     ]
     if not all(one.complete for one in files):
         gigabytes = len(dataset) * sum(one.bytes_per_view() for one in files) / 1e9
-        kept = _fitting_views(store.count, gigabytes, len(dataset), root)
+        kept = _fitting_views(store, gigabytes, root)
         if kept == 0:
             return dataset
         if kept < store.count:
@@ -165,8 +165,9 @@ def _key(identity: str, store: Views) -> str:
     return digest.hexdigest()
 
 
-def _fitting_views(views: int, gigabytes: float, images: int, root: Path) -> int:
-    """How many of `views` to keep, each of `gigabytes`: all; else, without a GPU, as many as fit; else 0, with a warning."""
+def _fitting_views(store: Views, gigabytes: float, root: Path) -> int:
+    """How many views to keep, each of `gigabytes`: all; else, without a GPU, as many as fit; else 0, with a warning."""
+    views = store.count
     obstacle = _obstacle(views * gigabytes, root)
     if not obstacle:
         return views
@@ -176,8 +177,7 @@ def _fitting_views(views: int, gigabytes: float, images: int, root: Path) -> int
     if kept:
         what = f"{kept} of {views} views are cached, so that augmentation varies less"
     warnings.warn(
-        f"The features of {views * images:,} views of {images:,} images would take {views * gigabytes:.2f} GB, "
-        f"{obstacle}: {what}.",
+        f"The features of {store} would take {views * gigabytes:.2f} GB, {obstacle}: {what}.",
         stacklevel=3,
     )
     return kept

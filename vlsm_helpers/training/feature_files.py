@@ -42,6 +42,12 @@ class Views(data.Dataset):
         index, view = divmod(row, self.count)
         return self._datasets[view][index]
 
+    def __str__(self) -> str:
+        """How many views of how many images; of how many samples where several share an image, one per class, say."""
+        samples = self.source.samples
+        kind = "images" if len({one.image for one in samples}) == len(samples) else "samples"
+        return f"{len(self):,} views of {len(samples):,} {kind}"
+
     def prompt(self, index: int, view: int) -> str:
         """The prompt that goes with a view: it names no side where the view is mirrored."""
         return self._datasets[view].draw(index)[0]
@@ -107,9 +113,9 @@ class FeatureFiles:
         """Print size and time and write the files, unless they are complete. Raises SettingsError where it cannot."""
         if self.complete:
             return
-        views, images = len(self.views), len(self.views.source)
+        views = len(self.views)
         megabytes, time = views * self.bytes_per_view() / 1e6, in_words(views * self._seconds_per_view())
-        print(f"caching the features of {views:,} views of {images:,} images: {megabytes:,.1f} MB, {time}")
+        print(f"caching the features of {self.views}: {megabytes:,.1f} MB, {time}")
         atomic.write(self.folder, self.key, self._write)
 
     def _seconds_per_view(self) -> float:
