@@ -57,7 +57,7 @@ html_theme_options = {{
 CSS = """
 .bd-content table { font-size: .8rem; }
 .bd-content table :is(th, td) { padding: .2rem .4rem; }
-.bd-content table :is(code, code .pre) { white-space: normal; overflow-wrap: anywhere; }
+.bd-content table :is(code, code .pre) { white-space: normal; overflow-wrap: break-word; }
 .cell_output table { font-size: .72rem; }
 .cell_output table :is(th, td) { text-align: right; padding: .2rem .25rem; }
 .cell_output table :is(th.row_heading, tbody th) { text-align: left; }
