@@ -47,7 +47,7 @@ student: $(INSTALLED) ## copies of the notebooks without outputs for a class, in
 
 rehearse: $(INSTALLED) ## run the course at full size on random weights: no GPU, no hub, 25 minutes (maintainers)
 	$(BIN)/python -m tools.rehearse $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
-	$(BIN)/python -m benchmarks.gpu --dry
+	$(BIN)/python -m benchmarks.gpu --dry --minutes 30
 
 notebooks: $(INSTALLED) ## execute the committed notebooks again and stamp them (maintainers)
 	$(BIN)/python -m tools.notebooks $(if $(NOTEBOOKS),'$(NOTEBOOKS)')
