@@ -6,11 +6,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 # Wall-clock bounds belong to benchmarks: on a busy machine a deadline fails what is right.
-hypothesis_settings.register_profile("course", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.register_profile("course", deadline=None)
 hypothesis_settings.load_profile("course")
 
 # Set before anything is imported: kernels and child processes that a test starts inherit them.

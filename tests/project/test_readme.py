@@ -235,6 +235,30 @@ def test_what_is_said_of_late_fusion_on_real_images_is_what_was_measured():
         assert gain in prose("docs/results.md")
 
 
+def test_paired_differences_on_real_images_are_those_of_the_rows():
+    docs = prose("docs/results.md")
+    rows = {name: measured("real_images").query("dataset == @name") for name in REAL_TITLES}
+    over_cris = [
+        paired_gain(part, "CRIS", other) for part in rows.values() for other in ("CLIPSeg", "BiomedCLIPSeg", "UNet-D")
+    ]
+    assert all(gain["low"] > 0 for gain in over_cris)
+    least, most = (round(choose(gain["value"] for gain in over_cris)) for choose in (min, max))
+    assert f"by {least} to {most} points; every 95 % CI" in docs
+    for name, part in rows.items():
+        gain = paired_gain(part, "BiomedCLIPSeg", "CLIPSeg")
+        assert f"{gain['value']:+.1f} ({gain['low']:+.1f} to {gain['high']:+.1f}) on {REAL_TITLES[name]}" in docs
+
+
+def test_holms_correction_of_late_fusion_on_real_images():
+    fused = {"group": "the paper's three", "rule": "weighted mean of logits"}
+    rows = measured("real_fusion")
+    parts = [rows.query("dataset == @name") for name in REAL_TITLES]
+    kvasir, clinic, busi = holm(
+        [paired_gain(part, fused, fused | {"rule": "best single member"})["p"] for part in parts]
+    )
+    assert f"(p = {kvasir:.3f}, {clinic:.2f} and {busi:.3f} in this order)" in prose("docs/results.md")
+
+
 def test_what_pages_and_chapters_say_of_the_protocol_is_what_was_measured():
     rows = measured("real_images").query("dataset == 'kvasir_polyp'")
     dice = {name: f"{100 * part.mean():.1f} %" for name, part in rows.groupby("model")["dice"]}
